@@ -1,0 +1,65 @@
+"""fxq: a compiler that makes CNNs small and fast, and shows what it did.
+
+    compiled = fxq.compile(model, target="fbgemm", scheme="int8_static")
+
+Importing fxq is instant: torch is loaded when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fxq.compiled import CompiledModel
+    from fxq.compiler import FxqWarning, Prepared, calibrate, compile, convert, prepare
+    from fxq.errors import (
+        ArtifactError,
+        CalibrationError,
+        ConfigError,
+        FxqError,
+        TargetUnavailableError,
+        TraceError,
+        UnsupportedOpError,
+        VerificationError,
+    )
+    from fxq.metrics import sqnr
+    from fxq.report import Report
+    from fxq.scheme import Scheme
+    from fxq.stage import Stage
+    from fxq.statistics import Statistics
+    from fxq.targets import Target
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "compile": "compiler", "prepare": "compiler", "calibrate": "compiler", "convert": "compiler",
+    "Prepared": "compiler", "FxqWarning": "compiler", "CompiledModel": "compiled",
+    "Report": "report", "Scheme": "scheme", "Stage": "stage", "Statistics": "statistics",
+    "Target": "targets", "sqnr": "metrics",
+    **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",
+                     "TargetUnavailableError", "TraceError", "UnsupportedOpError",
+                     "VerificationError"), "errors"),
+}
+
+__all__ = [
+    "ArtifactError", "CalibrationError", "CompiledModel", "ConfigError", "FxqError", "FxqWarning",
+    "Prepared", "Report", "Scheme", "Stage", "Statistics", "Target", "TargetUnavailableError",
+    "TraceError", "UnsupportedOpError", "VerificationError", "calibrate", "compile", "convert",
+    "prepare", "sqnr",
+]
+
+logging.getLogger("fxq").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fxq' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fxq.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

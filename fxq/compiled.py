@@ -1,0 +1,93 @@
+"""What a user gets: a module that is called like the model it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, fx, nn
+
+from fxq.errors import ConfigError, did_you_mean
+from fxq.isolation import EngineGuard
+from fxq.report import Report
+from fxq.runtime.python import Function
+from fxq.signature import Signature
+from fxq.stage import Stage
+from fxq.structure import Rebuild
+from fxq.trace import PLACE
+
+
+class CompiledModel(nn.Module):
+    """A compiled model: same signature, same output structure, inference only.
+
+    `report` says what was done; `graph_text(stage)` is the canonical text of a stage;
+    `size_bytes` counts all parameters as they are kept (int8 weights, float32 scales, biases).
+    """
+
+    def __init__(self, *, function: Function, signature: Signature, rebuild: Rebuild,
+                 fixed_outputs: tuple[Any, ...], engine: str | None, texts: Mapping[Stage, str],
+                 report: Report, graph_module: fx.GraphModule,
+                 float_graph: fx.GraphModule | None) -> None:
+        super().__init__()
+        object.__setattr__(self, "graph_module", graph_module)
+        object.__setattr__(self, "float_graph", float_graph)
+        self._function, self._signature = function, signature
+        self._rebuild, self._fixed = rebuild, fixed_outputs
+        self._guard = EngineGuard(engine) if engine else None
+        self._texts, self.report = dict(texts), report
+        self._single = len(fixed_outputs) == 1 and rebuild is next
+        super().train(False)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        inputs = self._signature.tensors(args, kwargs)
+        with torch.no_grad():
+            if self._guard is not None and EngineGuard.is_needed():
+                with self._guard:
+                    outputs = self._call(inputs)
+            else:
+                outputs = self._call(inputs)
+        if self._single and len(outputs) == 1:
+            return outputs[0]
+        fresh = iter(outputs)
+        return self._rebuild(iter([next(fresh) if v is PLACE else v for v in self._fixed]))
+
+    def _call(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        if torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self._function(*inputs)  # type: ignore[no-any-return]
+        return self._function(*inputs)  # type: ignore[no-any-return]
+
+    def graph_text(self, stage: str | Stage = Stage.LOWERED) -> str:
+        """The canonical text of one stage; raises ConfigError for a stage that never was."""
+        names = {str(s): text for s, text in self._texts.items()}
+        if str(stage).upper() not in names:
+            raise ConfigError(f"no stage {stage!r}", fix=did_you_mean(str(stage).upper(), names))
+        return names[str(stage).upper()]
+
+    @property
+    def size_bytes(self) -> int:
+        return self.report.size_bytes
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            raise ConfigError("a compiled model cannot be trained",
+                              fix="train the original model, then compile it again")
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        raise ConfigError("a compiled model stays on its device and in its format",
+                          fix="compile again for the other target")
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        raise ConfigError("a compiled model cannot be copied",
+                          why="torch would repack its weights for whatever engine is current",
+                          fix="compile it again, or share this one: it is safe in threads")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise ConfigError("a compiled model cannot be pickled",
+                          why="a pickle would execute code when it is read",
+                          fix="keep the float model and compile again")
+
+    def extra_repr(self) -> str:
+        return f"target={self.report.target}, scheme={self.report.scheme}"

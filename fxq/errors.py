@@ -1,0 +1,71 @@
+"""Every error that fxq raises on purpose.
+
+    FxqError
+    ├── TraceError              the model could not be turned into a graph
+    ├── UnsupportedOpError      strict=True and a node has no integer kernel
+    ├── CalibrationError        the data, or what was measured on it, is unusable
+    ├── ConfigError             an argument names nothing or contradicts another
+    ├── TargetUnavailableError  this machine or torch build cannot run the target
+    ├── VerificationError       a pass changed the meaning of the graph
+    └── ArtifactError           a file is damaged, foreign or too new
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FxqError(Exception):
+    """Base of all deliberate errors: what happened, where, why, and how to fix it.
+
+    Each part is plain text; `where` is the user's own source line when there is one.
+    """
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", fix: str = "") -> None:
+        self.what, self.where, self.why, self.fix = what, where, why, fix
+        super().__init__(self._format())
+
+    def _format(self) -> str:
+        parts = (("where", self.where), ("why", self.why), ("fix", self.fix))
+        lines = [self.what]
+        for label, text in parts:
+            if text:
+                lines.append(f"  {label:<5} " + text.replace("\n", "\n        "))
+        return "\n".join(lines)
+
+
+class TraceError(FxqError):
+    """The model could not be captured as a graph."""
+
+
+class UnsupportedOpError(FxqError):
+    """A node has no integer kernel on the target and strict=True forbids float."""
+
+
+class CalibrationError(FxqError):
+    """Calibration data is missing, empty, not finite, or never reached an observer."""
+
+
+class ConfigError(FxqError):
+    """An argument is unknown, contradictory, or matches nothing."""
+
+
+class TargetUnavailableError(FxqError):
+    """The target cannot run on this machine or with this build of torch."""
+
+
+class VerificationError(FxqError):
+    """A graph broke the rules of its stage, or a pass changed what it computes."""
+
+
+class ArtifactError(FxqError):
+    """A compiled file is damaged, was made elsewhere, or is newer than this fxq."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """One line of help that lists the legal names, the closest first."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names)}"

@@ -1,0 +1,103 @@
+"""Reference arithmetic: quantize, dequantize, and operators that act on integers as they are.
+
+These functions are the executable meaning of a REFERENCE graph. They run on any device, on
+plain integer tensors, with constant scale and zero point.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from fxq.ops import OPS, Kind, Op
+from fxq.qspec import QParams
+from fxq.rewrite import declare_pure
+
+
+@declare_pure
+def quantize(input: Tensor, *, scale: float, zero_point: int, low: int, high: int) -> Tensor:
+    """Real numbers to integers: round half to even, add the zero point, saturate."""
+    steps = torch.round(input / scale) + zero_point
+    return steps.clamp_(low, high).to(torch.uint8 if low >= 0 else torch.int8)
+
+
+@declare_pure
+def dequantize(input: Tensor, *, scale: float, zero_point: int, low: int, high: int) -> Tensor:
+    """Integers to float32: scale * (integer - zero_point)."""
+    return (input.to(torch.float32) - zero_point) * scale
+
+
+@declare_pure
+def dequantize_weight(weight: Tensor, scales: Tensor, *, axis: int) -> Tensor:
+    """Signed integers to float32; `scales` has one entry, or one for each index of `axis`."""
+    if scales.numel() == 1:
+        return weight.to(torch.float32) * scales.reshape(())
+    shape = [1] * weight.dim()
+    shape[axis] = -1
+    return weight.to(torch.float32) * scales.reshape(shape)
+
+
+def qparams_kwargs(qparams: QParams) -> dict[str, Any]:
+    return {"scale": qparams.scale, "zero_point": qparams.zero_point,
+            "low": qparams.low, "high": qparams.high}
+
+
+def qparams_argument(node: Node) -> QParams:
+    """The format that a quantize or dequantize node names."""
+    return QParams(**{k: node.kwargs[k] for k in  # type: ignore[arg-type]
+                      ("scale", "zero_point", "low", "high")})
+
+
+def _on_integers(op: Op) -> Callable[..., Any]:
+    """`op` on integers: exact for what selects values, rounded half to even for averages."""
+
+    def steps(value: Any, zero_point: int) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(steps(v, zero_point) for v in value)
+        return value.to(torch.float32) - zero_point
+
+    def back(value: Any, zero_point: int, dtype: torch.dtype) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(back(v, zero_point, dtype) for v in value)
+        limits = torch.iinfo(dtype)
+        return (torch.round(value) + zero_point).clamp_(limits.min, limits.max).to(dtype)
+
+    def call(*operands: Any, zero_point: int, **attributes: Any) -> Any:
+        first = operands[0]
+        while isinstance(first, list | tuple):
+            first = first[0]
+        result = op.call(*(steps(o, zero_point) for o in operands), **attributes)
+        return back(result, zero_point, first.dtype)
+
+    call.__name__ = call.__qualname__ = f"{op.name}_on_integers"
+    return declare_pure(call)
+
+
+@declare_pure
+def clamp_on_integers(input: Tensor, *, low: int, high: int) -> Tensor:
+    """A clamp whose bounds are integers of the value's own format."""
+    return input.clamp(low, high)
+
+
+INTEGER_OPS: dict[str, Callable[..., Any]] = {
+    op.name: _on_integers(op) for op in OPS.values() if op.kind is Kind.SAME and op.name != "clamp"}
+_FLOAT_OP: dict[Any, Op] = {call: OPS[name] for name, call in INTEGER_OPS.items()}
+for _call in INTEGER_OPS.values():
+    setattr(sys.modules[__name__], _call.__name__, _call)
+
+_DOMAIN = {clamp_on_integers, quantize, dequantize, dequantize_weight, *INTEGER_OPS.values()}
+
+
+def is_integer_node(node: Node) -> bool:
+    """The node crosses into, out of, or stays in the integer domain."""
+    return node.op == "call_function" and node.target in _DOMAIN
+
+
+def float_op_of(node: Node) -> Op | None:
+    """The float operator that an integer operator stands for."""
+    return _FLOAT_OP.get(node.target) if node.op == "call_function" else None

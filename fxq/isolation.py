@@ -1,0 +1,60 @@
+"""Keep the user's process as it was: torch's global state and every flag that changes results."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_AUTOCAST = ("cpu", "cuda")
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """No gradients, no autocast, float32 by default, and the random state put back afterwards."""
+    dtype, rng = torch.get_default_dtype(), torch.get_rng_state()
+    engine = torch.backends.quantized.engine
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_rng_state(rng)
+        torch.backends.quantized.engine = engine
+
+
+class EngineGuard:
+    """Runs calls under an engine whose kernels give the right bits, from any thread.
+
+    Some operators read torch's process-wide engine at call time; under `qnnpack` they give other
+    bits or wrong data. The first caller that finds it current switches; the last one to leave
+    switches back.
+    """
+
+    _lock = threading.Lock()
+    _inside = 0
+    _before = ""
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+
+    def __enter__(self) -> None:
+        with EngineGuard._lock:
+            if EngineGuard._inside == 0:
+                EngineGuard._before = torch.backends.quantized.engine
+                torch.backends.quantized.engine = self.engine
+            EngineGuard._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with EngineGuard._lock:
+            EngineGuard._inside -= 1
+            if EngineGuard._inside == 0:
+                torch.backends.quantized.engine = EngineGuard._before
+
+    @staticmethod
+    def is_needed() -> bool:
+        """The current engine would change bits, or another thread has switched already."""
+        return EngineGuard._inside > 0 or torch.backends.quantized.engine == "qnnpack"

@@ -1,0 +1,160 @@
+"""The one place that knows torch's quantized kernels and their deprecated tensor types.
+
+A kernel takes and gives quantized tensors; `to_quantized`, `integers_of` and `from_quantized`
+convert at the border, from and to plain integer or float tensors. Everything is probed when a
+target is first used, so that a torch without these kernels gives one clear error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fxq.errors import TargetUnavailableError
+from fxq.qspec import QParams
+
+# torch's own deprecations that the kernels cannot avoid; see pytorch/pytorch#184982.
+DEPRECATIONS = (
+    r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other quantized tensor",
+    r"`torch\.jit\.\w+` is deprecated",
+    r"TypedStorage is deprecated",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence torch's own deprecations of what the kernels stand on, and nothing else."""
+    with warnings.catch_warnings():
+        for message in DEPRECATIONS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel's function and how its arguments are laid out (see `passes/lower.py`)."""
+
+    name: str
+    function: Callable[..., Any]
+    form: str
+    prepack: str = ""
+
+
+def _op(name: str) -> Any:
+    """The resolved builtin behind `torch.ops.quantized.<name>` (the cheapest way to call it)."""
+    return getattr(torch.ops.quantized, name)._op
+
+
+# form -> kernel names. "same" rows are torch functions that act on quantized tensors.
+_WEIGHTED = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+             "conv_transpose3d", "linear")
+_SAME: dict[str, Callable[..., Any]] = {
+    "relu": torch.relu, "clamp": torch.clamp, "max_pool1d": F.max_pool1d,
+    "max_pool2d": torch.max_pool2d, "avg_pool2d": torch._C._nn.avg_pool2d,
+    "avg_pool3d": torch._C._nn.avg_pool3d, "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
+    "adaptive_avg_pool3d": F.adaptive_avg_pool3d, "mean": torch.mean, "flatten": torch.flatten,
+    "reshape": torch.reshape, "permute": torch.permute, "transpose": torch.transpose,
+    "squeeze": torch.squeeze, "unsqueeze": torch.unsqueeze, "narrow": torch.narrow,
+    "contiguous": Tensor.contiguous, "channel_shuffle": torch.channel_shuffle,
+    "pixel_shuffle": torch.pixel_shuffle, "pixel_unshuffle": torch.pixel_unshuffle,
+    "pad": F.pad, "interpolate": F.interpolate}
+
+
+def _calls() -> dict[str, Call]:
+    rows = [Call(n, _op(n), "weighted", f"{n}_prepack") for n in _WEIGHTED]
+    rows += [Call(f"{n}_relu", _op(f"{n}_relu"), "weighted", f"{n}_prepack")
+             for n in ("conv1d", "conv2d", "conv3d", "linear")]
+    rows += [Call(n, _op(n), "binary") for n in ("add", "add_relu", "mul", "mul_relu")]
+    rows += [Call(n, _op(n), "affine") for n in ("batch_norm2d", "batch_norm2d_relu")]
+    rows += [Call("cat", _op("cat"), "cat"), Call("hardswish", _op("hardswish"), "scaled"),
+             Call("leaky_relu", _op("leaky_relu"), "leaky_relu"), Call("elu", _op("elu"), "elu")]
+    rows += [Call("sigmoid", torch.sigmoid, "fixed"), Call("tanh", torch.tanh, "fixed"),
+             Call("hardsigmoid", torch._C._nn.hardsigmoid, "fixed")]
+    rows += [Call(n, f, "same") for n, f in _SAME.items()]
+    return {row.name: row for row in rows}
+
+
+_CALLS: dict[str, Call] = {}
+_NAMES: dict[Any, str] = {}
+
+
+def get_call(name: str) -> Call:
+    """A kernel by the name that target tables use."""
+    if not _CALLS:
+        try:
+            _CALLS.update(_calls())
+        except AttributeError as error:
+            raise TargetUnavailableError(
+                "this torch has no quantized CPU kernels", why=str(error),
+                fix="use target='reference', or torch 2.11 to 2.15") from error
+        _NAMES.update({c.function: c.name for c in _CALLS.values()})
+        _NAMES.update({to_quantized: "quantize", from_quantized: "dequantize"})
+    return _CALLS[name]
+
+
+def kernel_name(target: Any) -> str:
+    """The canonical name of a LOWERED node's function, or an empty text."""
+    try:
+        return _NAMES.get(target, "")
+    except TypeError:
+        return ""
+
+
+to_quantized = torch.quantize_per_tensor  # (float tensor, scale, zero point, torch.quint8)
+from_quantized = torch.dequantize
+
+
+def quantized_dtype(qparams: QParams) -> torch.dtype:
+    """The tensor type that the kernels want for this format."""
+    return torch.quint8 if qparams.low >= 0 else torch.qint8
+
+
+def with_qparams(values: Tensor, qparams: QParams) -> Tensor:
+    """A quantized tensor that holds exactly these integers."""
+    with quiet():
+        return torch._make_per_tensor_quantized_tensor(values, qparams.scale, qparams.zero_point)
+
+
+def integers_of(value: Tensor) -> Tensor:
+    """The plain integers of a quantized tensor."""
+    return value.int_repr()
+
+
+def prepack(call: Call, engine: str, weight: Tensor, scales: Tensor, axis: int,
+            bias: Tensor | None, geometry: tuple[Any, ...]) -> Any:
+    """Pack integer weights for one engine; `geometry` is what the prepack function wants."""
+    with quiet(), using_engine(engine):
+        if scales.numel() == 1:
+            packed = torch._make_per_tensor_quantized_tensor(weight, float(scales.item()), 0)
+        else:
+            zeros = torch.zeros(scales.numel(), dtype=torch.int64)
+            packed = torch._make_per_channel_quantized_tensor(weight, scales.double(), zeros, axis)
+        return getattr(torch.ops.quantized, call.prepack)(packed, bias, *geometry)
+
+
+def require_engine(engine: str) -> None:
+    """Raise TargetUnavailableError unless torch was built with this engine."""
+    supported = list(torch.backends.quantized.supported_engines)
+    if engine not in supported:
+        raise TargetUnavailableError(
+            f"the engine {engine!r} is not available on this machine",
+            why=f"torch offers: {', '.join(map(str, supported))}",
+            fix="choose one of these as target, or target='reference'")
+
+
+@contextmanager
+def using_engine(engine: str) -> Iterator[None]:
+    """Make an engine current for a block, and restore the user's."""
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = engine
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before

@@ -1,0 +1,154 @@
+"""Run passes in order, and hold each to its contract: stages, legal nodes, numbers.
+
+Everything around a pass happens here and nowhere else: verification, timing, the count of
+operators, dumps (`FXQ_DUMP=dir`, numbered, only when the graph changed) and the folder with
+a failed pass's graphs.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx
+
+from fxq.context import Context
+from fxq.errors import ConfigError, FxqError, VerificationError
+from fxq.metrics import sqnr_of_all
+from fxq.passes.base import Effect, Pass
+from fxq.printer import format_graph, target_name
+from fxq.report import PassRecord
+from fxq.rewrite import PassResult
+from fxq.stage import Stage, verify_stage
+from fxq.verify import Integers, check_outputs, check_steps, integers_of, run
+
+
+@dataclass
+class Manager:
+    """Runs passes over one private graph and records what each did.
+
+    `inputs` are example inputs; without them (or with verify=False) only the rules of the
+    stages are checked, not the numbers.
+    """
+
+    context: Context
+    inputs: Sequence[Tensor] = ()
+    verify: bool = True
+    records: list[PassRecord] = field(default_factory=list)
+    texts: dict[Stage, str] = field(default_factory=dict)
+    stage: Stage = Stage.FLOAT
+    _outputs: tuple[Tensor, ...] | None = None
+    _count: int = 0
+
+    @property
+    def last_outputs(self) -> tuple[Tensor, ...] | None:
+        """What the latest graph computed for the example inputs, if it was verified."""
+        return self._outputs
+
+    def run(self, module: fx.GraphModule, passes: Sequence[Pass]) -> None:
+        """Run all passes. Raises VerificationError or ConfigError; never leaves it unsaid."""
+        check_order(self.stage, passes)
+        for item in passes:
+            self._run_one(module, item)
+            self.stage = item.after
+            self.texts[self.stage] = format_graph(module)
+
+    def _run_one(self, module: fx.GraphModule, item: Pass) -> None:
+        before_text, before_ops = format_graph(module), count_ops(module)
+        integers = self._integers_before(module, item)
+        before = self._outputs_of(module)
+        start = time.perf_counter()
+        try:
+            result = item.run(module, self.context)
+            elapsed = time.perf_counter() - start
+            verify_stage(module, item.after)
+            quality = self._check_numbers(module, item, before, integers)
+        except Exception as error:
+            raise _with_reproducer(error, item, before_text, module) from error
+        self._record(module, item, result, elapsed, quality, before_text, before_ops)
+
+    def _outputs_of(self, module: fx.GraphModule) -> tuple[Tensor, ...] | None:
+        if not self.verify or not self.inputs:
+            return None
+        if self._outputs is None:
+            self._outputs = run(module, self.inputs)
+        return self._outputs
+
+    def _integers_before(self, module: fx.GraphModule, item: Pass) -> Integers | None:
+        if not self.verify or not self.inputs or item.effect is not Effect.STEPWISE:
+            return None
+        return integers_of(module, self.inputs)
+
+    def _check_numbers(self, module: fx.GraphModule, item: Pass, before: tuple[Tensor, ...] | None,
+                       integers: Integers | None) -> float | None:
+        """Compare with the graph before; returns the SQNR against it, or None."""
+        if before is None:
+            return None
+        self._outputs = run(module, self.inputs)
+        check_outputs(item.name, item.effect, before, self._outputs)
+        if integers is not None:
+            check_steps(item.name, module, self.inputs, integers)
+        return sqnr_of_all(before, self._outputs)
+
+    def _record(self, module: fx.GraphModule, item: Pass, result: PassResult, seconds: float,
+                quality: float | None, before_text: str, before_ops: Counter[str]) -> None:
+        after_text, after_ops = format_graph(module), count_ops(module)
+        changes = {op: after_ops[op] - before_ops[op] for op in {*before_ops, *after_ops}
+                   if after_ops[op] != before_ops[op]}
+        self.records.append(PassRecord(item.name, str(item.effect), result.rewrites,
+                                       result.refusals, seconds * 1e3,
+                                       tuple(sorted(changes.items())), quality))
+        if after_text != before_text:
+            self._dump(item.name, after_text)
+        self._count += 1
+
+    def _dump(self, name: str, text: str) -> None:
+        folder = os.environ.get("FXQ_DUMP")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / f"{self._count:03d}-{name}.txt").write_text(text)
+
+
+def check_order(stage: Stage, passes: Sequence[Pass]) -> None:
+    """Refuse a pipeline whose passes do not meet at the same stage."""
+    for item in passes:
+        if item.before is not stage:
+            raise ConfigError(f"pass {item.name} takes a {item.before} graph, but gets {stage}",
+                              fix="order the passes by their before and after stages")
+        stage = item.after
+
+
+def count_ops(module: fx.GraphModule) -> Counter[str]:
+    """How often each operator occurs."""
+    return Counter(target_name(n) for n in module.graph.nodes if n.op.startswith("call_"))
+
+
+def _with_reproducer(error: Exception, item: Pass, before: str,
+                     module: fx.GraphModule) -> FxqError:
+    """The error to raise, after leaving the graphs of the failed pass in a folder."""
+    folder = Path(tempfile.mkdtemp(prefix=f"fxq-{item.name}-", dir=os.environ.get("FXQ_DUMP")))
+    (folder / "before.txt").write_text(before)
+    (folder / "after.txt").write_text(_text_of(module))
+    (folder / "error.txt").write_text(f"{type(error).__name__}: {error}\n")
+    (folder / "environment.txt").write_text(
+        f"pass {item}\ntorch {torch.__version__}\npython {platform.python_version()}\n"
+        f"machine {platform.machine()}\n")
+    if isinstance(error, FxqError):
+        error.args = (f"{error}\n  graphs {folder}",)
+        return error
+    return VerificationError(f"pass {item.name} failed: {type(error).__name__}: {error}",
+                             fix=f"this is a fault of the pass; its graphs are in {folder}")
+
+
+def _text_of(module: fx.GraphModule) -> str:
+    try:
+        return format_graph(module)
+    except Exception as error:  # a broken graph must not hide the first error
+        return f"(cannot be printed: {error})\n"

@@ -1,0 +1,35 @@
+"""The whole pipeline, in order, with the reason for each place."""
+
+from __future__ import annotations
+
+from fxq.passes.base import Pass
+from fxq.passes.batch_norm_to_affine import BatchNormToAffine
+from fxq.passes.convert import Convert
+from fxq.passes.fold_batch_norm import FoldBatchNorm
+from fxq.passes.fold_clamp import FoldClamp
+from fxq.passes.fold_pad import FoldPad
+from fxq.passes.fold_qdq import FoldQdq
+from fxq.passes.fuse_activation import FuseActivation
+from fxq.passes.insert_observers import InsertObservers
+from fxq.passes.lower import Lower
+from fxq.passes.normalize import Normalize
+from fxq.passes.pair_safe_weights import PairSafeWeights
+
+FUSE: tuple[Pass, ...] = (
+    Normalize(),  # first: every later pass knows one spelling per operator
+    FoldPad(),  # before batch norms, which need the convolution next to them
+    FoldBatchNorm(),  # before activations, which come behind the norm
+    BatchNormToAffine(),  # what no layer could take; before activations, so that it absorbs one
+    FuseActivation(),  # last of the float rewrites: its input is final
+)
+PREPARE: tuple[Pass, ...] = (
+    *FUSE,
+    InsertObservers(),  # on the fused graph, so that no value is watched that no kernel keeps
+)
+FINISH: tuple[Pass, ...] = (
+    Convert(),  # formats become explicit; needs statistics
+    PairSafeWeights(),  # while weights are still plain integers
+    FoldClamp(),  # before folding pairs, which would hide the quantize behind a clamp
+    FoldQdq(),  # last before lowering: integers stay integers between operators
+    Lower(),  # the target's kernels
+)

@@ -1,0 +1,62 @@
+"""Decide which nodes compute on integers, and why each other one stays in float."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+
+from torch import fx
+from torch.fx import Node
+
+from fxq.context import Context
+from fxq.info import info, tensor_inputs
+from fxq.ops import Kind, base_name, op_of
+from fxq.rewrite import constant_of, label
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The integer nodes, and (code, sentence) for each tensor operator that stays in float."""
+
+    integer: frozenset[Node]
+    reasons: dict[Node, tuple[str, str]]
+
+
+def place(module: fx.GraphModule, context: Context) -> Placement:
+    """Walk the FUSED graph once, in order: a node may rely on where its producers are."""
+    integer: set[Node] = set()
+    reasons: dict[Node, tuple[str, str]] = {}
+    for node in module.graph.nodes:
+        op = op_of(node)
+        if node.op in ("placeholder", "output", "get_attr") or not info(node).is_float_tensor:
+            continue
+        if op is None:
+            reasons[node] = ("opaque", "fxq does not know this operator")
+            continue
+        reason = _why_not(node, integer, context)
+        if reason:
+            reasons[node] = reason
+        else:
+            integer.add(node)
+    return Placement(frozenset(integer), reasons)
+
+
+def _why_not(node: Node, integer: set[Node], context: Context) -> tuple[str, str] | None:
+    op = op_of(node)
+    assert op is not None
+    if _is_kept_float(node, context):
+        return "override", "the scheme's overrides keep it in float"
+    reason = context.target.why_not(node)
+    if reason:
+        return reason
+    inputs = [n for n in tensor_inputs(node) if constant_of(n) is None]
+    if not all(info(n).is_float_tensor for n in inputs):
+        return "dtype", "an operand is no float32 tensor"
+    if op.kind is not Kind.MAC and not any(n in integer for n in inputs):
+        return "float-input", "its input is in float, and converting it would cost more"
+    return None
+
+
+def _is_kept_float(node: Node, context: Context) -> bool:
+    keys = (info(node).path, label(node), base_name(node))
+    return any(fnmatch.fnmatch(key, pattern) for pattern in context.scheme.overrides for key in keys)

@@ -1,0 +1,105 @@
+"""What a compilation did, as frozen values that print as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tabulate import tabulate
+
+from fxq.rewrite import Refusal, Rewrite
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One pass: its effect, rewrites, refusals, milliseconds, operator counts and SQNR."""
+
+    name: str
+    effect: str
+    rewrites: tuple[Rewrite, ...]
+    refusals: tuple[Refusal, ...]
+    milliseconds: float
+    changes: tuple[tuple[str, int], ...]
+    sqnr: float | None  # dB against the graph before the pass
+
+    def row(self) -> tuple[str, ...]:
+        changes = sorted(self.changes, key=lambda c: (-abs(c[1]), c[0]))
+        text = ", ".join(f"{op} {n:+d}" for op, n in changes[:3]) + (
+            f", … {len(changes) - 3} more" if len(changes) > 3 else "")
+        return (self.name, str(len(self.rewrites) or "-"), str(len(self.refusals) or "-"),
+                f"{self.milliseconds:.1f}", _decibel(self.sqnr), text)
+
+
+def _decibel(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "equal" if value == float("inf") else f"{value:.1f} dB"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole story of one compilation.
+
+    `macs` and `integer_macs` count multiply-accumulates of convolutions and linear layers for
+    the example inputs; sizes are bytes of parameters; `sqnr` is dB of the outputs for the
+    example inputs against the float model (None when it was not measured).
+    """
+
+    target: str
+    scheme: str
+    passes: tuple[PassRecord, ...] = ()
+    macs: int = 0
+    integer_macs: int = 0
+    float_bytes: int = 0
+    size_bytes: int = 0
+    sqnr: float | None = None
+    runtime: str = ""
+    calibration: str = ""
+    seconds: float = 0.0
+    left_in_float: tuple[Refusal, ...] = ()
+    runtime_times: tuple[tuple[str, float], ...] = ()  # microseconds, medians
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def coverage(self) -> float:
+        """Share of the multiply-accumulates that run on integers (1.0 when there are none)."""
+        return self.integer_macs / self.macs if self.macs else 1.0
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        return tuple(r for record in self.passes for r in record.refusals)
+
+    def __str__(self) -> str:
+        parts = [self._headline(), self._pass_table(), self._float_table(), *self.notes]
+        return "\n\n".join(part for part in parts if part)
+
+    def _headline(self) -> str:
+        ratio = self.float_bytes / self.size_bytes if self.size_bytes else float("nan")
+        rows = [("target", f"{self.target}, scheme {self.scheme}, runtime {self.runtime}"),
+                ("integer MACs", f"{100 * self.coverage:.2f} % of {self.macs / 1e6:.1f} M"),
+                ("size", f"{self.float_bytes / 1e6:.3f} MB -> {self.size_bytes / 1e6:.3f} MB "
+                         f"({ratio:.2f}x smaller)"),
+                ("SQNR", _decibel(self.sqnr) or "not measured"),
+                ("calibration", self.calibration or "none"),
+                ("compiled in", f"{self.seconds:.2f} s")]
+        return tabulate([r for r in rows if r[1]], tablefmt="plain")
+
+    def _pass_table(self) -> str:
+        headers = ("pass", "rewrites", "refused", "ms", "against before", "operators")
+        return tabulate([p.row() for p in self.passes], headers=headers, tablefmt="simple",
+                        disable_numparse=True)
+
+    def _float_table(self) -> str:
+        if not self.left_in_float:
+            return "nothing is left in float" if self.scheme != "fp32" else ""
+        return "left in float\n" + tabulate(
+            _grouped(self.left_in_float), headers=("op", "nodes", "code", "why", "first"),
+            tablefmt="simple", disable_numparse=True)
+
+
+def _grouped(refusals: Sequence[Refusal]) -> list[tuple[str, ...]]:
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for refusal in refusals:
+        groups.setdefault((refusal.op, refusal.code, refusal.reason), []).append(refusal.path)
+    return [(op, str(len(paths)), code, reason, paths[0])
+            for (op, code, reason), paths in groups.items()]

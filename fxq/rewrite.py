@@ -1,0 +1,268 @@
+"""The only code that edits graphs, and the rules that drive it.
+
+A rule is a chain of operators, `why_not` (a reason to leave a match alone) and `rewrite`.
+The rewriter keeps shape, source and path on new nodes, and *observes* what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx import Node
+
+from fxq.info import Info, info, qparams, set_info, set_qparams
+from fxq.ops import Op, canonical_kwargs, op_name, op_of
+from fxq.qspec import QParams
+from fxq.spellings import SPLITTERS
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One change that a pass made: where, and what in a few words."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One change that a pass did not make, with a stable code and one sentence."""
+
+    path: str
+    op: str
+    code: str
+    reason: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class PassResult:
+    rewrites: tuple[Rewrite, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+def label(node: Node) -> str:
+    """A short name for messages: the module path, or the operator's name."""
+    return info(node).path or op_name(node) or str(node.target)
+
+
+@dataclass
+class Rewriter:
+    """Edits one graph and records each edit."""
+
+    module: fx.GraphModule
+    rewrites: list[Rewrite] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    @property
+    def graph(self) -> fx.Graph:
+        return self.module.graph
+
+    def call(self, target: Op | Callable[..., Any], args: Iterable[Any], kwargs: dict[str, Any],
+             *, like: Node, before: Node | None = None, value: Info | None = None,
+             quantized: QParams | None = None) -> Node:
+        """A new call node with the origin of `like`, placed before `before` (or after `like`)."""
+        if isinstance(target, Op):
+            kwargs, target = canonical_kwargs(target, kwargs), target.call
+        place = self.graph.inserting_before(before) if before else self.graph.inserting_after(like)
+        with place:
+            node = self.graph.call_function(target, tuple(args), kwargs)
+        set_info(node, value or info(like))
+        set_qparams(node, quantized)
+        return node
+
+    def constant(self, name: str, tensor: Tensor, before: Node) -> Node:
+        """A get_attr node for a constant; equal tensors of the same name share storage."""
+        target = self._register(name.replace(".", "_").strip("_") or "constant", tensor)
+        with self.graph.inserting_before(before):
+            node = self.graph.get_attr(target)
+        set_info(node, Info(tuple(tensor.shape), tensor.dtype, path=name))
+        return node
+
+    def _register(self, name: str, tensor: Tensor) -> str:
+        base, count = name, 1
+        while hasattr(self.module, name):
+            known = getattr(self.module, name)
+            if isinstance(known, Tensor) and _identical(known, tensor):
+                return name
+            name, count = f"{base}_{count}", count + 1
+        self.module.register_buffer(name, tensor)
+        return name
+
+    def packed(self, name: str, value: Any, before: Node) -> Node:
+        """A get_attr node for an engine's packed weights (an opaque object of torch)."""
+        base = name.replace(".", "_").strip("_")
+        count = sum(1 for known in vars(self.module) if known.startswith(base))
+        target = f"{base}_{count}" if count else base
+        setattr(self.module, target, value)
+        with self.graph.inserting_before(before):
+            return self.graph.create_node("get_attr", target)
+
+    def observe(self, node: Node, observer: nn.Module) -> Node:
+        """Put a module between a value and all of its readers."""
+        count = sum(1 for name in self.module._modules if name.startswith("observer_"))
+        self.module.add_submodule(f"observer_{count}", observer)
+        with self.graph.inserting_after(node):
+            new = self.graph.call_module(f"observer_{count}", (node,))
+        set_info(new, replace(info(node), is_module=False))
+        node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+        self.note(node, "observed")
+        return new
+
+    def bypass(self, node: Node) -> None:
+        """Remove a node that passes its first operand on unchanged."""
+        source = node.args[0]
+        assert isinstance(source, Node)
+        node.replace_all_uses_with(source)
+        self.graph.erase_node(node)
+
+    def insert_between(self, node: Node, readers: Iterable[Node], new: Node) -> None:
+        """Send the given readers of `node` to `new`."""
+        for reader in readers:
+            if reader is not new:
+                reader.replace_input_with(node, new)
+
+    def replace(self, old: Node, new: Node, what: str) -> None:
+        """Send all readers of `old` to `new`, erase `old`, and record it."""
+        self.rewrites.append(Rewrite(label(new), what))
+        new.meta["fxq.was"] = old.name  # so that a check can find the value it stands for
+        old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+        self.graph.erase_node(old)
+
+    def erase(self, node: Node) -> None:
+        self.graph.erase_node(node)
+
+    def note(self, node: Node, what: str) -> None:
+        self.rewrites.append(Rewrite(label(node), what))
+
+    def refuse(self, node: Node, code: str, reason: str) -> None:
+        refusal = Refusal(label(node), op_name(node) or str(node.target), code, reason,
+                          info(node).source)
+        if refusal not in self.refusals:
+            self.refusals.append(refusal)
+
+    def sweep(self) -> None:
+        """Drop pure nodes that nobody reads, and constants that no node names."""
+        for node in reversed(self.graph.nodes):
+            if not node.users and (node.op == "get_attr" or is_pure(node)):
+                self.graph.erase_node(node)
+        used = {str(n.target) for n in self.graph.nodes if n.op in ("get_attr", "call_module")}
+        drop_unused_attributes(self.module, used)
+
+    def result(self) -> PassResult:
+        self.sweep()
+        return PassResult(tuple(self.rewrites), tuple(self.refusals))
+
+
+def _identical(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b))
+
+
+_PURE: set[Any] = set()
+
+
+def declare_pure(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function as free of side effects, so that unread results may be dropped."""
+    _PURE.add(function)
+    return function
+
+
+def is_pure(node: Node) -> bool:
+    if node.op == "call_method":
+        return node.target in SPLITTERS
+    if node.op != "call_function":
+        return False
+    return qparams(node) is not None or node.target in SPLITTERS or op_of(node) is not None or node.target in _PURE or (
+        getattr(node.target, "__module__", "") in ("_operator", "builtins"))
+
+
+def drop_unused_attributes(module: fx.GraphModule, used: set[str]) -> None:
+    """Delete top-level tensors and submodules that no node names (directly or below)."""
+    keep = {name.split(".")[0] for name in used}
+    for store in (module._buffers, module._parameters, module._modules):
+        for name in [name for name in store if name not in keep]:
+            del store[name]
+    for name in [k for k, v in vars(module).items()
+                 if isinstance(v, Tensor | torch.ScriptObject) and k not in keep]:
+        delattr(module, name)
+
+
+def constant_of(node: Any) -> Tensor | None:
+    """The tensor behind a get_attr node, or None for anything else."""
+    if not isinstance(node, Node) or node.op != "get_attr":
+        return None
+    owner: Any = node.graph.owning_module
+    for part in str(node.target).split("."):
+        owner = getattr(owner, part)
+    return owner if isinstance(owner, Tensor) else None
+
+
+@dataclass(frozen=True)
+class Match:
+    """A chain of nodes, each but the last read only by the next."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def first(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def last(self) -> Node:
+        return self.nodes[-1]
+
+
+class Rule:
+    """A fusion: `pattern` (operator names, one set a step), `why_not`, `rewrite`."""
+
+    pattern: ClassVar[tuple[frozenset[str], ...]]
+    code: ClassVar[str]
+
+    def why_not(self, match: Match) -> str | None:
+        """One sentence why this match must stay as it is, or None."""
+        return None
+
+    def rewrite(self, match: Match, rewriter: Rewriter) -> None:
+        raise NotImplementedError(type(self).__name__)
+
+
+def chain_ending_at(last: Node, pattern: tuple[frozenset[str], ...]) -> Match | None:
+    """The chain of producers that ends at `last`, if its operators are those of the pattern."""
+    nodes = [last]
+    for names in reversed(pattern[:-1]):
+        producer = nodes[0].args[0] if nodes[0].args else None
+        if not isinstance(producer, Node) or op_name(producer) not in names:
+            return None
+        nodes.insert(0, producer)
+    return Match(tuple(nodes)) if op_name(last) in pattern[-1] else None
+
+
+def apply_rules(rewriter: Rewriter, rules: Iterable[Rule]) -> None:
+    """Run every rule over the graph in order; inner values must have exactly one reader."""
+    for rule in rules:
+        for node in list(rewriter.graph.nodes):
+            match = chain_ending_at(node, rule.pattern)
+            if match:
+                _apply(rewriter, rule, match)
+
+
+def _apply(rewriter: Rewriter, rule: Rule, match: Match) -> None:
+    shared = next((n for n in match.nodes[:-1] if len(n.users) > 1), None)
+    reason = (f"its input {label(shared)} is read by {len(shared.users)} nodes" if shared
+              else rule.why_not(match))
+    if reason:
+        rewriter.refuse(match.last, rule.code, reason)
+    else:
+        rule.rewrite(match, rewriter)
+
+
+def with_shape(base: Info, tensor: Tensor) -> Info:
+    return replace(base, shape=tuple(tensor.shape), dtype=tensor.dtype)
+
+
+__all__ = ["Match", "PassResult", "Refusal", "Rewrite", "Rewriter", "Rule", "apply_rules",
+           "constant_of", "declare_pure", "is_pure", "label", "qparams", "with_shape"]

@@ -1,0 +1,111 @@
+"""Flat generated Python: one function, constants in its closure, values freed when dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, fx
+from torch.fx import Node
+
+Function = Callable[..., Any]
+_LITERALS = (int, float, bool, str, type(None))
+
+
+class _Writer:
+    """Turns nodes into source lines; whatever is no literal becomes a closure variable."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.module = module
+        self.names: dict[Node, str] = {}
+        self.constants: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self._known: dict[int, str] = {}
+
+    def constant(self, value: Any) -> str:
+        name = self._known.setdefault(id(value), f"k{len(self._known)}")
+        self.constants[name] = value
+        return name
+
+    def expression(self, value: Any) -> str:
+        if isinstance(value, Node):
+            return self.names[value]
+        if type(value) in _LITERALS and value == value and value not in (
+                float("inf"), float("-inf")):
+            return repr(value)
+        if isinstance(value, list):
+            return "[" + ", ".join(map(self.expression, value)) + "]"
+        if type(value) is tuple or type(value).__name__ == "immutable_list":
+            return "(" + "".join(f"{self.expression(v)}, " for v in value) + ")"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k!r}: {self.expression(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, slice):
+            return f"slice({', '.join(map(self.expression, (value.start, value.stop, value.step)))})"
+        return self.constant(value)
+
+    def write(self, node: Node) -> None:
+        if node.op == "get_attr":
+            self.names[node] = self.constant(_attribute(self.module, str(node.target)))
+        elif node.op == "output":
+            self.lines.append(f"return {self.expression(node.args[0])}")
+        elif node.op != "placeholder":
+            self.names[node] = f"v{len(self.lines)}"
+            arguments = [self.expression(a) for a in node.args]
+            arguments += [f"{k}={self.expression(v)}" for k, v in node.kwargs.items()]
+            function = self.constant(_callable(self.module, node))
+            self.lines.append(f"{self.names[node]} = {function}({', '.join(arguments)})")
+
+    def free(self, dead: list[Node]) -> None:
+        if dead:
+            self.lines.append(" = ".join(self.names[n] for n in dead) + " = None")
+
+
+def _attribute(module: fx.GraphModule, path: str) -> Any:
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _callable(module: fx.GraphModule, node: Node) -> Function:
+    if node.op == "call_module":
+        return module.get_submodule(str(node.target))
+    if node.op == "call_method":
+        return getattr(Tensor, str(node.target))  # type: ignore[no-any-return]
+    assert callable(node.target)
+    return node.target
+
+
+def _last_uses(graph: fx.Graph) -> dict[Node, list[Node]]:
+    """The values that nobody reads after each node."""
+    seen: set[Node] = set()
+    dead: dict[Node, list[Node]] = {}
+    for node in reversed(graph.nodes):
+        inputs = [n for n in node.all_input_nodes if n.op != "get_attr" and n not in seen]
+        dead[node] = inputs
+        seen.update(inputs)
+    return dead
+
+
+def source_of(module: fx.GraphModule) -> tuple[str, dict[str, Any]]:
+    """The generated source of a factory, and the constants that it takes."""
+    writer, dead = _Writer(module), _last_uses(module.graph)
+    for position, node in enumerate(n for n in module.graph.nodes if n.op == "placeholder"):
+        writer.names[node] = f"x{position}"
+    inputs = ", ".join(writer.names.values())
+    for node in module.graph.nodes:
+        writer.write(node)
+        if node.op not in ("output", "get_attr", "placeholder"):
+            writer.free(dead[node])
+    body = "".join(f"        {line}\n" for line in writer.lines)
+    header = f"def make({', '.join(writer.constants)}):\n    def forward({inputs}):\n"
+    return f"{header}{body}    return forward\n", writer.constants
+
+
+def build(module: fx.GraphModule) -> Function:
+    """A function of the graph's flat inputs that returns its flat outputs."""
+    source, constants = source_of(module)
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<fxq graph>", "exec"), namespace)  # noqa: S102 (our own text)
+    function: Function = namespace["make"](**constants)
+    return function

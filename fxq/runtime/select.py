@@ -1,0 +1,71 @@
+"""Pick a runtime: by name, or by measuring both on the example inputs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from fxq.errors import ConfigError, did_you_mean
+from fxq.kernels import quiet
+from fxq.runtime.python import Function, build
+from fxq.runtime.torchscript import build_torchscript
+
+RUNTIMES = ("auto", "python", "torchscript")
+_ROUNDS, _BUDGET = 15, 0.4  # turns for each side, and seconds after which to stop
+
+Times = tuple[tuple[str, float], ...]
+
+
+def select(module: fx.GraphModule, inputs: list[Tensor], name: str) -> tuple[str, Function, Times]:
+    """(name, function, measured microseconds). `auto` keeps the faster; bits are the same.
+
+    Raises ConfigError for an unknown name, or when TorchScript was asked for by name and
+    cannot run the graph.
+    """
+    if name not in RUNTIMES:
+        raise ConfigError(f"unknown runtime {name!r}", fix=did_you_mean(name, RUNTIMES))
+    python = build(module)
+    if name == "python":
+        return name, python, ()
+    try:
+        script = build_torchscript(module, inputs)
+    except ConfigError:
+        if name == "torchscript":
+            raise
+        return "python", python, ()
+    if name == "torchscript":
+        return name, script, ()
+    return _faster(python, script, inputs)
+
+
+def _faster(python: Function, script: Function, inputs: list[Tensor]) -> tuple[str, Function, Times]:
+    with torch.no_grad(), quiet():
+        if not _same_bits(python(*inputs), script(*inputs)):
+            return "python", python, ()
+        times = _race((python, script), inputs)
+    measured = (("python", times[0] * 1e6), ("torchscript", times[1] * 1e6))
+    if times[1] < times[0]:
+        return "torchscript", script, measured
+    return "python", python, measured
+
+
+def _same_bits(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _race(functions: Sequence[Function], inputs: list[Tensor]) -> list[float]:
+    """Median seconds of each function, measured turn by turn."""
+    samples: list[list[float]] = [[] for _ in functions]
+    end = time.perf_counter() + _BUDGET
+    for turn in range(_ROUNDS):
+        for function, kept in zip(functions, samples, strict=True):
+            start = time.perf_counter()
+            function(*inputs)
+            kept.append(time.perf_counter() - start)
+        if turn >= 2 and time.perf_counter() > end:
+            break
+    return [statistics.median(kept) for kept in samples]

@@ -1,0 +1,102 @@
+"""What calibration remembers of each value: exact extremes and counts on one fixed grid.
+
+Everything is exact and mergeable: minimum and maximum, and integer counts of a strided sample
+on a grid that is the same for all tensors (the top bits of the float32: sign, exponent and
+five bits of mantissa, so a bin is about 3 % wide). Merging is commutative and associative,
+so any split of the data over any number of workers gives the same result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+SHIFT = 18  # of a float32's bits: 1 sign, 8 exponent and 5 mantissa bits are left
+BINS = 1 << (32 - SHIFT)
+
+Counts = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
+
+
+def bin_values() -> Values:
+    """The real number in the middle of each bin, in the order of the bins' bit patterns."""
+    bits = (np.arange(BINS, dtype=np.uint32) << np.uint32(SHIFT)) + np.uint32(1 << (SHIFT - 1))
+    with np.errstate(invalid="ignore"):  # the last bins are NaN's own, and never filled
+        values = bits.view(np.float32).astype(np.float64)
+    values[0] = values[BINS // 2] = 0.0  # the bins of zero hold nothing that matters beside it
+    return values
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """Extremes and counts of one value.
+
+    `minimum` > `maximum` means that nothing was seen. `counts` is empty when only the range
+    is known (statistics that were given, not measured).
+    """
+
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    batches: int = 0
+
+    @property
+    def seen(self) -> bool:
+        return self.minimum <= self.maximum
+
+    def merge(self, other: TensorStatistics) -> TensorStatistics:
+        """The statistics of both data sets together."""
+        counts = (self.counts + other.counts if self.counts.size and other.counts.size
+                  else self.counts if self.counts.size else other.counts)
+        return TensorStatistics(min(self.minimum, other.minimum), max(self.maximum, other.maximum),
+                                counts, self.batches + other.batches)
+
+    def histogram(self) -> tuple[Values, Values]:
+        """Bin values in rising order, clipped to the exact extremes, and how often each is."""
+        filled = np.flatnonzero(self.counts)
+        values = bin_values()[filled]
+        order = np.argsort(values, kind="stable")
+        clipped = np.clip(values[order], self.minimum, self.maximum)
+        return clipped, self.counts[filled][order].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Statistics(Mapping[str, TensorStatistics]):
+    """Statistics by the canonical key of each value in the NORMAL graph."""
+
+    values: Mapping[str, TensorStatistics] = field(default_factory=dict)  # type: ignore[assignment]
+
+    def __getitem__(self, key: str) -> TensorStatistics:
+        return self.values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def merge(self, other: Statistics) -> Statistics:
+        """Both data sets together; the order does not matter."""
+        empty = TensorStatistics()
+        keys = dict.fromkeys((*self.values, *other.values))
+        return Statistics({k: self.values.get(k, empty).merge(other.values.get(k, empty))
+                           for k in keys})
+
+    @classmethod
+    def from_ranges(cls, ranges: Mapping[str, tuple[float, float]]) -> Statistics:
+        """Statistics that were fixed by hand: only the extremes of each value."""
+        return cls({k: TensorStatistics(float(lo), float(hi)) for k, (lo, hi) in ranges.items()})
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        return {k: (v.minimum, v.maximum) for k, v in self.values.items()}
+
+    @classmethod
+    def read_ranges(cls, path: Path) -> Statistics:
+        """Ranges from a JSON file of {value: [minimum, maximum]}."""
+        return cls.from_ranges(json.loads(path.read_text()))

@@ -1,0 +1,176 @@
+"""Capture a model as a FLOAT graph whose nodes know the user's source line and module.
+
+The user's model is copied first and never touched. Parametrized weights are baked on the
+copy. What torch.fx would get silently wrong (hooks, mutated buffers) is refused here.
+"""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils import parametrize
+
+from fxq.errors import TraceError
+from fxq.info import Info, set_info
+from fxq.signature import Signature, call_with
+from fxq.structure import Rebuild, flatten
+
+_LIBRARY = tuple(os.path.dirname(m.__file__ or "") + os.sep for m in (fx, nn)) + (
+    os.path.dirname(torch.__file__ or "") + os.sep + "_", os.path.dirname(__file__) + os.sep)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A FLOAT graph with flat inputs and outputs, and how to rebuild the model's own."""
+
+    graph_module: fx.GraphModule
+    signature: Signature
+    rebuild_output: Rebuild
+    fixed_outputs: tuple[Any, ...]  # one entry an output leaf; a Node's place holds PLACE
+
+
+PLACE = object()
+
+
+class _Tracer(fx.Tracer):
+    """Flat placeholders, buffers as graph nodes, source line and module path on each node."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, signature: Signature) -> None:
+        super().__init__()
+        self.signature = signature
+        self.paths: list[str] = []
+        self.rebuild: Rebuild = next
+        self.fixed: tuple[Any, ...] = ()
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        proxies = [self.create_proxy("placeholder", name.replace(".", "_"), (), {})
+                   for name in self.signature.names]
+
+        def forward(root: nn.Module, *values: Any) -> Any:
+            result = call_with(self.signature, lambda *a, **k: root_fn(root, *a, **k), list(values))
+            leaves, self.rebuild = flatten(result)
+            self.fixed = tuple(PLACE if isinstance(v, fx.Proxy | torch.Tensor) else v
+                               for v in leaves)
+            return tuple(v for v in leaves if isinstance(v, fx.Proxy | torch.Tensor))
+
+        return forward, [self.root, *proxies]
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        self.paths.append(self.path_of_module(m))
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        finally:
+            self.paths.pop()
+
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(kind, *args, **kwargs)
+        path = self.paths[-1] if self.paths else ""
+        set_info(node, Info(path=path, source=user_line(), is_module=kind == "call_module"))
+        return node
+
+
+def user_line() -> str:
+    """The innermost frame that belongs to the user's model, as `file:line  text`."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
+        frame = frame.f_back  # type: ignore[assignment]
+    return _format_line(frame.f_code.co_filename, frame.f_lineno) if frame else ""
+
+
+def _format_line(filename: str, line: int) -> str:
+    text = linecache.getline(filename, line).strip()
+    place = "/".join(filename.split(os.sep)[-2:])
+    return f"{place}:{line}  {text}"
+
+
+def private_copy(model: nn.Module) -> nn.Module:
+    """A copy in eval mode with parametrized weights baked in.
+
+    Raises TraceError for what a copy or a graph would lose: hooks, lazy parameters,
+    TorchScript, wrappers, batch norms that were deliberately left in training mode.
+    """
+    _refuse_untraceable(model)
+    try:
+        twin = copy.deepcopy(model)
+    except Exception as error:
+        raise TraceError(f"{type(model).__name__} cannot be copied: {error}",
+                         why="fxq never changes your model, so it works on a copy",
+                         fix="remove weight_norm/spectral_norm hooks; use "
+                             "torch.nn.utils.parametrizations instead") from error
+    twin.eval()
+    for module in list(twin.modules()):
+        for name in list(getattr(module, "parametrizations", {})):
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    return twin
+
+
+def _refuse_untraceable(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}")
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.jit.ScriptModule)
+    if isinstance(model, wrappers) or type(model).__name__ == "OptimizedModule":
+        raise TraceError(f"{type(model).__name__} is a wrapper that cannot be traced",
+                         fix="pass the model inside: model.module, or the one before "
+                             "torch.compile / torch.jit")
+    for path, module in model.named_modules():
+        _refuse_module(path or "the model itself", module, model.training)
+
+
+def _refuse_module(path: str, module: nn.Module, training: bool) -> None:
+    hooks = [kind for kind in _HOOKS if getattr(module, kind, None)]
+    if hooks:
+        raise TraceError(f"{path} ({type(module).__name__}) has {hooks[0].strip('_')}",
+                         why="hooks are not part of the graph and would be lost silently",
+                         fix="remove the hook before compiling (handle.remove())")
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and not training:
+        raise TraceError(f"{path} is a batch norm in training mode inside a model in eval mode",
+                         why="it would normalize by the batch, which no compiled graph can do",
+                         fix="call model.eval(), or model.train() to let fxq switch all of it")
+    if any(isinstance(p, nn.UninitializedParameter) for p in module._parameters.values()):
+        raise TraceError(f"{path} has lazy parameters that were never initialized",
+                         fix="run the model once on real input")
+
+
+def trace(model: nn.Module, signature: Signature) -> Traced:
+    """Trace a private copy. Raises TraceError with the user's line when it cannot be traced."""
+    tracer = _Tracer(signature)
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:
+        raise _explain(model, error) from error
+    module = fx.GraphModule(model, graph)
+    return Traced(module, signature, tracer.rebuild, tracer.fixed)
+
+
+def _explain(model: nn.Module, error: Exception) -> TraceError:
+    frames = [f for f in traceback.extract_tb(error.__traceback__)
+              if not f.filename.startswith(_LIBRARY)]
+    where = _format_line(frames[-1].filename, frames[-1].lineno or 0) if frames else ""
+    text = str(error).strip().split("\n")[0]
+    return TraceError(f"{type(model).__name__} cannot be traced", where=where, why=text,
+                      fix=_advice(text))
+
+
+def _advice(text: str) -> str:
+    if "control flow" in text:
+        return ("the branch depends on the values or sizes of a tensor: decide it from "
+                "constants, or move it out of the model")
+    if "cannot assign" in text:
+        return "the model writes into one of its buffers: return the new value instead"
+    if "iterated" in text:
+        return "give the number of parts: a, b = x.chunk(2, dim=1)"
+    return "see the line above; the model must run on symbolic values (torch.fx)"

@@ -1,0 +1,121 @@
+"""Compare what a graph computed before a pass with what it computes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx import Node
+
+from fxq import kernels
+from fxq.errors import VerificationError
+from fxq.info import info, qparams
+from fxq.passes.base import Effect
+from fxq.printer import format_node
+from fxq.runtime.python import build
+
+# A fold in float64 that is cast once moves each layer by float32 rounding (6e-8 relative); a
+# network of a few hundred layers may add these up, and normalization may amplify them.
+REASSOCIATION = 1e-4
+Integers = Mapping[str, Tensor]
+
+
+def run(module: fx.GraphModule, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The flat outputs of a graph."""
+    with torch.no_grad():
+        return tuple(build(module)(*inputs))
+
+
+class _Integers(fx.Interpreter):
+    """Runs a graph and keeps the integers of every quantized value."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.extra_traceback = False
+        self.values: dict[str, Tensor] = {}
+
+    def run_node(self, n: Node) -> Any:
+        value = super().run_node(n)
+        if qparams(n) is not None:
+            self.values[n.name] = plain(value)
+        return value
+
+
+class _Stepwise(fx.Interpreter):
+    """Runs a graph operator by operator from reference integers; keeps the worst difference."""
+
+    def __init__(self, module: fx.GraphModule, expected: Integers) -> None:
+        super().__init__(module)
+        self.extra_traceback = False
+        self.expected = expected
+        self.worst: tuple[int, Node | None] = (0, None)
+
+    def run_node(self, n: Node) -> Any:
+        value = super().run_node(n)
+        reference = self.expected.get(n.meta.get("fxq.was", n.name))
+        format_ = qparams(n)
+        if reference is None or format_ is None:
+            return value
+        difference = int((plain(value).int() - reference.int()).abs().max()) if (
+            reference.numel()) else 0
+        self.worst = max(self.worst, (difference, n), key=lambda pair: pair[0])
+        return kernels.with_qparams(reference, format_) if value.is_quantized else reference
+
+
+def plain(value: Tensor) -> Tensor:
+    """The integers of a value, whether plain or in a kernel's own type."""
+    return kernels.integers_of(value) if value.is_quantized else value
+
+
+def integers_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Integers:
+    """The integers of every quantized value of a graph, by node."""
+    interpreter = _Integers(module)
+    with torch.no_grad(), kernels.quiet():
+        interpreter.run(*inputs)
+    return interpreter.values
+
+
+def check_outputs(name: str, effect: Effect, before: Sequence[Tensor],
+                  after: Sequence[Tensor]) -> None:
+    """Hold an exact or reassociating pass to its word; raises VerificationError."""
+    for position, (a, b) in enumerate(zip(before, after, strict=True)):
+        if effect is Effect.EXACT and not _equal(a, b):
+            raise _wrong(name, position, "is not bit-equal", a, b)
+        if effect is Effect.REASSOCIATING and not _close(a, b):
+            raise _wrong(name, position, "moved by more than float rounding", a, b)
+
+
+def check_steps(name: str, module: fx.GraphModule, inputs: Sequence[Tensor],
+                expected: Integers) -> None:
+    """Every operator, fed with the reference's integers, gives them within one step."""
+    interpreter = _Stepwise(module, expected)
+    with torch.no_grad(), kernels.quiet():
+        interpreter.run(*inputs)
+    steps, node = interpreter.worst
+    if steps > 1 and node is not None:
+        raise VerificationError(f"pass {name} changed the integers of {info(node).path} by "
+                                f"{steps} steps", where=info(node).source, why=format_node(node),
+                                fix="this is a fault of fxq or of a kernel; please report it")
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and bool(
+        torch.equal(a, b) or torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    if not a.is_floating_point() or not a.numel():
+        return True
+    a, b = torch.nan_to_num(a.double()), torch.nan_to_num(b.double())
+    return bool((a - b).abs().max() <= REASSOCIATION * a.abs().max())
+
+
+def _wrong(name: str, position: int, what: str, a: Tensor, b: Tensor) -> VerificationError:
+    detail = f"shapes {tuple(a.shape)} and {tuple(b.shape)}" if a.shape != b.shape else (
+        f"largest difference {(a.double() - b.double()).abs().max().item():.3g}")
+    return VerificationError(f"pass {name}: output {position} {what}", why=detail,
+                             fix="this is a fault of the pass; please report it")

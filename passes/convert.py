@@ -1,0 +1,110 @@
+"""convert: make every number format explicit.
+
+    y = observer(conv2d(x))    ->      x8 = quantize(x)
+                                       y  = conv2d(dequantize(x8), dequantize_weight(w8, s), b)
+                                       y8 = quantize(y);  readers read dequantize(y8)
+
+  1. A node computes on integers when the target has a kernel for it and its limits hold.
+  2. Every reader of an integer node's value reads it dequantized; of a float node's value,
+     only integer nodes do.
+  3. Weights become integers with one scale an output channel, or one in all where the target
+     asks for that.
+
+Every node that stays in float is a refusal with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import fx
+from torch.fx import Node
+
+from fxq import integers
+from fxq.context import Context
+from fxq.info import Info, info
+from fxq.observer import Observer
+from fxq.ops import Kind, base_name, op_of
+from fxq.passes.base import Effect, Pass
+from fxq.placement import place
+from fxq.qspec import QParams
+from fxq.ranges import choose_qparams
+from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.stage import Stage
+from fxq.weights import channel_axis, quantize_weight
+
+
+@dataclass(frozen=True)
+class Convert(Pass):
+    """Observers become explicit quantize and dequantize; weights become integers."""
+
+    name: ClassVar[str] = "convert"
+    before: ClassVar[Stage] = Stage.OBSERVED
+    after: ClassVar[Stage] = Stage.REFERENCE
+    effect: ClassVar[Effect] = Effect.QUANTIZING
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        _drop_observers(rewriter)
+        if any(integers.is_integer_node(n) for n in module.graph.nodes):
+            return rewriter.result()
+        placement = place(module, context)
+        for node, (code, reason) in placement.reasons.items():
+            rewriter.refuse(node, code, reason)
+        for node, qparams in choose_qparams(module, placement, context).items():
+            _convert_value(node, qparams, placement.integer, rewriter)
+        for node in list(module.graph.nodes):
+            if node in placement.integer and _kind(node) is Kind.MAC:
+                _convert_weight(node, rewriter, context)
+        return rewriter.result()
+
+
+def _kind(node: Node) -> Kind | None:
+    op = op_of(node)
+    return op.kind if op else None
+
+
+def _drop_observers(rewriter: Rewriter) -> None:
+    module = rewriter.module
+    for node in list(module.graph.nodes):
+        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), Observer):
+            rewriter.bypass(node)
+
+
+def _convert_value(node: Node, qparams: QParams, integer: frozenset[Node],
+                   rewriter: Rewriter) -> None:
+    """Condition 2."""
+    readers = [u for u in node.users if _kind(u) is not Kind.SHAPE and (
+        node in integer or u in integer)]
+    shapes = [u for u in node.users if _kind(u) is Kind.SHAPE]
+    kwargs = integers.qparams_kwargs(qparams)
+    record = replace(info(node), is_module=False)
+    stored = torch.uint8 if qparams.low >= 0 else torch.int8
+    quantized = rewriter.call(integers.quantize, (node,), kwargs, like=node,
+                              value=replace(record, dtype=stored), quantized=qparams)
+    back = rewriter.call(integers.dequantize, (quantized,), dict(kwargs), like=quantized,
+                         value=record)
+    rewriter.insert_between(node, readers, back)
+    if node in integer:  # sizes are read from the integers, so that no float copy is needed
+        rewriter.insert_between(node, shapes, quantized)
+    rewriter.note(node, "on integers" if node in integer else "quantized for its readers")
+
+
+def _convert_weight(node: Node, rewriter: Rewriter, context: Context) -> None:
+    """Condition 3."""
+    weight = constant_of(node.args[1])
+    assert weight is not None
+    name = base_name(node)
+    axis = channel_axis(name)
+    per_channel = context.target.weight.per_channel and name not in (
+        context.target.per_tensor_weights)
+    values, scales = quantize_weight(weight, axis if per_channel else None, context.target.weight)
+    path = label(node)
+    operands = (rewriter.constant(f"{path}.weight_int8", values, node),
+                rewriter.constant(f"{path}.weight_scale", scales, node))
+    new = rewriter.call(integers.dequantize_weight, operands, {"axis": axis}, like=node,
+                        before=node, value=Info(tuple(weight.shape), torch.float32, path))
+    node.update_arg(1, new)
+    node.meta["fxq.float_weight"] = weight  # pair-safe-weights rounds again from these

@@ -1,0 +1,110 @@
+"""fold-batch-norm: a batch norm behind a convolution or linear layer becomes its weights.
+
+    c = conv2d(x, w, b)        ->      c = conv2d(x, w·k, (b-mean)·k + beta)
+    y = batch_norm(c)                  k = gamma / sqrt(var + eps), one number a channel
+
+  1. The batch norm uses its running statistics, and they are finite.
+  2. The weights are constants, so that they can be rewritten (the user's stay untouched; a
+     layer that is called twice gets new weights for this call only).
+  3. The channels that the norm scales are the layer's output channels (not so behind a linear
+     layer on 3-dimensional input).
+
+Computed in float64 and cast once. Preserved: outputs up to float rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from fxq.info import fused_info, info
+from fxq.ops import attribute, attributes, op_name, op_of
+from fxq.passes.base import Effect, RulePass
+from fxq.rewrite import Match, Rewriter, Rule, constant_of, label
+from fxq.stage import Stage
+
+_CONV = {"conv1d", "conv2d", "conv3d"}
+_TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
+
+
+def scale_and_shift(norm: Node) -> tuple[Tensor, Tensor]:
+    """A batch norm in eval mode as y = x·scale + shift, in float64, one number a channel."""
+    mean, var, weight, bias = (constant_of(a) for a in norm.args[1:5])
+    assert mean is not None and var is not None
+    scale = torch.rsqrt(var.double() + attribute(norm, "eps"))
+    if weight is not None:
+        scale = scale * weight.double()
+    shift = -mean.double() * scale
+    return scale, shift if bias is None else shift + bias.double()
+
+
+def why_not_constant(norm: Node) -> str | None:
+    """Why the batch norm is no fixed multiply and add."""
+    if attribute(norm, "training"):
+        return "batch norm normalizes by the batch (it is training, or keeps no statistics)"
+    if constant_of(norm.args[1]) is None or constant_of(norm.args[2]) is None:
+        return "batch norm keeps no running statistics"
+    if not all(torch.isfinite(t).all() for t in scale_and_shift(norm)):
+        return "batch norm has NaN or infinite statistics"
+    return None
+
+
+class NormIntoLayer(Rule):
+    """norm(layer(x)) becomes layer'(x)."""
+
+    pattern = (frozenset({*_CONV, *_TRANSPOSED, "linear"}), frozenset({"batch_norm"}))
+    code = "batch-norm-not-folded"
+
+    def why_not(self, match: Match) -> str | None:
+        layer, norm = match.nodes
+        reason = why_not_constant(norm)  # 1
+        if reason:
+            return reason
+        if constant_of(layer.args[1]) is None:  # 2
+            return f"the weights of {label(layer)} are computed at run time"
+        if layer.args[2] is not None and constant_of(layer.args[2]) is None:  # 2
+            return f"the bias of {label(layer)} is computed at run time"
+        if op_name(layer) == "linear" and len(info(layer).shape or ()) != 2:  # 3
+            return "the norm's channels are not the linear layer's outputs"
+        return None
+
+    def rewrite(self, match: Match, rewriter: Rewriter) -> None:
+        layer, norm = match.nodes
+        weight, bias = constant_of(layer.args[1]), constant_of(layer.args[2])
+        assert weight is not None
+        scale, shift = scale_and_shift(norm)
+        folded = (weight.double() * _per_output(scale, layer, weight)).to(weight.dtype)
+        moved = (shift if bias is None else bias.double() * scale + shift).to(weight.dtype)
+        op = op_of(layer)
+        assert op is not None
+        path = label(layer)
+        operands = (layer.args[0], rewriter.constant(f"{path}.folded_weight", folded, norm),
+                    rewriter.constant(f"{path}.folded_bias", moved, norm))
+        new = rewriter.call(op, operands, attributes(layer), like=layer, before=norm,
+                            value=fused_info(layer, norm))
+        rewriter.replace(norm, new, "batch norm folded")
+
+
+def _per_output(scale: Tensor, layer: Node, weight: Tensor) -> Tensor:
+    """The scale in the shape of the weight; transposed weights are (in, out / groups, ...)."""
+    ones = (1,) * (weight.dim() - 2)
+    if op_name(layer) not in _TRANSPOSED:
+        return scale.reshape(-1, 1, *ones)
+    groups = attribute(layer, "groups")
+    grouped = scale.reshape(groups, 1, -1).expand(groups, weight.shape[0] // groups, -1)
+    return grouped.reshape(weight.shape[0], weight.shape[1], *ones)
+
+
+@dataclass(frozen=True)
+class FoldBatchNorm(RulePass):
+    """Batch norms disappear into the layers before them."""
+
+    name: ClassVar[str] = "fold-batch-norm"
+    before: ClassVar[Stage] = Stage.NORMAL
+    after: ClassVar[Stage] = Stage.NORMAL
+    effect: ClassVar[Effect] = Effect.REASSOCIATING
+    rules: ClassVar[tuple[Rule, ...]] = (NormIntoLayer(),)

@@ -1,0 +1,57 @@
+"""fuse-activation: ReLU and clamps (ReLU6, hardtanh) join the operator that feeds them.
+
+    c = conv2d(x, w, b)        ->      r = conv2d_relu(x, w, b)
+    r = relu(c)
+
+  1. The fused operator is in the operator table.
+  2. The clamp's bounds are numbers.
+
+Preserved: every output, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch.fx import Node
+
+from fxq.info import fused_info
+from fxq.ops import ACTIVATIONS, OPS, attributes, fused, op_name
+from fxq.passes.base import RulePass
+from fxq.rewrite import Match, Rewriter, Rule
+from fxq.stage import Stage
+
+_BASES = frozenset(op.base for op in OPS.values() if op.base)
+
+
+class ActivationIntoProducer(Rule):
+    """activation(op(x)) becomes op_activation(x)."""
+
+    pattern = (_BASES, frozenset(ACTIVATIONS))
+    code = "activation-not-fused"
+
+    def why_not(self, match: Match) -> str | None:
+        if fused(op_name(match.first), op_name(match.last)) is None:  # 1
+            return f"there is no fused {op_name(match.first)}_{op_name(match.last)}"
+        if any(isinstance(v, Node) for v in match.last.kwargs.values()):  # 2
+            return "the bounds are computed at run time"
+        return None
+
+    def rewrite(self, match: Match, rewriter: Rewriter) -> None:
+        first, last = match.nodes
+        op = fused(op_name(first), op_name(last))
+        assert op is not None
+        new = rewriter.call(op, first.args, attributes(first) | attributes(last), like=first,
+                            before=last, value=fused_info(first, last))
+        rewriter.replace(last, new, f"{op_name(first)} takes {op_name(last)}")
+
+
+@dataclass(frozen=True)
+class FuseActivation(RulePass):
+    """Activations are computed where their input is."""
+
+    name: ClassVar[str] = "fuse-activation"
+    before: ClassVar[Stage] = Stage.NORMAL
+    after: ClassVar[Stage] = Stage.FUSED
+    rules: ClassVar[tuple[Rule, ...]] = (ActivationIntoProducer(),)

@@ -1,0 +1,64 @@
+"""insert-observers: watch every float value that some target may want as integers.
+
+    y = conv2d(x)      ->      y = conv2d(x_)        x_ = observer(x), y_ = observer(y)
+
+  1. The value is a float tensor.
+  2. It is read or made by an operator of the table, and that operator does more than select
+     or move values (whose range is that of its input).
+
+Preserved: every output, bit for bit (observers pass values on).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+from torch.fx import Node
+
+from fxq.context import Context
+from fxq.info import info
+from fxq.observer import Observer
+from fxq.ops import Kind, op_of
+from fxq.passes.base import Pass
+from fxq.rewrite import PassResult, Rewriter
+from fxq.stage import Stage
+
+# Their outputs are narrower than their inputs, which matters when a target runs them in float.
+_NARROWING = {"relu", "clamp", "mean", "interpolate"}
+
+
+def needs_observer(node: Node) -> bool:
+    """Conditions 1 and 2."""
+    if node.op in ("get_attr", "output") or not info(node).is_float_tensor:
+        return False
+    op = op_of(node)
+    if op is None:
+        return any(op_of(u) for u in node.users)
+    if op.kind is Kind.SAME:
+        return op.name in _NARROWING or "avg_pool" in op.name
+    return op.kind is not Kind.SHAPE
+
+
+@dataclass(frozen=True)
+class InsertObservers(Pass):
+    """One observer a value, keyed by the value's name in the NORMAL graph."""
+
+    name: ClassVar[str] = "insert-observers"
+    before: ClassVar[Stage] = Stage.FUSED
+    after: ClassVar[Stage] = Stage.OBSERVED
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        for node in list(module.graph.nodes):
+            if needs_observer(node) and not _is_observed(node, module):
+                known = info(node)
+                rewriter.observe(node, Observer(known.value, known.source))
+        return rewriter.result()
+
+
+def _is_observed(node: Node, module: fx.GraphModule) -> bool:
+    return any(u.op == "call_module" and isinstance(module.get_submodule(str(u.target)), Observer)
+               for u in node.users) or (
+        node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), Observer))

@@ -1,0 +1,189 @@
+"""lower: every integer operator of a REFERENCE graph becomes a kernel of the target.
+
+    y8 = quantize(conv2d_relu(dequantize(x8), dequantize_weight(w8, s), b), s, z)
+ -> y8 = conv2d_relu(x8, packed, s, z)
+    m8 = max_pool2d_on_integers(x8)      ->      m8 = max_pool2d(x8)
+
+Quantize and dequantize at the borders of float operators become the target's own. A target
+without an engine (`reference`) has no kernels: its REFERENCE graph is left as it is.
+
+Preserved: integers within one step per operator (kernels round their own way at ties).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import fx
+from torch.fx import Node
+
+from fxq import integers, kernels
+from fxq.context import Context
+from fxq.info import info, qparams, set_info
+from fxq.ops import attribute, attributes, base_name
+from fxq.passes.base import Effect, Pass
+from fxq.qspec import QParams
+from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.stage import Stage
+from fxq.targets.base import Target
+
+
+@dataclass(frozen=True)
+class Lower(Pass):
+    """Kernels of the target, weights prepacked, no module call on the hot path."""
+
+    name: ClassVar[str] = "lower"
+    before: ClassVar[Stage] = Stage.REFERENCE
+    after: ClassVar[Stage] = Stage.LOWERED
+    effect: ClassVar[Effect] = Effect.STEPWISE
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        if context.target.engine is None:
+            return rewriter.result()
+        for node in list(module.graph.nodes):
+            if node.target is integers.quantize:
+                _lower_quantize(node, rewriter, context.target)
+            elif integers.float_op_of(node) or node.target is integers.clamp_on_integers:
+                _lower_integer_op(node, rewriter)
+        rewriter.sweep()
+        for node in list(module.graph.nodes):
+            if node.target is integers.dequantize:
+                new = rewriter.call(kernels.from_quantized, node.args, {}, like=node, before=node)
+                rewriter.replace(node, new, "dequantize")
+        return rewriter.result()
+
+
+def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
+    producer, format_ = quantize.args[0], integers.qparams_argument(quantize)
+    assert isinstance(producer, Node)
+    row = target.kernel_for(producer)
+    if row is None or not _reads_integers(producer):
+        args = (producer, format_.scale, format_.zero_point, kernels.quantized_dtype(format_))
+        _swap(quantize, quantize, kernels.to_quantized, args, {}, rewriter)
+        return
+    call = kernels.get_call(row.call)
+    args, kwargs = _ARGUMENTS[call.form](producer, call, format_, rewriter, target)
+    _swap(quantize, producer, call.function, args, kwargs, rewriter)
+
+
+def _reads_integers(node: Node) -> bool:
+    """All tensor operands come dequantized (weights and numbers aside)."""
+    first = node.args[0] if node.args else None
+    nodes = first if isinstance(first, list | tuple) else [first]
+    return all(isinstance(n, Node) and n.target is integers.dequantize for n in nodes)
+
+
+def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+          rewriter: Rewriter) -> None:
+    record = replace(info(origin), dtype=info(old).dtype)
+    new = rewriter.call(function, args, kwargs, like=old, before=old, value=record,
+                        quantized=qparams(old))
+    rewriter.replace(old, new, kernels.kernel_name(function))
+
+
+def _lower_integer_op(node: Node, rewriter: Rewriter) -> None:
+    op = integers.float_op_of(node)
+    name = op.name if op else "clamp"
+    kwargs = {k: v for k, v in node.kwargs.items() if k != "zero_point"}
+    if op is None:
+        kwargs = _clamp_bounds(node)
+    if name == "cat":
+        call, format_ = kernels.get_call("cat"), qparams(node)
+        assert format_ is not None
+        args = (list(node.args[0]), kwargs.get("dim", 0), format_.scale, format_.zero_point)  # type: ignore[arg-type]
+        _swap(node, node, call.function, args, {}, rewriter)
+        return
+    function = op.call if op and name == "getitem" else kernels.get_call(name).function
+    _swap(node, node, function, node.args, kwargs, rewriter)
+
+
+def _clamp_bounds(node: Node) -> dict[str, Any]:
+    format_ = qparams(node)
+    assert format_ is not None
+    zero, scale = format_.zero_point, format_.scale
+    return {"min": (node.kwargs["low"] - zero) * scale, "max": (node.kwargs["high"] - zero) * scale}  # type: ignore[operator]
+
+
+def _integer(node: Any) -> Any:
+    """The integer value behind a dequantize."""
+    assert isinstance(node, Node)
+    return node.args[0]
+
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def _weighted(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
+              target: Target) -> Arguments:
+    weight = node.args[1]
+    assert isinstance(weight, Node) and target.engine is not None
+    values, scales = (constant_of(a) for a in weight.args)
+    assert values is not None and scales is not None
+    axis: Any = weight.kwargs["axis"]
+    packed = kernels.prepack(call, target.engine, values, scales, axis, constant_of(node.args[2]),
+                             _geometry(node, values))
+    name = rewriter.packed(f"{label(node)}.packed", packed, node)
+    name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
+        "/ch" if scales.numel() > 1 else "")
+    set_info(name, replace(info(weight)))
+    return (_integer(node.args[0]), name, out.scale, out.zero_point), {}
+
+
+def _geometry(node: Node, values: torch.Tensor) -> tuple[Any, ...]:
+    """What the prepack function of this operator wants after weight and bias."""
+    name = base_name(node)
+    if name == "linear":
+        return ()
+    rank = values.dim() - 2
+    wide = {k: list(v) if isinstance(v, tuple) else [v] * rank
+            for k, v in attributes(node).items() if k in (
+                "stride", "padding", "output_padding", "dilation")}
+    order = ("stride", "padding", "output_padding", "dilation")
+    return (*(wide[k] for k in order if k in wide), attribute(node, "groups"))
+
+
+def _binary(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    a, b = (_integer(n) for n in node.args)
+    if (info(a).shape or ())[2:] == (1, 1) and info(a).shape != info(b).shape:
+        a, b = b, a  # the kernels keep channels_last when the large operand comes first
+    return (a, b, out.scale, out.zero_point), {}
+
+
+def _cat(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    parts = [_integer(n) for n in node.args[0]]  # type: ignore[union-attr]
+    return (parts, attribute(node, "dim"), out.scale, out.zero_point), {}
+
+
+def _affine(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
+            target: Target) -> Arguments:
+    scale = constant_of(node.args[1])
+    assert scale is not None
+    path = label(node)
+    mean = rewriter.constant(f"{path}.zero", torch.zeros_like(scale), node)
+    var = rewriter.constant(f"{path}.one", torch.ones_like(scale), node)
+    args = (_integer(node.args[0]), node.args[1], node.args[2], mean, var, 0.0)
+    return (*args, out.scale, out.zero_point), {}
+
+
+def _scaled(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    return (_integer(node.args[0]), out.scale, out.zero_point), {}
+
+
+def _fixed(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    return (_integer(node.args[0]),), {}
+
+
+def _leaky_relu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    slope = attribute(node, "negative_slope")
+    return (_integer(node.args[0]), slope, False, out.scale, out.zero_point), {}
+
+
+def _elu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    return (_integer(node.args[0]), out.scale, out.zero_point, attribute(node, "alpha")), {}
+
+
+_ARGUMENTS = {"weighted": _weighted, "binary": _binary, "cat": _cat, "affine": _affine,
+              "scaled": _scaled, "fixed": _fixed, "leaky_relu": _leaky_relu, "elu": _elu}

@@ -1,0 +1,209 @@
+"""normalize: one canonical spelling for every operator.
+
+    r = self.relu(x)   F.relu(x, inplace=True)   x.relu_()      ->      relu(x)
+    c = self.conv(x)   F.conv2d(input=x, weight=w)              ->      conv2d(x, w, b)
+    d = dropout(x)     identity(x)                              ->      x
+
+  1. Operands become positional, attributes keywords that name only what is not the default.
+  2. In-place operators become pure: later readers of the written value read the result.
+     Refused when another view of that memory is read later, or when it is a buffer.
+  3. Convolutions with padding="same" or a padding mode get integer padding or their own pad.
+  4. What the operator table does not know stays as it is and runs in float.
+
+Preserved: every output, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx import Node
+
+from fxq.context import Context
+from fxq.errors import TraceError
+from fxq.info import Info, info, set_info, tensor_inputs
+from fxq.ops import OPS
+from fxq.passes.base import Pass
+from fxq.binding import Call, bind_function, bind_method, bind_module
+from fxq.printer import value_names
+from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.spellings import ASSERTION, IDENTITY
+from fxq.stage import Stage
+
+_VIEWS = {"reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "narrow",
+          "getitem", "contiguous", IDENTITY}
+_PADDED = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
+
+
+@dataclass(frozen=True)
+class Normalize(Pass):
+    """One spelling per operator; no dropout, no identity, nothing in place."""
+
+    name: ClassVar[str] = "normalize"
+    before: ClassVar[Stage] = Stage.FLOAT
+    after: ClassVar[Stage] = Stage.NORMAL
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        nodes = list(module.graph.nodes)
+        roots: dict[Node, Node] = {}  # view -> the value whose memory it shares
+        for position, node in enumerate(nodes):
+            if node.op in ("call_function", "call_method", "call_module"):
+                _normalize(node, rewriter, roots, set(nodes[position + 1:]))
+            elif node.op == "get_attr":
+                _flatten_name(node, rewriter)
+        result = rewriter.result()
+        _name_values(module)
+        return result
+
+
+def _normalize(node: Node, rewriter: Rewriter, roots: dict[Node, Node],
+               later: set[Node]) -> None:
+    call = _bind(node)
+    if call is None:
+        _refuse_unknown_mutation(node)
+        if not _is_canonical(node) and info(node).is_float_tensor:
+            rewriter.refuse(node, "opaque", "fxq does not know this operator; it runs in float")
+        return
+    if call.op == ASSERTION:
+        rewriter.erase(node)
+        return
+    written = node.args[0] if node.args else None
+    result = _emit(node, call, rewriter)
+    if call.op in _VIEWS and tensor_inputs(result):
+        source = tensor_inputs(result)[0] if result is not written else result
+        roots[result] = roots.get(source, source)
+    if call.in_place and isinstance(written, Node):
+        _redirect(node, written, result, roots, later)
+    if result is not node:
+        rewriter.replace(node, result, f"{node.op} {_spelling(node)} -> {call.op}")
+
+
+def _bind(node: Node) -> Call | None:
+    if node.op == "call_module":
+        return bind_module(node)
+    return bind_method(node) if node.op == "call_method" else bind_function(node)
+
+
+def _is_canonical(node: Node) -> bool:
+    return node.op == "call_function" and getattr(node.target, "__module__", "") == "_operator"
+
+
+def _spelling(node: Node) -> str:
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def _emit(node: Node, call: Call, rewriter: Rewriter) -> Node:
+    """Create the canonical nodes before `node`; identity gives its own input."""
+    if call.op == IDENTITY:
+        source = call.operands[0]
+        assert isinstance(source, Node)
+        return source
+    operands = [_operand(value, node, rewriter) for value in call.operands]
+    attributes = dict(call.attributes)
+    if call.op in _PADDED:
+        operands[0] = _explicit_padding(node, call, operands, attributes, rewriter)
+    return rewriter.call(OPS[call.op], operands, attributes, like=node, before=node)
+
+
+def _operand(value: Any, node: Node, rewriter: Rewriter) -> Any:
+    if isinstance(value, Tensor):
+        name = next((n for n, t in _named_tensors(node) if t is value), "constant")
+        return rewriter.constant(f"{label(node)}.{name}", value.detach(), node)
+    return value
+
+
+def _named_tensors(node: Node) -> list[tuple[str, Tensor]]:
+    if node.op != "call_module":
+        return []
+    assert node.graph.owning_module is not None
+    module = node.graph.owning_module.get_submodule(str(node.target))
+    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+
+
+def _explicit_padding(node: Node, call: Call, operands: list[Any], attributes: dict[str, Any],
+                      rewriter: Rewriter) -> Any:
+    """Condition 3: resolve `same`, `valid` and padding modes; returns the convolution's input."""
+    if attributes.get("padding") == "valid":
+        attributes["padding"] = 0
+    if attributes.get("padding") != "same" and call.padding_mode == "zeros":
+        return operands[0]
+    pads = _pad_amounts(operands[1], attributes, _PADDED[call.op])
+    symmetric = all(left == right for left, right in pads)
+    if symmetric and call.padding_mode == "zeros":
+        attributes["padding"] = pads[0][0] if len({p for p in pads}) == 1 else tuple(
+            p[0] for p in pads)
+        return operands[0]
+    attributes["padding"] = 0
+    mode = "constant" if call.padding_mode == "zeros" else call.padding_mode
+    flat = tuple(amount for pair in reversed(pads) for amount in pair)
+    source = operands[0]
+    shape = list(info(source).shape or ())
+    for axis, (left, right) in enumerate(pads, start=len(shape) - len(pads)):
+        shape[axis] += left + right
+    record = replace(info(node), shape=tuple(shape), is_module=False)
+    return rewriter.call(OPS["pad"], [source], {"pad": flat, "mode": mode}, like=node,
+                         before=node, value=record)
+
+
+def _pad_amounts(weight: Any, attributes: dict[str, Any], rank: int) -> list[tuple[int, int]]:
+    """(left, right) for each spatial dimension, first dimension first."""
+    tensor = constant_of(weight)
+    kernel = tensor.shape[2:] if tensor is not None else info(weight).shape[2:]  # type: ignore[index]
+    padding, dilation = (attributes.get(k, d) for k, d in (("padding", 0), ("dilation", 1)))
+    dilations = dilation if isinstance(dilation, tuple) else (dilation,) * rank
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+        return [(t // 2, t - t // 2) for t in totals]
+    return [(p, p) for p in (padding if isinstance(padding, tuple) else (padding,) * rank)]
+
+
+def _redirect(node: Node, written: Node, result: Node, roots: dict[Node, Node],
+              later: set[Node]) -> None:
+    """Condition 2: later readers of the written value read the result instead."""
+    if constant_of(written) is not None:
+        raise TraceError(f"{label(node) or 'the model'} writes into {written.target}",
+                         where=info(node).source,
+                         why="a compiled model keeps no state between calls",
+                         fix="compute a new value instead of writing into a buffer")
+    root = roots.get(written, written)
+    relatives = [n for n in {root, *roots} if roots.get(n, n) is root and n is not written]
+    if any(user in later for n in relatives for user in n.users if n is not result):
+        raise TraceError("an in-place operator writes into memory that another view reads later",
+                         where=info(node).source,
+                         fix="use the operator that returns a new tensor (x + y, F.relu(x))")
+    for user in list(written.users):
+        if user in later:
+            user.replace_input_with(written, result)
+
+
+def _refuse_unknown_mutation(node: Node) -> None:
+    name = _spelling(node)
+    if name == "setitem" or (node.op == "call_method" and name.endswith("_")
+                             and not name.endswith("__")):
+        raise TraceError(f"{name} writes into a tensor in place", where=info(node).source,
+                         why="fxq cannot prove that no other value shares this memory",
+                         fix="use the operator that returns a new tensor (torch.where, x + y)")
+
+
+def _flatten_name(node: Node, rewriter: Rewriter) -> None:
+    """Parameters that a forward reads directly become flat constants like all others."""
+    tensor = constant_of(node)
+    if tensor is None:
+        return
+    new = rewriter.constant(str(node.target), tensor.detach(), node)
+    set_info(new, replace(info(new), source=info(node).source))
+    node.replace_all_uses_with(new)
+    rewriter.erase(node)
+
+
+def _name_values(module: fx.GraphModule) -> None:
+    """Give each value the key under which its statistics are kept from here on."""
+    for node, name in value_names(module.graph).items():
+        if node.op not in ("get_attr", "output"):
+            set_info(node, replace(info(node), value=name))
+
+

@@ -1,0 +1,96 @@
+"""pair-safe-weights: no pair of weights may saturate a kernel that adds two products in 16 bits.
+
+    w8 = [127, 127, ...]  s      ->      w8 = [64, 64, ...]  s' = s · (worst pair / limit)
+
+With activations up to 255 the sum of two products fits into 16 bits iff |w0 + w1| <= 128
+(255 · 128 = 32640 <= 32767).
+
+  1. The target's row says that this node takes such a kernel, and which taps meet.
+  2. Only channels with an unsafe pair change, and only as far as needed: the scale grows by the
+     least factor that makes the worst pair fit, then the float weights are rounded again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+from torch.fx import Node
+
+from fxq import integers
+from fxq.context import Context
+from fxq.ops import op_of
+from fxq.passes.base import Effect, Pass
+from fxq.qspec import QSpec
+from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.stage import Stage
+from fxq.targets.base import Pairing
+from fxq.weights import round_weight, worst_pair
+
+
+@dataclass(frozen=True)
+class PairSafeWeights(Pass):
+    """Rescale the channels whose weights could saturate, and no others."""
+
+    name: ClassVar[str] = "pair-safe-weights"
+    before: ClassVar[Stage] = Stage.REFERENCE
+    after: ClassVar[Stage] = Stage.REFERENCE
+    effect: ClassVar[Effect] = Effect.QUANTIZING
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        for node in list(module.graph.nodes) if context.scheme.pair_safe else []:
+            pairing = _pairing(node, context)
+            if pairing is not None:
+                _make_safe(node, pairing, rewriter, context.target.weight)
+        return rewriter.result()
+
+
+def _pairing(node: Node, context: Context) -> Pairing | None:
+    """Condition 1."""
+    kernel = context.target.kernel_for(node) if op_of(node) else None
+    if kernel is None or kernel.pairing is None:
+        return None
+    weight = node.args[1]
+    if not isinstance(weight, Node) or weight.target is not integers.dequantize_weight:
+        return None
+    return kernel.pairing if kernel.pairing.when(node) else None
+
+
+def _make_safe(node: Node, pairing: Pairing, rewriter: Rewriter, spec: QSpec) -> None:
+    dequantized = node.args[1]
+    assert isinstance(dequantized, Node)
+    values, scales = (constant_of(a) for a in dequantized.args)
+    assert values is not None and scales is not None
+    pairs = pairing.taps(values[0].numel())
+    unsafe = worst_pair(values, pairs) > pairing.limit
+    if not bool(unsafe.any()):
+        return
+    source = _float_weight(node, values, scales)
+    new_values, new_scales = safe_weight(source, values, scales, pairing, pairs, spec)
+    path = label(node)
+    operands = (rewriter.constant(f"{path}.weight_int8", new_values, dequantized),
+                rewriter.constant(f"{path}.weight_scale", new_scales, dequantized))
+    new = rewriter.call(integers.dequantize_weight, operands, dict(dequantized.kwargs),
+                        like=dequantized)
+    rewriter.replace(dequantized, new, f"{int(unsafe.sum())} of {len(values)} channels rescaled")
+
+
+def _float_weight(node: Node, values: Tensor, scales: Tensor) -> Tensor:
+    """The float weights if they are still known, else those that the integers stand for."""
+    kept = node.meta.get("fxq.float_weight")
+    return kept if isinstance(kept, Tensor) else integers.dequantize_weight(values, scales, axis=0)
+
+
+def safe_weight(source: Tensor, values: Tensor, scales: Tensor, pairing: Pairing,
+                pairs: tuple[tuple[int, int], ...] | None, spec: QSpec) -> tuple[Tensor, Tensor]:
+    """Condition 2: grow the scale of unsafe channels until their worst pair fits."""
+    scales = scales.clone()
+    while bool((unsafe := worst_pair(values, pairs) > pairing.limit).any()):
+        steps = worst_pair(source / scales.reshape(-1, *[1] * (source.dim() - 1)), pairs)
+        growth = torch.clamp(steps / pairing.limit, min=1 + 2**-10)
+        scales = torch.where(unsafe, scales * growth, scales)
+        values = round_weight(source, scales, 0, spec)
+    return values, scales
