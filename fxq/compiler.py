@@ -212,7 +212,8 @@ def _finish(prepared: Prepared, module: fx.GraphModule,
     size = graph_bytes(module)
     refused = next(r.refusals for r in manager.records if r.name == "convert")
     lost = sum(macs(n) for n in module.graph.nodes if not _reads_integer_weights(n))
-    manager.run(module, FINISH[-1:])
+    if prepared.context.target.engine:  # else REFERENCE is executed as it is
+        manager.run(module, FINISH[-1:])
     return prepared.macs - lost, refused, None, size
 
 

@@ -71,6 +71,9 @@ def _calls() -> dict[str, Call]:
     rows = [Call(n, _op(n), "weighted", f"{n}_prepack") for n in _WEIGHTED]
     rows += [Call(f"{n}_relu", _op(f"{n}_relu"), "weighted", f"{n}_prepack")
              for n in ("conv1d", "conv2d", "conv3d", "linear")]
+    rows += [Call(n, _op(f"linear_with_input_q_dq_qweight_dq_{relu}output_fp32"), "float",
+                  "linear_prepack") for n, relu in (("linear_float", ""),
+                                                    ("linear_relu_float", "relu_"))]
     rows += [Call(n, _op(n), "binary") for n in ("add", "add_relu", "mul", "mul_relu")]
     rows += [Call(n, _op(n), "affine") for n in ("batch_norm2d", "batch_norm2d_relu")]
     rows += [Call("cat", _op("cat"), "cat"), Call("hardswish", _op("hardswish"), "scaled"),

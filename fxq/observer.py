@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fxq.errors import CalibrationError
-from fxq.statistics import BINS, SHIFT, TensorStatistics
+from fxq.statistics import BINS, MEAN_STEPS, SHIFT, TensorStatistics
 
 _STRIDE = 31  # every 31st element in memory: coprime to the usual sizes of channels and rows
 _SMALL = 4096  # tensors up to this many elements are counted whole
@@ -22,9 +22,10 @@ class Observer(nn.Module):
     Raises CalibrationError for NaN or infinity, naming the value.
     """
 
-    def __init__(self, key: str, where: str) -> None:
+    def __init__(self, key: str, where: str, channel_axis: int | None = None) -> None:
         super().__init__()
-        self.key, self.where = key, where
+        self.key, self.where, self.channel_axis = key, where, channel_axis
+        self.channel_sums = np.zeros(0, np.int64)
         self.minimum, self.maximum = math.inf, -math.inf
         self.batches = 0
         self.counts = np.zeros(BINS, np.int64)
@@ -34,7 +35,17 @@ class Observer(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         if input.numel() > 0:
             self._observe(_in_memory_order(input.detach()))
+            if self.channel_axis is not None:
+                self._observe_channels(input.detach(), self.channel_axis)
         return input
+
+    def _observe_channels(self, x: Tensor, axis: int) -> None:
+        """Add the mean of each channel over a quarter of the batch."""
+        part = x[: -(-x.shape[0] // 4)]
+        dims = [d for d in range(x.dim()) if d != axis % x.dim()]
+        means = part.mean(dims, dtype=torch.float32).double().cpu().numpy()
+        sums = np.rint(means * MEAN_STEPS).astype(np.int64)
+        self.channel_sums = sums if not self.channel_sums.size else self.channel_sums + sums
 
     def _observe(self, flat: Tensor) -> None:
         low, high = (t.item() for t in torch.aminmax(flat))
@@ -62,7 +73,8 @@ class Observer(nn.Module):
     def statistics(self) -> TensorStatistics:
         """What was seen so far."""
         self._count()
-        return TensorStatistics(self.minimum, self.maximum, self.counts.copy(), self.batches)
+        return TensorStatistics(self.minimum, self.maximum, self.counts.copy(), self.batches,
+                                self.channel_sums.copy())
 
 
 def _in_memory_order(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fxq.passes.base import Pass
 from fxq.passes.batch_norm_to_affine import BatchNormToAffine
 from fxq.passes.convert import Convert
+from fxq.passes.correct_bias import CorrectBias
 from fxq.passes.fold_batch_norm import FoldBatchNorm
 from fxq.passes.fold_clamp import FoldClamp
 from fxq.passes.fold_pad import FoldPad
@@ -29,6 +30,7 @@ PREPARE: tuple[Pass, ...] = (
 FINISH: tuple[Pass, ...] = (
     Convert(),  # formats become explicit; needs statistics
     PairSafeWeights(),  # while weights are still plain integers
+    CorrectBias(),  # after the last change of the integer weights
     FoldClamp(),  # before folding pairs, which would hide the quantize behind a clamp
     FoldQdq(),  # last before lowering: integers stay integers between operators
     Lower(),  # the target's kernels

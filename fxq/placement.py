@@ -14,11 +14,19 @@ from fxq.ops import Kind, base_name, op_of
 from fxq.rewrite import constant_of, label
 
 
+_RESHAPES = {"flatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"}
+
+
 @dataclass(frozen=True)
 class Placement:
-    """The integer nodes, and (code, sentence) for each tensor operator that stays in float."""
+    """Where each node computes.
+
+    `float_output` are integer nodes whose kernel gives float results, because nothing reads
+    them as integers; `reasons` has (code, sentence) for each operator that stays in float.
+    """
 
     integer: frozenset[Node]
+    float_output: frozenset[Node]
     reasons: dict[Node, tuple[str, str]]
 
 
@@ -38,7 +46,35 @@ def place(module: fx.GraphModule, context: Context) -> Placement:
             reasons[node] = reason
         else:
             integer.add(node)
-    return Placement(frozenset(integer), reasons)
+    _keep_averages_in_float(module, integer, reasons)
+    return Placement(frozenset(integer), _float_outputs(integer, context), reasons)
+
+
+def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
+                            reasons: dict[Node, tuple[str, str]]) -> None:
+    """Averages that no integer node reads: they would lose bits, and nothing would be won.
+
+    Logits are often averages; with the scale of their inputs many of them would tie.
+    """
+    for node in reversed(module.graph.nodes):
+        if node in integer and _is_average(node) and not any(u in integer for u in node.users):
+            integer.discard(node)
+            reasons[node] = ("average", "its average has more than 8 bits, and is read in float")
+
+
+def _is_average(node: Node) -> bool:
+    """An averaging operator, or one that only reshapes an average."""
+    name = base_name(node)
+    if name in _RESHAPES and isinstance(node.args[0], Node):
+        return _is_average(node.args[0])
+    return name == "mean" or "avg_pool" in name
+
+
+def _float_outputs(integer: set[Node], context: Context) -> frozenset[Node]:
+    return frozenset(
+        n for n in integer if (row := context.target.kernel_for(n)) is not None
+        and row.float_call and not any(u in integer for u in n.users)
+        and (op := op_of(n)) is not None and op.activation == row.absorbs)
 
 
 def _why_not(node: Node, integer: set[Node], context: Context) -> tuple[str, str] | None:

@@ -47,8 +47,9 @@ def choose_qparams(module: fx.GraphModule, placement: Placement,
 
 
 def _integer_values(module: fx.GraphModule, placement: Placement) -> list[Node]:
+    made = placement.integer - placement.float_output
     return [n for n in module.graph.nodes if n.op != "get_attr" and info(n).is_float_tensor and (
-        n in placement.integer or any(u in placement.integer for u in n.users))]
+        n in made or any(u in placement.integer for u in n.users))]
 
 
 def _kind(node: Node) -> Kind | None:

@@ -22,6 +22,7 @@ class Scheme:
     activation_calibrator: str = "mse"
     weight_calibrator: str = "minmax"
     pair_safe: bool = True  # keep weights that a 16-bit adder pairs from saturating it
+    correct_bias: bool = True  # take back what rounding the weights adds to channel means
     overrides: Mapping[str, str] = field(default_factory=dict)
 
 

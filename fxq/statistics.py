@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 SHIFT = 18  # of a float32's bits: 1 sign, 8 exponent and 5 mantissa bits are left
 BINS = 1 << (32 - SHIFT)
+MEAN_STEPS = float(1 << 32)
 
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -33,9 +34,16 @@ def bin_values() -> Values:
     return values
 
 
+def _add(a: Counts, b: Counts) -> Counts:
+    return a + b if a.size == b.size else (a if a.size else b)
+
+
 @dataclass(frozen=True)
 class TensorStatistics:
-    """Extremes and counts of one value.
+    """Extremes, counts and channel sums of one value.
+
+    `channel_sums` adds up the mean of each channel in each batch, as integers in steps of
+    1 / MEAN_STEPS, so that sums are exact in any order; empty where no layer needs them.
 
     `minimum` > `maximum` means that nothing was seen. `counts` is empty when only the range
     is known (statistics that were given, not measured).
@@ -45,6 +53,7 @@ class TensorStatistics:
     maximum: float = -math.inf
     counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
     batches: int = 0
+    channel_sums: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def seen(self) -> bool:
@@ -52,10 +61,17 @@ class TensorStatistics:
 
     def merge(self, other: TensorStatistics) -> TensorStatistics:
         """The statistics of both data sets together."""
-        counts = (self.counts + other.counts if self.counts.size and other.counts.size
-                  else self.counts if self.counts.size else other.counts)
-        return TensorStatistics(min(self.minimum, other.minimum), max(self.maximum, other.maximum),
-                                counts, self.batches + other.batches)
+        return TensorStatistics(
+            min(self.minimum, other.minimum), max(self.maximum, other.maximum),
+            _add(self.counts, other.counts), self.batches + other.batches,
+            _add(self.channel_sums, other.channel_sums))
+
+    def channel_means(self) -> Values | None:
+        """The mean of each channel over all batches, or None when it was not observed."""
+        if not self.channel_sums.size or not self.batches:
+            return None
+        means: Values = self.channel_sums / (MEAN_STEPS * self.batches)
+        return means
 
     def histogram(self) -> tuple[Values, Values]:
         """Bin values in rising order, clipped to the exact extremes, and how often each is."""

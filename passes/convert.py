@@ -55,6 +55,8 @@ class Convert(Pass):
             rewriter.refuse(node, code, reason)
         for node, qparams in choose_qparams(module, placement, context).items():
             _convert_value(node, qparams, placement.integer, rewriter)
+        for node in [n for n in module.graph.nodes if n in placement.float_output]:
+            rewriter.note(node, "integers in, float out")
         for node in list(module.graph.nodes):
             if node in placement.integer and _kind(node) is Kind.MAC:
                 _convert_weight(node, rewriter, context)

@@ -5,6 +5,7 @@
   1. The value is a float tensor.
   2. It is read or made by an operator of the table, and that operator does more than select
      or move values (whose range is that of its input).
+  3. The inputs of convolutions and linear layers are always watched, with channel means.
 
 Preserved: every output, bit for bit (observers pass values on).
 """
@@ -20,7 +21,7 @@ from torch.fx import Node
 from fxq.context import Context
 from fxq.info import info
 from fxq.observer import Observer
-from fxq.ops import Kind, op_of
+from fxq.ops import Kind, base_name, op_of
 from fxq.passes.base import Pass
 from fxq.rewrite import PassResult, Rewriter
 from fxq.stage import Stage
@@ -30,15 +31,24 @@ _NARROWING = {"relu", "clamp", "mean", "interpolate"}
 
 
 def needs_observer(node: Node) -> bool:
-    """Conditions 1 and 2."""
+    """Conditions 1 to 3."""
     if node.op in ("get_attr", "output") or not info(node).is_float_tensor:
         return False
     op = op_of(node)
+    if channel_axis(node) is not None:
+        return True
     if op is None:
         return any(op_of(u) for u in node.users)
     if op.kind is Kind.SAME:
         return op.name in _NARROWING or "avg_pool" in op.name
     return op.kind is not Kind.SHAPE
+
+
+def channel_axis(node: Node) -> int | None:
+    """Condition 3: the dimension whose means the node's readers need, if any."""
+    axes = [-1 if base_name(u) == "linear" else 1 for u in node.users
+            if (op := op_of(u)) is not None and op.kind is Kind.MAC and u.args[0] is node]
+    return axes[0] if axes else None
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class InsertObservers(Pass):
         for node in list(module.graph.nodes):
             if needs_observer(node) and not _is_observed(node, module):
                 known = info(node)
-                rewriter.observe(node, Observer(known.value, known.source))
+                rewriter.observe(node, Observer(known.value, known.source, channel_axis(node)))
         return rewriter.result()
 
 

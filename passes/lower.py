@@ -4,8 +4,7 @@
  -> y8 = conv2d_relu(x8, packed, s, z)
     m8 = max_pool2d_on_integers(x8)      ->      m8 = max_pool2d(x8)
 
-Quantize and dequantize at the borders of float operators become the target's own. A target
-without an engine (`reference`) has no kernels: its REFERENCE graph is left as it is.
+Quantize and dequantize at the borders of float operators become the target's own.
 
 Preserved: integers within one step per operator (kernels round their own way at ties).
 """
@@ -22,7 +21,7 @@ from torch.fx import Node
 from fxq import integers, kernels
 from fxq.context import Context
 from fxq.info import info, qparams, set_info
-from fxq.ops import attribute, attributes, base_name
+from fxq.ops import attribute, attributes, base_name, op_of
 from fxq.passes.base import Effect, Pass
 from fxq.qspec import QParams
 from fxq.rewrite import PassResult, Rewriter, constant_of, label
@@ -41,11 +40,12 @@ class Lower(Pass):
 
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
-        if context.target.engine is None:
-            return rewriter.result()
         for node in list(module.graph.nodes):
             if node.target is integers.quantize:
                 _lower_quantize(node, rewriter, context.target)
+            elif getattr(_weight_of(node), "target", None) is integers.dequantize_weight and (
+                    not _is_quantized_next(node)):
+                _lower_float_output(node, rewriter, context.target)
             elif integers.float_op_of(node) or node.target is integers.clamp_on_integers:
                 _lower_integer_op(node, rewriter)
         rewriter.sweep()
@@ -67,6 +67,28 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
     call = kernels.get_call(row.call)
     args, kwargs = _ARGUMENTS[call.form](producer, call, format_, rewriter, target)
     _swap(quantize, producer, call.function, args, kwargs, rewriter)
+
+
+def _weight_of(node: Node) -> Any:
+    return node.args[1] if op_of(node) is not None and len(node.args) > 1 else None
+
+
+def _is_quantized_next(node: Node) -> bool:
+    return any(u.target is integers.quantize for u in node.users)
+
+
+def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
+    """Integers in, float out: the last linear layer keeps all bits of its sums."""
+    row = target.kernel_for(node)
+    assert row is not None and row.float_call, f"{label(node)} has no kernel with float output"
+    call = kernels.get_call(row.float_call)
+    source = node.args[0]
+    format_ = qparams(_integer(source))
+    assert format_ is not None
+    packed = _packed_weight(node, call, rewriter, target)
+    new = rewriter.call(call.function, (source, format_.scale, format_.zero_point, packed), {},
+                        like=node, before=node)
+    rewriter.replace(node, new, kernels.kernel_name(call.function))
 
 
 def _reads_integers(node: Node) -> bool:
@@ -118,6 +140,11 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 def _weighted(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
               target: Target) -> Arguments:
+    packed = _packed_weight(node, call, rewriter, target)
+    return (_integer(node.args[0]), packed, out.scale, out.zero_point), {}
+
+
+def _packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Target) -> Node:
     weight = node.args[1]
     assert isinstance(weight, Node) and target.engine is not None
     values, scales = (constant_of(a) for a in weight.args)
@@ -128,8 +155,8 @@ def _weighted(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
     name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
         "/ch" if scales.numel() > 1 else "")
-    set_info(name, replace(info(weight)))
-    return (_integer(node.args[0]), name, out.scale, out.zero_point), {}
+    set_info(name, info(weight))
+    return name
 
 
 def _geometry(node: Node, values: torch.Tensor) -> tuple[Any, ...]:

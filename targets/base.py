@@ -52,6 +52,7 @@ class Kernel:
     limits: tuple[Limit, ...] = ()
     pairing: Pairing | None = None
     engine_sensitive: bool = False
+    float_call: str = ""  # the same operator with float output, for values read in float only
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""correct-bias: take back the shift that rounding the weights adds to each output channel.
+
+    y = conv2d(x, w8·s, b)      ->      y = conv2d(x, w8·s, b - Σ (w8·s - w) · E[x])
+
+Rounding errors of a channel's weights do not cancel; behind a ReLU, where E[x] > 0, they move
+the channel's mean. The correction needs the mean of each input channel from calibration
+(Nagel et al. 2019, "Data-Free Quantization", section 4.2, with measured means).
+
+  1. A convolution or linear layer with integer weights, whose float weights are still known.
+  2. The channel means of its input were observed.
+
+Preserved: nothing exactly; the expected value of each output channel moves back to float's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+from torch.fx import Node
+
+from fxq import integers
+from fxq.context import Context
+from fxq.info import info
+from fxq.ops import attribute, base_name
+from fxq.passes.base import Effect, Pass
+from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.stage import Stage
+
+_LAYERS = {"conv1d", "conv2d", "conv3d", "linear"}
+
+
+@dataclass(frozen=True)
+class CorrectBias(Pass):
+    """Biases absorb the mean of the weights' rounding errors."""
+
+    name: ClassVar[str] = "correct-bias"
+    before: ClassVar[Stage] = Stage.REFERENCE
+    after: ClassVar[Stage] = Stage.REFERENCE
+    effect: ClassVar[Effect] = Effect.QUANTIZING
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        for node in list(module.graph.nodes) if context.scheme.correct_bias else []:
+            means = _input_means(node, context)
+            if means is not None:
+                _correct(node, means, rewriter)
+        return rewriter.result()
+
+
+def _input_means(node: Node, context: Context) -> Tensor | None:
+    """Conditions 1 and 2."""
+    source = node.meta.get("fxq.float_weight")
+    if base_name(node) not in _LAYERS or source is None or node.meta.get("fxq.bias_corrected"):
+        return None
+    weight, value = node.args[1], node.args[0]
+    if getattr(weight, "target", None) is not integers.dequantize_weight:
+        return None
+    assert isinstance(value, Node)
+    known = context.statistics.get(info(value).value)
+    means = known.channel_means() if known else None
+    return None if means is None else torch.from_numpy(means)
+
+
+def shift_of(error: Tensor, means: Tensor, groups: int) -> Tensor:
+    """What a weight error adds to the mean of each output channel, in float64."""
+    outputs, inputs = error.shape[:2]
+    per_input = error.double().reshape(outputs, inputs, -1).sum(2)
+    grouped = per_input.reshape(groups, outputs // groups, inputs)
+    return torch.einsum("goi,gi->go", grouped, means.reshape(groups, inputs)).reshape(-1)
+
+
+def _correct(node: Node, means: Tensor, rewriter: Rewriter) -> None:
+    values, scales = (constant_of(a) for a in node.args[1].args)  # type: ignore[union-attr]
+    assert values is not None and scales is not None
+    error = integers.dequantize_weight(values, scales, axis=0) - node.meta["fxq.float_weight"]
+    groups = 1 if base_name(node) == "linear" else attribute(node, "groups")
+    shift = shift_of(error, means, groups)
+    bias = constant_of(node.args[2])
+    old = torch.zeros(values.shape[0]) if bias is None else bias
+    new = rewriter.constant(f"{label(node)}.bias", (old.double() - shift).float(), node)
+    node.update_arg(2, new)
+    node.meta["fxq.bias_corrected"] = True
+    rewriter.note(node, "bias corrected")
