@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from tabulate import tabulate
 
@@ -28,6 +30,14 @@ class PassRecord:
             f", … {len(changes) - 3} more" if len(changes) > 3 else "")
         return (self.name, str(len(self.rewrites) or "-"), str(len(self.refusals) or "-"),
                 f"{self.milliseconds:.1f}", _decibel(self.sqnr), text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _decibel(value: float | None) -> str:
@@ -64,6 +74,11 @@ class Report:
     def coverage(self) -> float:
         """Share of the multiply-accumulates that run on integers (1.0 when there are none)."""
         return self.integer_macs / self.macs if self.macs else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; infinite decibels (equal outputs) become null."""
+        values = asdict(self) | {"coverage": self.coverage}
+        return _finite(values)  # type: ignore[no-any-return]
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +11,7 @@ from fxq.errors import ConfigError, did_you_mean
 from fxq.kernels import quiet
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
+from fxq.timing import race
 
 RUNTIMES = ("auto", "python", "torchscript")
 _ROUNDS, _BUDGET = 15, 0.4  # turns for each side, and seconds after which to stop
@@ -46,7 +45,7 @@ def _faster(python: Function, script: Function, inputs: list[Tensor]) -> tuple[s
     with torch.no_grad(), quiet():
         if not _same_bits(python(*inputs), script(*inputs)):
             return "python", python, ()
-        times = _race((python, script), inputs)
+        times = race([lambda: python(*inputs), lambda: script(*inputs)], _ROUNDS, budget=_BUDGET)
     measured = (("python", times[0] * 1e6), ("torchscript", times[1] * 1e6))
     if times[1] < times[0]:
         return "torchscript", script, measured
@@ -55,17 +54,3 @@ def _faster(python: Function, script: Function, inputs: list[Tensor]) -> tuple[s
 
 def _same_bits(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
     return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _race(functions: Sequence[Function], inputs: list[Tensor]) -> list[float]:
-    """Median seconds of each function, measured turn by turn."""
-    samples: list[list[float]] = [[] for _ in functions]
-    end = time.perf_counter() + _BUDGET
-    for turn in range(_ROUNDS):
-        for function, kept in zip(functions, samples, strict=True):
-            start = time.perf_counter()
-            function(*inputs)
-            kept.append(time.perf_counter() - start)
-        if turn >= 2 and time.perf_counter() > end:
-            break
-    return [statistics.median(kept) for kept in samples]

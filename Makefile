@@ -1,0 +1,43 @@
+# Two commands on a fresh machine: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := dev,vision,plots,demo
+
+.PHONY: setup demo test test-all lint types golden bench clean
+
+# Editable, so that fxq.passes and fxq.targets are this checkout's folders. The second command
+# asks for torch and torchvision together: they must be of one build.
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch torchvision
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	touch $@
+
+setup: $(VENV)/ready
+
+demo: setup
+	$(BIN)/fxq demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check fxq passes targets tests benchmarks examples
+
+# mypy does not know package-dir, so it reads the packages where an installation puts them.
+types: setup
+	rm -rf build/types && mkdir -p build/types
+	cp -r fxq build/types/fxq && cp -r passes build/types/fxq/passes
+	cp -r targets build/types/fxq/targets
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fxq
+
+golden: setup
+	$(BIN)/python -m pytest -m "not slow" --update-golden -k golden $(PYTEST_ARGS)
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,5 @@
+"""`python -m fxq` is the `fxq` command."""
+
+from fxq.cli import main
+
+main()

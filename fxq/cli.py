@@ -1,0 +1,115 @@
+"""The command line: `fxq compile`, `fxq demo`, `fxq targets`. Results on stdout, progress on stderr.
+
+Nothing here imports torch before a command runs, so that `fxq --help` is instant.
+Exit codes: 0 ok, 2 usage, 3 unsupported or untraceable, 4 bad artifact, 70 internal, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from fxq import __version__
+from fxq.errors import (
+    ArtifactError,
+    FxqError,
+    TargetUnavailableError,
+    TraceError,
+    UnsupportedOpError,
+    VerificationError,
+)
+
+app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False,
+                  help="Make CNNs small and fast, and see what was done.")
+
+EXIT_CODES: tuple[tuple[type[FxqError], int], ...] = (
+    (TraceError, 3), (UnsupportedOpError, 3), (TargetUnavailableError, 3), (ArtifactError, 4),
+    (VerificationError, 70), (FxqError, 2))
+
+Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, or module:factory "
+                                           "(a module:factory imports and runs that code)")]
+Weights = Annotated[Optional[Path], typer.Option(  # noqa: UP045 (typer reads this form)
+    help=".safetensors, or a checkpoint that torch.load reads with weights_only=True")]
+Data = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    help="folder of images to calibrate on, searched recursively")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"fxq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option(
+        "--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Make CNNs small and fast, and see what was done."""
+
+
+@app.command()
+def compile(
+    model: Model,
+    weights: Weights = None,
+    data: Data = None,
+    target: Annotated[str, typer.Option(help="where it shall run")] = "fbgemm",
+    scheme: Annotated[str, typer.Option(help="how it is quantized")] = "int8_static",
+    calibrator: Annotated[str, typer.Option(help="mse or minmax")] = "mse",
+    runtime: Annotated[str, typer.Option(help="auto, python or torchscript")] = "auto",
+    images: Annotated[int, typer.Option(help="at most this many images", min=1)] = 256,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    strict: Annotated[bool, typer.Option(help="refuse what stays in float")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
+) -> None:
+    """Compile a model and print the report."""
+    from fxq.cli_compile import compile_model  # torch is imported here, not for --help
+
+    report = compile_model(model, weights, data, target=target, scheme=scheme,
+                           calibrator=calibrator, runtime=runtime, strict=strict,
+                           images=images, batch_size=batch_size)
+    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
+
+
+@app.command()
+def demo(epochs: Annotated[int, typer.Option(min=1, help="training epochs")] = 14) -> None:
+    """Train a small CNN on real digits, compile it, and compare float with int8."""
+    from fxq.demo import run_demo
+
+    typer.echo(run_demo(epochs, progress=lambda text: typer.echo(text, err=True)))
+
+
+@app.command()
+def targets() -> None:
+    """List the targets, their schemes, and whether this machine can run them."""
+    from fxq.cli_compile import target_table
+
+    typer.echo(target_table())
+
+
+def exit_code(error: FxqError) -> int:
+    """The exit code that stands for an error."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def main() -> None:
+    """Run the command line; deliberate errors are printed without a traceback."""
+    _guarded(app)
+
+
+def _guarded(run: Callable[[], Any]) -> None:
+    try:
+        run()
+    except FxqError as error:
+        typer.echo(f"error[{type(error).__name__}]: {error}", err=True)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
