@@ -107,8 +107,11 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
         passes = PREPARE if context.scheme.quantized else FUSE
         manager.run(traced.graph_module, passes)
     total = sum(macs(n) for n in traced.graph_module.graph.nodes)
-    return Prepared(twin, traced, context, manager, inputs, outputs, total,
-                    time.perf_counter() - start)
+    prepared = Prepared(twin, traced, context, manager, inputs, outputs, total,
+                        time.perf_counter() - start)
+    for observer in prepared.observers().values():
+        observer.reset()  # verification ran the example inputs, which are no calibration data
+    return prepared
 
 
 def _context(model: nn.Module, target: str | Target, scheme: str | Scheme, calibrator: str | None,

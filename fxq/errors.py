@@ -63,9 +63,14 @@ class ArtifactError(FxqError):
     """A compiled file is damaged, was made elsewhere, or is newer than this fxq."""
 
 
+_MOST = 12  # names that one line of help may list
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """One line of help that lists the legal names, the closest first."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1) or [n for n in names if n.startswith(name)]
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known: {', '.join(names)}"
+    shown = names if len(names) <= _MOST else difflib.get_close_matches(name, names, _MOST, 0.0)
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"{hint}known: {', '.join(shown)}{more}"

@@ -25,10 +25,14 @@ class Observer(nn.Module):
     def __init__(self, key: str, where: str, channel_axis: int | None = None) -> None:
         super().__init__()
         self.key, self.where, self.channel_axis = key, where, channel_axis
-        self.channel_sums = np.zeros(0, np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
         self.minimum, self.maximum = math.inf, -math.inf
         self.batches = 0
         self.counts = np.zeros(BINS, np.int64)
+        self.channel_sums = np.zeros(0, np.int64)
         self._waiting: list[Tensor] = []
         self._waiting_size = 0
 

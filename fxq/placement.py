@@ -86,6 +86,8 @@ def _why_not(node: Node, integer: set[Node], context: Context) -> tuple[str, str
     if reason:
         return reason
     inputs = [n for n in tensor_inputs(node) if constant_of(n) is None]
+    if not inputs:
+        return "constant", "it reads constants only"
     if not all(info(n).is_float_tensor for n in inputs):
         return "dtype", "an operand is no float32 tensor"
     if op.kind is not Kind.MAC and not any(n in integer for n in inputs):

@@ -47,7 +47,7 @@ class PassResult:
 
 def label(node: Node) -> str:
     """A short name for messages: the module path, or the operator's name."""
-    return info(node).path or op_name(node) or str(node.target)
+    return info(node).path or op_name(node) or str(getattr(node.target, "__name__", node.target))
 
 
 @dataclass
@@ -140,10 +140,8 @@ class Rewriter:
         self.rewrites.append(Rewrite(label(node), what))
 
     def refuse(self, node: Node, code: str, reason: str) -> None:
-        refusal = Refusal(label(node), op_name(node) or str(node.target), code, reason,
-                          info(node).source)
-        if refusal not in self.refusals:
-            self.refusals.append(refusal)
+        op = op_name(node) or str(getattr(node.target, "__name__", node.target))
+        self.refusals.append(Refusal(label(node), op, code, reason, info(node).source))
 
     def sweep(self) -> None:
         """Drop pure nodes that nobody reads, and constants that no node names."""

@@ -40,10 +40,7 @@ def _match(model: nn.Module, norms: Sequence[nn.Module], batch: Tensor) -> Tenso
     seen: list[Tensor] = []
     hooks = [n.register_forward_pre_hook(lambda m, a: seen.append(_mismatch(m, a[0])))
              for n in norms]
-    frozen = [p for p in model.parameters() if p.requires_grad]
     try:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
         with torch.enable_grad():
             image = batch.clone().requires_grad_()
             optimizer = torch.optim.Adam([image], lr=RATE)
@@ -56,8 +53,6 @@ def _match(model: nn.Module, norms: Sequence[nn.Module], batch: Tensor) -> Tenso
     finally:
         for hook in hooks:
             hook.remove()
-        for parameter in frozen:
-            parameter.requires_grad_(True)
     return image.detach()
 
 

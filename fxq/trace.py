@@ -20,7 +20,7 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from fxq.errors import TraceError
-from fxq.info import Info, set_info
+from fxq.info import Info, info, set_info
 from fxq.signature import Signature, call_with
 from fxq.structure import Rebuild, flatten
 
@@ -111,11 +111,26 @@ def private_copy(model: nn.Module) -> nn.Module:
                          why="fxq never changes your model, so it works on a copy",
                          fix="remove weight_norm/spectral_norm hooks; use "
                              "torch.nn.utils.parametrizations instead") from error
-    twin.eval()
+    twin.eval().requires_grad_(False)
     for module in list(twin.modules()):
-        for name in list(getattr(module, "parametrizations", {})):
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        if parametrize.is_parametrized(module):
+            _bake(module)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # a check of the input's rank is a branch that a trace cannot take; eager has passed it
+            object.__setattr__(module, "_check_input_dim", lambda input: None)
     return twin
+
+
+def _bake(module: nn.Module) -> None:
+    """Replace parametrizations by the values they give.
+
+    torch's own `remove_parametrizations` would edit the class, which the user's model shares.
+    """
+    values = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
+    del module._modules["parametrizations"]
+    module.__class__ = type(module).__bases__[0]
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value, requires_grad=False))
 
 
 def _refuse_untraceable(model: nn.Module) -> None:
@@ -152,8 +167,20 @@ def trace(model: nn.Module, signature: Signature) -> Traced:
         graph = tracer.trace(model)
     except Exception as error:
         raise _explain(model, error) from error
+    _refuse_state(model)
     module = fx.GraphModule(model, graph)
     return Traced(module, signature, tracer.rebuild, tracer.fixed)
+
+
+def _refuse_state(model: nn.Module) -> None:
+    """A forward that assigned to one of its buffers has left a proxy there."""
+    for path, module in model.named_modules():
+        for name, value in module._buffers.items():
+            if isinstance(value, fx.Proxy):
+                raise TraceError(f"the forward assigns to the buffer {path}.{name}".replace(" .", " "),
+                                 where=info(value.node).source,
+                                 why="a compiled model keeps no state between calls",
+                                 fix="return the new value instead of keeping it")
 
 
 def _explain(model: nn.Module, error: Exception) -> TraceError:

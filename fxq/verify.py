@@ -54,7 +54,7 @@ class _Stepwise(fx.Interpreter):
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
-        reference = self.expected.get(n.meta.get("fxq.was", n.name))
+        reference = self.expected.get(n.name, self.expected.get(n.meta.get("fxq.was", "")))
         format_ = qparams(n)
         if reference is None or format_ is None:
             return value

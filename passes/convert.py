@@ -57,9 +57,10 @@ class Convert(Pass):
             _convert_value(node, qparams, placement.integer, rewriter)
         for node in [n for n in module.graph.nodes if n in placement.float_output]:
             rewriter.note(node, "integers in, float out")
+        names: dict[int, str] = {}
         for node in list(module.graph.nodes):
             if node in placement.integer and _kind(node) is Kind.MAC:
-                _convert_weight(node, rewriter, context)
+                _convert_weight(node, names, rewriter, context)
         return rewriter.result()
 
 
@@ -94,7 +95,7 @@ def _convert_value(node: Node, qparams: QParams, integer: frozenset[Node],
     rewriter.note(node, "on integers" if node in integer else "quantized for its readers")
 
 
-def _convert_weight(node: Node, rewriter: Rewriter, context: Context) -> None:
+def _convert_weight(node: Node, names: dict[int, str], rewriter: Rewriter, context: Context) -> None:
     """Condition 3."""
     weight = constant_of(node.args[1])
     assert weight is not None
@@ -103,7 +104,7 @@ def _convert_weight(node: Node, rewriter: Rewriter, context: Context) -> None:
     per_channel = context.target.weight.per_channel and name not in (
         context.target.per_tensor_weights)
     values, scales = quantize_weight(weight, axis if per_channel else None, context.target.weight)
-    path = label(node)
+    path = names.setdefault(weight.data_ptr(), label(node))  # tied weights are kept once
     operands = (rewriter.constant(f"{path}.weight_int8", values, node),
                 rewriter.constant(f"{path}.weight_scale", scales, node))
     new = rewriter.call(integers.dequantize_weight, operands, {"axis": axis}, like=node,

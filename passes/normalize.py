@@ -25,7 +25,7 @@ from torch.fx import Node
 from fxq.context import Context
 from fxq.errors import TraceError
 from fxq.info import Info, info, set_info, tensor_inputs
-from fxq.ops import OPS
+from fxq.ops import OPS, canonical_kwargs
 from fxq.passes.base import Pass
 from fxq.binding import Call, bind_function, bind_method, bind_module
 from fxq.printer import value_names
@@ -72,7 +72,7 @@ def _normalize(node: Node, rewriter: Rewriter, roots: dict[Node, Node],
         rewriter.erase(node)
         return
     written = node.args[0] if node.args else None
-    result = _emit(node, call, rewriter)
+    result = node if _is_unchanged(node, call) else _emit(node, call, rewriter)
     if call.op in _VIEWS and tensor_inputs(result):
         source = tensor_inputs(result)[0] if result is not written else result
         roots[result] = roots.get(source, source)
@@ -86,6 +86,14 @@ def _bind(node: Node) -> Call | None:
     if node.op == "call_module":
         return bind_module(node)
     return bind_method(node) if node.op == "call_method" else bind_function(node)
+
+
+def _is_unchanged(node: Node, call: Call) -> bool:
+    """The node is spelled canonically already."""
+    if call.op not in OPS or node.target is not OPS[call.op].call:
+        return False
+    given = canonical_kwargs(OPS[call.op], call.attributes)
+    return node.args == call.operands and node.kwargs == given
 
 
 def _is_canonical(node: Node) -> bool:

@@ -1,0 +1,71 @@
+"""Fixtures: goldens, real data, and compilation without the synthetic-data warning."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+GOLDEN = Path(__file__).parent / "golden"
+_used: set[Path] = set()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+class Golden:
+    """Compares equal to the text in the golden file of the running test."""
+
+    def __init__(self, path: Path, update: bool) -> None:
+        self.path, self.update = path, update
+
+    def check(self, text: str, case: str = "") -> None:
+        path = self.path.with_suffix(f".{case}.txt" if case else ".txt")
+        _used.add(path)
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.exists(), f"no golden {path.relative_to(GOLDEN.parent)}: run `make golden`"
+        assert text == path.read_text(), f"differs from {path}; if that is meant: `make golden`"
+
+
+@pytest.fixture
+def golden(request):
+    folder = GOLDEN / request.path.stem
+    name = request.node.name.replace("[", ".").replace("]", "")
+    return Golden(folder / f"{name}.txt", request.config.getoption("--update-golden"))
+
+
+def unused_goldens() -> list[Path]:
+    """Golden texts that no test of this session has read."""
+    return sorted(p for p in GOLDEN.rglob("*.txt") if p not in _used)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """A golden that no test reads is an error, when all tests were run."""
+    whole = not session.config.option.keyword and session.config.args_source.name != "ARGS"
+    if whole and exitstatus == 0 and (orphans := unused_goldens()):
+        print("\nunused goldens:", *orphans, sep="\n  ")
+        session.exitstatus = 1
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same random state and leaves torch's globals as they were."""
+    engine, threads = torch.backends.quantized.engine, torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    assert torch.backends.quantized.engine == engine, "the test left another quantized engine"
+    assert torch.get_num_threads() == threads
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of real images and weights, or a skip."""
+    folder = os.environ.get("FXQ_DATA")
+    if not folder:
+        pytest.skip("FXQ_DATA is not set: real images and weights are not here")
+    return Path(folder)

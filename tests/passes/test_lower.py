@@ -1,0 +1,84 @@
+"""lower: kernels, packed weights, and integers within one step of REFERENCE."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fxq.printer import format_graph
+from tests.helpers import compiled, finished, ops
+from tests.nets import Classifier, Fn, SqueezeExcite, lively, ramp
+from tests.passes.test_convert import without_scales
+
+X = ramp(2, 4, 12, 12)
+
+
+def test_golden_classifier(golden):
+    """Nothing is left between the kernels."""
+    x = ramp(2, 3, 16, 16)
+    net = lively(Classifier())
+    module, _ = finished("lower", net, x)
+    golden.check(without_scales(format_graph(module)))
+    assert "dequantize_weight" not in ops(module)
+
+
+def test_golden_squeeze_excite(golden):
+    """A gate stays on integers from end to end (T68)."""
+    x = ramp(2, 3, 12, 12)
+    net = SqueezeExcite()
+    module, record = finished("lower", net, x)
+    golden.check(without_scales(format_graph(module)))
+    assert record.refusals == ()
+
+
+CASES = {
+    "conv1d": (nn.Conv1d(4, 6, 3), ramp(2, 4, 20)),
+    "conv2d groups": (nn.Conv2d(4, 8, 3, groups=2, stride=2), X),
+    "conv2d dilated": (nn.Conv2d(4, 8, 3, dilation=2), X),
+    "conv3d": (nn.Conv3d(4, 4, 2), ramp(2, 4, 5, 5, 5)),
+    "transposed 1d": (nn.ConvTranspose1d(4, 4, 3, stride=2), ramp(2, 4, 9)),
+    "transposed 2d": (nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1), X),
+    "linear": (nn.Linear(12, 5), X),
+    "hardswish": (nn.Hardswish(), X), "hardsigmoid": (nn.Hardsigmoid(), X),
+    "sigmoid": (nn.Sigmoid(), X), "tanh": (nn.Tanh(), X), "elu": (nn.ELU(), X),
+    "leaky_relu": (nn.LeakyReLU(0.2), X), "max_pool2d": (nn.MaxPool2d(3, 2, 1), X),
+    "max_pool2d ceil": (nn.MaxPool2d(3, 2, ceil_mode=True), X),
+    "avg_pool2d": (nn.AvgPool2d(2), X),
+    "avg_pool2d inner": (nn.AvgPool2d(3, 2, 1, count_include_pad=False), X),
+    "adaptive": (nn.AdaptiveAvgPool2d((3, 2)), X), "flatten": (nn.Flatten(), X),
+    "shuffle": (nn.ChannelShuffle(2), X), "pixel_shuffle": (nn.PixelShuffle(2), X),
+    "nearest": (nn.Upsample(scale_factor=2), X),
+    "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), X),
+    "zero pad": (nn.ZeroPad2d((1, 2, 0, 1)), X),
+    "batch_norm": (lively(nn.BatchNorm2d(4)), X),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_operator_is_within_one_step(name):
+    """The manager compares every kernel with REFERENCE; all formats of input give one result."""
+    layer, x = CASES[name]
+    width = x.shape[1] if x.dim() < 5 else 4
+    front = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[x.dim()](x.shape[1], width, 1)
+    back = Fn(lambda s, y: torch.relu(y))  # so that averages are read as integers
+    model = compiled(nn.Sequential(front, layer, back), x)
+    assert model.report.coverage == 1.0
+    assert [r.op for r in model.report.left_in_float] == []
+    assert torch.equal(model(x), torch.cat([model(x[:1]), model(x[1:])]))
+    if x.dim() == 4:
+        assert torch.equal(model(x), model(x.contiguous(memory_format=torch.channels_last)))
+
+
+@pytest.mark.parametrize("function", [
+    lambda s, x: s.a(x) + s.b(x), lambda s, x: F.relu(s.a(x) + s.b(x)),
+    lambda s, x: s.a(x) * s.b(x), lambda s, x: s.a(x) * F.adaptive_avg_pool2d(s.b(x), 1),
+    lambda s, x: F.adaptive_avg_pool2d(s.b(x), 1) * s.a(x),
+    lambda s, x: torch.cat([s.a(x), s.b(x), s.a(x)], 1),
+    lambda s, x: s.a(x).mean((2, 3)) + s.b(x).mean((2, 3)),
+])
+def test_operators_of_two_values(function):
+    """Adds, products (broadcast too) and cats are within one step."""
+    net = Fn(function, a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 3, padding=1))
+    model = compiled(net, X)
+    assert [r.op for r in model.report.left_in_float] == []
+    assert torch.equal(model(X), torch.cat([model(X[:1]), model(X[1:])]))

@@ -1,0 +1,172 @@
+"""The manager: wrong passes are caught at every stage, and nothing of it is lost."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import fx
+
+import fxq
+from fxq import integers, kernels
+from fxq.info import info, qparams
+from fxq.manager import check_order
+from fxq.ops import OPS, op_name
+from fxq.passes.base import Effect, Pass
+from fxq.pipeline import FINISH, PREPARE
+from fxq.rewrite import PassResult, Rewriter
+from fxq.stage import Stage
+from tests.helpers import MINMAX, finished, prepared, statistics_of
+from tests.nets import Classifier, lively, ramp
+
+X = ramp(2, 3, 16, 16)
+
+
+def wrong_pass(stage, mutate, effect=Effect.EXACT):
+    @dataclass(frozen=True)
+    class Wrong(Pass):
+        name: ClassVar[str] = "wrong"
+        before: ClassVar[Stage] = stage
+        after: ClassVar[Stage] = stage
+
+        def run(self, module: fx.GraphModule, context) -> PassResult:
+            mutate(Rewriter(module))
+            return PassResult()
+
+    Wrong.effect = effect
+    return Wrong()
+
+
+def node(rewriter, name):
+    return next(n for n in rewriter.graph.nodes
+                if op_name(n) == name or kernels.kernel_name(n.target) == name
+                or n.target is name)
+
+
+def skip_activation(rewriter):
+    """Forget a ReLU."""
+    old = next(n for n in rewriter.graph.nodes if op_name(n) in ("clamp", "conv2d_clamp"))
+    if op_name(old) == "clamp":
+        rewriter.bypass(old)
+    else:
+        kept = {k: v for k, v in old.kwargs.items() if k not in ("min", "max")}
+        new = rewriter.call(OPS["conv2d"], old.args, kept, like=old)
+        rewriter.replace(old, new, "")
+
+
+def swap_formats(rewriter):
+    """Read integers with another scale than they were made with."""
+    node(rewriter, integers.dequantize).update_kwarg("scale", 0.5)
+
+
+def other_output_scale(rewriter):
+    """Give a kernel another output zero point."""
+    kernel = node(rewriter, "conv2d_relu")
+    kernel.args = (*kernel.args[:3], kernel.args[3] + 9)
+
+
+PLACES = [("normalize", Stage.NORMAL, skip_activation), ("fuse-activation", Stage.FUSED,
+          skip_activation), ("insert-observers", Stage.OBSERVED, skip_activation)]
+
+
+@pytest.mark.parametrize("after, stage, mutate", PLACES)
+def test_wrong_float_pass_is_caught(after, stage, mutate):
+    """A pass that drops an activation is not bit-equal."""
+    passes = PREPARE[: [p.name for p in PREPARE].index(after) + 1]
+    with pytest.raises(fxq.VerificationError, match="pass wrong: output 0 is not bit-equal"):
+        prepared(lively(Classifier()), X, passes=(*passes, wrong_pass(stage, mutate)))
+
+
+def run_after(name, item):
+    module, manager = prepared(lively(Classifier()), X, passes=PREPARE, scheme=MINMAX)
+    from dataclasses import replace
+
+    manager.context = replace(manager.context, statistics=statistics_of(module))
+    manager.run(module, FINISH[: [p.name for p in FINISH].index(name) + 1])
+    manager.run(module, (item,))
+
+
+def test_wrong_reference_pass_is_caught():
+    """Formats that do not meet break the rules of REFERENCE."""
+    with pytest.raises(fxq.VerificationError, match="illegal node in a REFERENCE graph"):
+        run_after("convert", wrong_pass(Stage.REFERENCE, swap_formats))
+
+
+def test_wrong_lowered_pass_is_caught():
+    """A kernel that is off by more than a step is named."""
+    with pytest.raises(fxq.VerificationError, match="changed the integers of .* by 9 steps"):
+        run_after("lower", wrong_pass(Stage.LOWERED, other_output_scale, Effect.STEPWISE))
+
+
+def test_reassociating_pass_may_round_but_no_more():
+    """The bound is that of float rounding."""
+    def scale(factor):
+        def mutate(rewriter):
+            weight = node(rewriter, "conv2d").args[1]
+            rewriter.module.get_buffer(weight.target).mul_(factor)
+        return mutate
+
+    passes = PREPARE[:1]
+    rounding = wrong_pass(Stage.NORMAL, scale(1 + 2**-22), Effect.REASSOCIATING)
+    prepared(lively(Classifier()), X, passes=(*passes, rounding))
+    larger = wrong_pass(Stage.NORMAL, scale(1.01), Effect.REASSOCIATING)
+    with pytest.raises(fxq.VerificationError, match="more than float rounding"):
+        prepared(lively(Classifier()), X, passes=(*passes, larger))
+
+
+def test_crashing_pass_leaves_its_graphs(tmp_path, monkeypatch):
+    """The folder has the graph before, after, the error and the environment."""
+    monkeypatch.setenv("FXQ_DUMP", str(tmp_path))
+
+    def crash(rewriter):
+        raise KeyError("lost")
+
+    with pytest.raises(fxq.VerificationError, match="pass wrong failed: KeyError"):
+        prepared(lively(Classifier()), X, passes=(*PREPARE[:1], wrong_pass(Stage.NORMAL, crash)))
+    folder = next(tmp_path.glob("fxq-wrong-*"))
+    assert {p.name for p in folder.iterdir()} == {"before.txt", "after.txt", "error.txt",
+                                                  "environment.txt"}
+
+
+def test_dumps_are_numbered_and_only_on_change(tmp_path, monkeypatch):
+    """FXQ_DUMP has one file for each pass that changed the graph."""
+    monkeypatch.setenv("FXQ_DUMP", str(tmp_path))
+    finished("lower", lively(Classifier()), X)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names[0] == "000-normalize.txt"
+    assert "001-fold-pad.txt" not in names
+    assert names[-1].endswith("-lower.txt")
+
+
+def test_ill_ordered_pipelines_are_refused():
+    """Passes must meet at the same stage."""
+    with pytest.raises(fxq.ConfigError, match="fold-pad takes a NORMAL graph"):
+        check_order(Stage.FLOAT, (PREPARE[1],))
+
+
+@pytest.mark.parametrize("position", range(len(PREPARE) + len(FINISH)))
+def test_every_pass_is_idempotent(position):
+    """Running a pass twice changes nothing the second time."""
+    from fxq.printer import format_graph
+
+    item = (*PREPARE, *FINISH)[position]
+    net = lively(Classifier())
+    if item in PREPARE:
+        module, manager = prepared(net, X, passes=PREPARE[: position + 1])
+    else:
+        module, _ = finished(item.name, net, X)
+        manager = prepared(net, X)[1]
+    before = format_graph(module)
+    result = item.run(module, manager.context)
+    assert format_graph(module) == before
+    assert result.rewrites == ()
+
+
+def test_new_nodes_keep_their_origin():
+    """Every operator of the LOWERED graph knows its shape and the user's line."""
+    module, _ = finished("lower", lively(Classifier()), X)
+    for n in module.graph.nodes:
+        if n.op == "call_function":
+            assert info(n).shape is not None
+            assert "nets.py" in info(n).source or qparams(n) is None or info(n).source
+    assert torch.is_tensor(X)
