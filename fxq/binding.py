@@ -102,10 +102,11 @@ def _canonical(spelling: Spelling, values: dict[str, Any], in_place: bool) -> Ca
     op = OPS[spelling.op]
     attributes = {k: _plain(k, v) for k, v in values.items() if k in op.attributes}
     operands = tuple(values.get(name) for name in op.operands)
-    if op.name == "getitem" and _is_splitter(operands[0]):
-        return _part(operands[0], attributes["index"])
-    if op.name == "getitem" and _is_size(operands[0]):
-        return Call("size", (operands[0].args[0],), {"dim": attributes["index"]})
+    first = operands[0]
+    if op.name == "getitem" and isinstance(first, Node) and _is_splitter(first):
+        return _part(first, attributes["index"])
+    if op.name == "getitem" and isinstance(first, Node) and _is_size(first):
+        return Call("size", (first.args[0],), {"dim": attributes["index"]})
     if op.name in _COMMUTATIVE and not isinstance(operands[0], Node):
         operands = (operands[1], operands[0])
     if not _reads_tensor(op.name, operands):
@@ -113,22 +114,22 @@ def _canonical(spelling: Spelling, values: dict[str, Any], in_place: bool) -> Ca
     return Call(op.name, operands, {**attributes, **spelling.fixed}, in_place)
 
 
-def _is_size(node: Any) -> bool:
-    return (isinstance(node, Node) and node.target is OPS["size"].call
-            and isinstance(node.kwargs.get("dim"), type(None)))
+def _is_size(node: Node) -> bool:
+    return node.target is OPS["size"].call and node.kwargs.get("dim") is None
 
 
-def _is_splitter(node: Any) -> bool:
-    return isinstance(node, Node) and node.op in ("call_function", "call_method") and (
+def _is_splitter(node: Node) -> bool:
+    return node.op in ("call_function", "call_method") and (
         node.target in SPLITTERS)
 
 
 def _part(splitter: Node, index: Any) -> Call | None:
     """One part of a chunk or split along the channels; other dimensions may change with input."""
-    source, amount, dim = (*splitter.args, *[None] * 3)[:3]
-    amount = splitter.kwargs.get("chunks", splitter.kwargs.get(
-        "split_size_or_sections", splitter.kwargs.get("split_size", amount)))
-    dim = splitter.kwargs.get("dim", dim) or 0
+    given: tuple[Any, ...] = (*splitter.args, None, None, None)
+    source, amount, dim = given[:3]
+    kwargs: dict[str, Any] = dict(splitter.kwargs)
+    dim = kwargs.pop("dim", dim) or 0
+    amount = next(iter(kwargs.values()), amount)  # chunks, split_size or split_size_or_sections
     shape = info(source).shape if isinstance(source, Node) else None
     if shape is None or dim % len(shape) != 1 or not isinstance(index, int):
         return None

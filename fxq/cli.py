@@ -1,5 +1,6 @@
-"""The command line: `fxq compile`, `fxq demo`, `fxq targets`. Results on stdout, progress on stderr.
+"""The command line: `fxq compile`, `fxq demo`, `fxq targets`.
 
+Results go to stdout, progress and errors to stderr.
 Nothing here imports torch before a command runs, so that `fxq --help` is instant.
 Exit codes: 0 ok, 2 usage, 3 unsupported or untraceable, 4 bad artifact, 70 internal, 130 Ctrl-C.
 """

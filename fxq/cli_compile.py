@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tabulate import tabulate
@@ -37,8 +38,8 @@ def compile_model(name: str, weights: Path | None, data: Path | None, *, images:
         compiled = fxq.compile(model, calibration_data=batches, example_inputs=inputs,
                                progress=lambda n: bar.update(task, completed=n), **options)
     if batches is None and options["scheme"] != "fp32":
-        print(f"warning: {SYNTHETIC.replace('calibration_data=loader', '--data DIR')}",
-              file=sys.stderr)  # noqa: T201 (a command line speaks on stderr)
+        typer.echo(f"warning: {SYNTHETIC.replace('calibration_data=loader', '--data DIR')}",
+                   err=True)
     return compiled.report
 
 
@@ -49,4 +50,4 @@ def target_table() -> str:
     engines = [*torch.backends.quantized.supported_engines, None]
     rows = [(t.name, "yes" if t.engine in engines else "no", ", ".join(t.schemes), t.summary)
             for t in TARGETS.values()]
-    return tabulate(rows, headers=("target", "available", "schemes", "what it is"))
+    return str(tabulate(rows, headers=("target", "available", "schemes", "what it is")))

@@ -23,6 +23,7 @@ from fxq.manager import Manager
 from fxq.metrics import sqnr_of_all
 from fxq.observer import Observer
 from fxq.overrides import checked_overrides
+from fxq.passes.base import Effect
 from fxq.pipeline import FINISH, FUSE, PREPARE
 from fxq.report import Report
 from fxq.rewrite import Refusal
@@ -32,14 +33,12 @@ from fxq.scheme import Scheme, get_scheme
 from fxq.shapes import record_shapes
 from fxq.signature import signature_of
 from fxq.sizes import graph_bytes, macs, model_bytes
-from fxq.stage import Stage
 from fxq.statistics import Statistics
 from fxq.structure import flatten
 from fxq.synthetic import synthetic_batches
 from fxq.targets import Target, get_target
 from fxq.trace import Traced, private_copy, trace
 from fxq.verify import check_outputs
-from fxq.passes.base import Effect
 
 Progress = Callable[[int], None]
 SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches that match the "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tabulate import tabulate
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import fxq
 from fxq.errors import ConfigError
@@ -54,7 +56,8 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int,
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, epochs * steps)
     for epoch in range(epochs):
         loss = torch.zeros(())
-        for part in torch.randperm(len(labels)).split(64):
+        order: Any = torch.randperm(len(labels))
+        for part in order.split(64):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(images[part]), labels[part])
             loss.backward()  # type: ignore[no-untyped-call]
@@ -66,7 +69,8 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int,
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Per cent of images whose highest output is the label."""
     with torch.no_grad():
-        return 100 * (model(images).argmax(1) == labels).float().mean().item()
+        hits: Tensor = model(images).argmax(1) == labels
+        return 100 * hits.float().mean().item()
 
 
 def run_demo(epochs: int = 14, progress: Callable[[str], None] = lambda text: None) -> str:
@@ -78,7 +82,8 @@ def run_demo(epochs: int = 14, progress: Callable[[str], None] = lambda text: No
         train(model, train_x, train_y, epochs, progress)
     model.eval()
     compiled = fxq.compile(model, target="fbgemm", scheme="int8_static",
-                           example_inputs=(test_x[:1],), calibration_data=train_x.split(64))
+                           example_inputs=(test_x[:1],),
+                           calibration_data=DataLoader(TensorDataset(train_x, train_y), 64))
     return f"{_comparison(model, compiled, test_x, test_y)}\n\n{compiled.report}"
 
 
@@ -91,5 +96,6 @@ def _comparison(model: nn.Module, compiled: fxq.CompiledModel, images: Tensor,
             ("size kB", f"{model_bytes(model) / 1e3:.1f}", f"{compiled.size_bytes / 1e3:.1f}"),
             ("latency µs", *(f"{s * 1e6:.0f}" for s in seconds))]
     title = f"{len(labels)} held-out digits, batch 1 latency on {torch.get_num_threads()} threads"
-    return title + "\n" + tabulate(rows, headers=("", "float", "int8"), tablefmt="simple",
-                                   disable_numparse=True, colalign=("left", "right", "right"))
+    table = tabulate(rows, headers=("", "float", "int8"), tablefmt="simple",
+                     disable_numparse=True, colalign=("left", "right", "right"))
+    return f"{title}\n{table}"

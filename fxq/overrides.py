@@ -13,7 +13,7 @@ from fxq.ops import OPS
 
 
 def checked_overrides(model: nn.Module, overrides: Mapping[Any, str]) -> dict[str, str]:
-    """Overrides by module path or operator name; raises ConfigError for one that matches nothing."""
+    """Overrides by module path or operator; ConfigError for one that matches nothing."""
     result: dict[str, str] = {}
     for key, scheme in overrides.items():
         if scheme != "fp32":

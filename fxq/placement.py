@@ -13,7 +13,6 @@ from fxq.info import info, tensor_inputs
 from fxq.ops import Kind, base_name, op_of
 from fxq.rewrite import constant_of, label
 
-
 _RESHAPES = {"flatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"}
 
 
@@ -97,4 +96,5 @@ def _why_not(node: Node, integer: set[Node], context: Context) -> tuple[str, str
 
 def _is_kept_float(node: Node, context: Context) -> bool:
     keys = (info(node).path, label(node), base_name(node))
-    return any(fnmatch.fnmatch(key, pattern) for pattern in context.scheme.overrides for key in keys)
+    patterns = context.scheme.overrides
+    return any(fnmatch.fnmatch(key, pattern) for pattern in patterns for key in keys)

@@ -90,8 +90,7 @@ def _call(node: Node, names: dict[Node, str]) -> str:
             inputs.append(_value(argument, names))
         else:
             constants.append(f"{labels(position)}={_constant(tensor)}")
-    options = [f"{key}={_constant(t) if (t := constant_of(value)) is not None else _value(value, names)}"
-               for key, value in node.kwargs.items()]
+    options = [f"{key}={_value(value, names)}" for key, value in node.kwargs.items()]
     return "  ".join([f"{target_name(node)}({', '.join(inputs)})", *options, *constants])
 
 

@@ -96,20 +96,21 @@ class Report:
                          f"({ratio:.2f}x smaller)"),
                 ("SQNR", _decibel(self.sqnr) or "not measured"),
                 ("calibration", self.calibration or "none"),
-                ("compiled in", f"{self.seconds:.2f} s")]
-        return tabulate([r for r in rows if r[1]], tablefmt="plain")
+                ("compiled in", f"{self.seconds:.2f} s, calibration aside")]
+        return str(tabulate([r for r in rows if r[1]], tablefmt="plain"))
 
     def _pass_table(self) -> str:
         headers = ("pass", "rewrites", "refused", "ms", "against before", "operators")
-        return tabulate([p.row() for p in self.passes], headers=headers, tablefmt="simple",
-                        disable_numparse=True)
+        return str(tabulate([p.row() for p in self.passes], headers=headers, tablefmt="simple",
+                            disable_numparse=True))
 
     def _float_table(self) -> str:
         if not self.left_in_float:
             return "nothing is left in float" if self.scheme != "fp32" else ""
-        return "left in float\n" + tabulate(
-            _grouped(self.left_in_float), headers=("op", "nodes", "code", "why", "first"),
-            tablefmt="simple", disable_numparse=True)
+        table = tabulate(_grouped(self.left_in_float),
+                         headers=("op", "nodes", "code", "why", "first"),
+                         tablefmt="simple", disable_numparse=True)
+        return f"left in float\n{table}"
 
 
 def _grouped(refusals: Sequence[Refusal]) -> list[tuple[str, ...]]:

@@ -174,7 +174,8 @@ def is_pure(node: Node) -> bool:
         return node.target in SPLITTERS
     if node.op != "call_function":
         return False
-    return qparams(node) is not None or node.target in SPLITTERS or op_of(node) is not None or node.target in _PURE or (
+    known = qparams(node) is not None or op_of(node) is not None
+    return known or node.target in SPLITTERS or node.target in _PURE or (
         getattr(node.target, "__module__", "") in ("_operator", "builtins"))
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 BATCHES, BATCH, STEPS, RATE = 2, 8, 12, 0.1
 
 
-def synthetic_batches(model: nn.Module, examples: Sequence[Tensor], seed: int) -> list[list[Tensor]]:
+def synthetic_batches(model: nn.Module, examples: Sequence[Tensor],
+                      seed: int) -> list[list[Tensor]]:
     """Flat inputs like `examples`: noise, matched to batch-norm statistics where there are any."""
     generator = torch.Generator().manual_seed(seed)
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)

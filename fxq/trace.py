@@ -177,7 +177,7 @@ def _refuse_state(model: nn.Module) -> None:
     for path, module in model.named_modules():
         for name, value in module._buffers.items():
             if isinstance(value, fx.Proxy):
-                raise TraceError(f"the forward assigns to the buffer {path}.{name}".replace(" .", " "),
+                raise TraceError(f"the forward assigns to the buffer {path or 'self'}.{name}",
                                  where=info(value.node).source,
                                  why="a compiled model keeps no state between calls",
                                  fix="return the new value instead of keeping it")

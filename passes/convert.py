@@ -72,7 +72,9 @@ def _kind(node: Node) -> Kind | None:
 def _drop_observers(rewriter: Rewriter) -> None:
     module = rewriter.module
     for node in list(module.graph.nodes):
-        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), Observer):
+        if node.op != "call_module":
+            continue
+        if isinstance(module.get_submodule(str(node.target)), Observer):
             rewriter.bypass(node)
 
 
@@ -95,7 +97,8 @@ def _convert_value(node: Node, qparams: QParams, integer: frozenset[Node],
     rewriter.note(node, "on integers" if node in integer else "quantized for its readers")
 
 
-def _convert_weight(node: Node, names: dict[int, str], rewriter: Rewriter, context: Context) -> None:
+def _convert_weight(node: Node, names: dict[int, str], rewriter: Rewriter,
+                    context: Context) -> None:
     """Condition 3."""
     weight = constant_of(node.args[1])
     assert weight is not None

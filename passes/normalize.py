@@ -18,16 +18,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.fx import Node
 
+from fxq.binding import Call, bind_function, bind_method, bind_module
 from fxq.context import Context
 from fxq.errors import TraceError
-from fxq.info import Info, info, set_info, tensor_inputs
+from fxq.info import info, set_info, tensor_inputs
 from fxq.ops import OPS, canonical_kwargs
 from fxq.passes.base import Pass
-from fxq.binding import Call, bind_function, bind_method, bind_module
 from fxq.printer import value_names
 from fxq.rewrite import PassResult, Rewriter, constant_of, label
 from fxq.spellings import ASSERTION, IDENTITY
@@ -142,7 +141,7 @@ def _explicit_padding(node: Node, call: Call, operands: list[Any], attributes: d
     pads = _pad_amounts(operands[1], attributes, _PADDED[call.op])
     symmetric = all(left == right for left, right in pads)
     if symmetric and call.padding_mode == "zeros":
-        attributes["padding"] = pads[0][0] if len({p for p in pads}) == 1 else tuple(
+        attributes["padding"] = pads[0][0] if len(set(pads)) == 1 else tuple(
             p[0] for p in pads)
         return operands[0]
     attributes["padding"] = 0

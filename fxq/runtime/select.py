@@ -41,7 +41,8 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str) -> tuple[str
     return _faster(python, script, inputs)
 
 
-def _faster(python: Function, script: Function, inputs: list[Tensor]) -> tuple[str, Function, Times]:
+def _faster(python: Function, script: Function,
+            inputs: list[Tensor]) -> tuple[str, Function, Times]:
     with torch.no_grad(), quiet():
         if not _same_bits(python(*inputs), script(*inputs)):
             return "python", python, ()

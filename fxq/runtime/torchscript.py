@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.jit import TracerWarning
+from torch.jit._trace import TracerWarning
 
 from fxq.errors import ConfigError
 from fxq.kernels import quiet
@@ -48,7 +48,8 @@ def build_torchscript(module: fx.GraphModule, inputs: list[Tensor]) -> Callable[
     with quiet(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("error", TracerWarning)
         try:
-            traced = torch.jit.trace(holder, tuple(inputs), check_trace=False)
+            trace: Any = torch.jit.trace
+            traced = trace(holder, tuple(inputs), check_trace=False)
             frozen = torch.jit.freeze(traced.eval(), optimize_numerics=False)
             for _ in range(2):  # the executor specializes on its first calls
                 frozen(*inputs)
