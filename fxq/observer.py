@@ -13,6 +13,7 @@ from fxq.statistics import BINS, MEAN_STEPS, SHIFT, TensorStatistics
 
 _STRIDE = 31  # every 31st element in memory: coprime to the usual sizes of channels and rows
 _SMALL = 4096  # tensors up to this many elements are counted whole
+_LARGEST_MEAN = 2.0**20  # beyond it no bias correction makes sense, and sums stay exact
 _BUFFER = 1 << 16  # sampled elements that wait for one bincount
 
 
@@ -48,7 +49,7 @@ class Observer(nn.Module):
         part = x[: -(-x.shape[0] // 4)]
         dims = [d for d in range(x.dim()) if d != axis % x.dim()]
         means = part.mean(dims, dtype=torch.float32).double().cpu().numpy()
-        sums = np.rint(means * MEAN_STEPS).astype(np.int64)
+        sums = np.rint(np.clip(means, -_LARGEST_MEAN, _LARGEST_MEAN) * MEAN_STEPS).astype(np.int64)
         self.channel_sums = sums if not self.channel_sums.size else self.channel_sums + sums
 
     def _observe(self, flat: Tensor) -> None:

@@ -58,6 +58,8 @@ _ZERO_PAD = (option("mode", "constant", reason="only zero padding keeps its mean
 _ELEMENTWISE = (tensors(), broadcast_channels())
 _SAME_SHAPE = (tensors(), Limit("the kernel adds tensors of one shape only", lambda node: (
     info(node.args[0]).shape == info(node.args[1]).shape)))  # type: ignore[arg-type]
+# Measured: from 1x1 input to any larger output the kernel reads beyond its data, off by 255.
+_TO_ONE = option("output_size", 1, reason="the kernel is wrong when it enlarges a 1x1 input")
 _BILINEAR = option("mode", "nearest", "bilinear")
 
 FBGEMM = Target(
@@ -103,8 +105,8 @@ FBGEMM = Target(
         Kernel("max_pool2d",       "max_pool2d",            "",      (rank(4),), None, True),
         Kernel("avg_pool2d",       "avg_pool2d",            "",      (rank(4),), None, True),
         Kernel("avg_pool3d",       "avg_pool3d",            "",      (rank(5),), None, True),
-        Kernel("adaptive_avg_pool2d", "adaptive_avg_pool2d", "",     (rank(4),), None, True),
-        Kernel("adaptive_avg_pool3d", "adaptive_avg_pool3d", "",     (rank(5),), None, True),
+        Kernel("adaptive_avg_pool2d", "adaptive_avg_pool2d", "",     (rank(4), _TO_ONE), None, True),
+        Kernel("adaptive_avg_pool3d", "adaptive_avg_pool3d", "",     (rank(5), _TO_ONE), None, True),
         Kernel("mean",             "mean",                  "",      (), None, True),
         Kernel("flatten",          "flatten"),
         Kernel("reshape",          "reshape"),

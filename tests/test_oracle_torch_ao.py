@@ -10,7 +10,6 @@ from torch import nn
 import fxq
 from fxq import kernels
 from tests.helpers import MINMAX
-from tests.nets import Fn
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.ao.quantization is deprecated",
                                         "ignore:.*reduce_range will be deprecated",
@@ -19,7 +18,12 @@ ORACLE = __import__("dataclasses").replace(MINMAX, pair_safe=False)
 
 
 def mapping():
-    from torch.ao.quantization import MinMaxObserver, PerChannelMinMaxObserver, QConfig, QConfigMapping
+    from torch.ao.quantization import (
+        MinMaxObserver,
+        PerChannelMinMaxObserver,
+        QConfig,
+        QConfigMapping,
+    )
 
     activation = MinMaxObserver.with_args(dtype=torch.quint8)
     weight = PerChannelMinMaxObserver.with_args(dtype=torch.qint8,
@@ -77,7 +81,7 @@ class Generated(nn.Module):
             y = layer(x)
             x = x + y if kind == "add" else torch.cat([x, y], 1) if kind == "cat" else y
             x = F.relu(x) if relu else x
-        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return self.head(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
 
 def same_integers(seed):
@@ -87,7 +91,7 @@ def same_integers(seed):
     batch = torch.randn(2, 8, 10, 10)
     peer = torch_ao(model, batch)
     ours = fxq.compile(model, scheme=ORACLE, example_inputs=(batch,), calibration_data=[batch],
-                       runtime="python")
+                       runtime="python", verify=False)
     ours_values, peer_values = integer_values(ours, batch), peer_integer_values(peer, batch)
     assert len(ours_values) >= 3
     for position, (a, b) in enumerate(zip(ours_values, peer_values, strict=False)):
@@ -143,8 +147,8 @@ def test_same_integers_as_convert_fx_many(seed):
 
 def test_a_different_range_is_seen():
     """The comparison fails when one side has other ranges."""
-    model = Fn(lambda s, x: s.conv(x), conv=nn.Conv2d(3, 4, 1)).eval()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1)).eval()
     a, b = torch.randn(1, 3, 4, 4), 2 * torch.randn(1, 3, 4, 4)
     ours = fxq.compile(model, scheme=ORACLE, example_inputs=(a,), calibration_data=[a],
-                       runtime="python")
+                       runtime="python", verify=False)
     assert integer_values(ours, a)[0].q_scale() != peer_integer_values(torch_ao(model, b), a)[0].q_scale()
