@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -63,7 +64,19 @@ def read_image(path: Path, size: int) -> Tensor:
         factor = (size * 8 // 7) / min(image.size)  # 256 for 224, as torchvision's presets have it
         image = image.resize((round(image.width * factor), round(image.height * factor)),
                              Image.Resampling.BILINEAR)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
-    normal = (pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    return torch.from_numpy(normal.transpose(2, 0, 1).copy())
+    return normalized(center_crop(np.asarray(image), size))
+
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def center_crop(pixels: Pixels, size: int) -> Pixels:
+    """The middle of an image [height,width,3], with the rounding of torchvision's CenterCrop."""
+    top, left = (round((extent - size) / 2) for extent in pixels.shape[:2])
+    return pixels[top:top + size, left:left + size]
+
+
+def normalized(pixels: Pixels) -> Tensor:
+    """uint8 [height,width,3] as float [3,height,width], by ImageNet's mean and deviation."""
+    values = (pixels.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
+    return torch.from_numpy(values.transpose(2, 0, 1).copy())

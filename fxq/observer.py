@@ -3,83 +3,115 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fxq.errors import CalibrationError
-from fxq.statistics import BINS, MEAN_STEPS, SHIFT, TensorStatistics
+from fxq.statistics import BINS, MEAN_STEPS, SHIFT, Counts, TensorStatistics
 
-_STRIDE = 31  # every 31st element in memory: coprime to the usual sizes of channels and rows
-_SMALL = 4096  # tensors up to this many elements are counted whole
-_LARGEST_MEAN = 2.0**20  # beyond it no bias correction makes sense, and sums stay exact
+# Elements lie this far apart in the sample: primes, coprime to the usual sizes of rows and
+# channels; the first that leaves at most _SAMPLE of them.
+_STRIDES = (1, 31, 127, 509, 2039)
+_SAMPLE = 8192
 _BUFFER = 1 << 16  # sampled elements that wait for one bincount
+_WAITING_MEANS = 64  # batches whose channel means wait to be added up
+_LARGEST_MEAN = 2.0**20  # beyond it no bias correction makes sense, and sums stay exact
+
+
+@dataclass(slots=True)
+class _State:
+    """What was seen. No attributes of the module itself: torch makes setting those slow."""
+
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    batches: int = 0
+    counts: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    channel_sums: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    samples: list[Tensor] = field(default_factory=list)
+    sampled: int = 0
+    means: list[Tensor] = field(default_factory=list)
+
+    def count(self) -> None:
+        """Empty the buffers into the counts and sums."""
+        if self.samples:
+            bins = (torch.cat(self.samples).view(torch.int32) >> SHIFT) & (BINS - 1)
+            self.counts += torch.bincount(bins, minlength=BINS).cpu().numpy()
+        if self.means:
+            means = torch.stack(self.means).double().clamp_(-_LARGEST_MEAN, _LARGEST_MEAN)
+            sums = (means * MEAN_STEPS).round().to(torch.int64).sum(0).cpu().numpy()
+            self.channel_sums = self.channel_sums + sums if self.channel_sums.size else sums
+        self.samples, self.sampled, self.means = [], 0, []
 
 
 class Observer(nn.Module):
     """Keeps exact extremes and counts of a strided sample; memory is constant.
 
-    Raises CalibrationError for NaN or infinity, naming the value.
+    With `channel_axis`, also the mean of each channel over a quarter of each batch. Raises
+    CalibrationError for NaN or infinity, naming the value.
     """
 
     def __init__(self, key: str, where: str, channel_axis: int | None = None) -> None:
         super().__init__()
         self.key, self.where, self.channel_axis = key, where, channel_axis
-        self.reset()
+        self.state = _State()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.minimum, self.maximum = math.inf, -math.inf
-        self.batches = 0
-        self.counts = np.zeros(BINS, np.int64)
-        self.channel_sums = np.zeros(0, np.int64)
-        self._waiting: list[Tensor] = []
-        self._waiting_size = 0
+        self.state = _State()
 
     def forward(self, input: Tensor) -> Tensor:
         if input.numel() > 0:
-            self._observe(_in_memory_order(input.detach()))
-            if self.channel_axis is not None:
-                self._observe_channels(input.detach(), self.channel_axis)
+            self._observe(input)
         return input
 
-    def _observe_channels(self, x: Tensor, axis: int) -> None:
-        """Add the mean of each channel over a quarter of the batch."""
-        part = x[: -(-x.shape[0] // 4)]
-        dims = [d for d in range(x.dim()) if d != axis % x.dim()]
-        means = part.mean(dims, dtype=torch.float32).double().cpu().numpy()
-        sums = np.rint(np.clip(means, -_LARGEST_MEAN, _LARGEST_MEAN) * MEAN_STEPS).astype(np.int64)
-        self.channel_sums = sums if not self.channel_sums.size else self.channel_sums + sums
+    __call__ = forward  # no hooks: an observer costs what it computes, and no more
 
-    def _observe(self, flat: Tensor) -> None:
-        low, high = (t.item() for t in torch.aminmax(flat))
+    def _observe(self, x: Tensor) -> None:
+        state, flat = self.state, _in_memory_order(x)
+        lowest, highest = torch.aminmax(flat)
+        low, high = lowest.item(), highest.item()
         if not math.isfinite(high - low):
             raise CalibrationError(
                 f"{self.key} is not finite: it spans [{low}, {high}]", where=self.where,
                 why="no range can be chosen for NaN or infinity",
                 fix="check the data and its normalization, and the weights of the model")
-        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
-        self.batches += 1
-        sample = flat if flat.numel() <= _SMALL else flat[::_STRIDE]
-        self._waiting.append(sample.clone())
-        self._waiting_size += sample.numel()
-        if self._waiting_size >= _BUFFER:
-            self._count()
-
-    def _count(self) -> None:
-        if not self._waiting:
-            return
-        sample = torch.cat(self._waiting).contiguous()
-        bins = (sample.view(torch.int32) >> SHIFT) & (BINS - 1)
-        self.counts += torch.bincount(bins, minlength=BINS).cpu().numpy()
-        self._waiting, self._waiting_size = [], 0
+        state.minimum, state.maximum = min(state.minimum, low), max(state.maximum, high)
+        state.batches += 1
+        sample = flat[::stride_for(flat.numel())].clone()
+        state.samples.append(sample)
+        state.sampled += sample.numel()
+        if self.channel_axis is not None:
+            state.means.append(_channel_means(x, self.channel_axis))
+        if state.sampled >= _BUFFER or len(state.means) >= _WAITING_MEANS:
+            state.count()
 
     def statistics(self) -> TensorStatistics:
         """What was seen so far."""
-        self._count()
-        return TensorStatistics(self.minimum, self.maximum, self.counts.copy(), self.batches,
-                                self.channel_sums.copy())
+        self.state.count()
+        s = self.state
+        return TensorStatistics(s.minimum, s.maximum, s.counts.copy(), s.batches,
+                                s.channel_sums.copy())
+
+
+@lru_cache(maxsize=4096)
+def stride_for(count: int) -> int:
+    """How far apart the sampled elements of a tensor with `count` elements lie."""
+    return next((s for s in _STRIDES if count <= s * _SAMPLE), _STRIDES[-1])
+
+
+@lru_cache
+def _other_dims(rank: int, axis: int) -> tuple[int, ...]:
+    return tuple(d for d in range(rank) if d != axis % rank)
+
+
+def _channel_means(x: Tensor, axis: int) -> Tensor:
+    part = x[: -(-x.shape[0] // 4)] if x.shape[0] > 1 else x
+    dims = _other_dims(x.dim(), axis)
+    return part.mean(dims, dtype=torch.float32) if dims else part.float()
 
 
 def _in_memory_order(x: Tensor) -> Tensor:

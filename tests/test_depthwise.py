@@ -36,7 +36,7 @@ def integers(model, x):
 
     with torch.no_grad(), kernels.quiet():
         Recorder(model.graph_module).run(x)
-    first, last = list(values)[0], list(values)[-1]
+    first, *_, last = values
     return values[first], values[last], nodes[last]
 
 

@@ -1,0 +1,153 @@
+"""Accuracy on real images: top-1, agreement with float, SQNR, per model.
+
+    FXQ_DATA=../shared/data python benchmarks/accuracy.py [--markdown docs/benchmarks/accuracy.md]
+
+ImageNet models are calibrated on 256 images of imagenet_calib and measured on 1000 labelled
+validation images; CIFAR models on 512 train images and the whole test set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from common import environment, torch_ao
+from PIL import Image
+from tabulate import tabulate
+from torch import Tensor, nn
+
+import fxq
+from fxq.images import center_crop, image_batches, normalized
+
+IMAGENET = ("mobilenet_v2", "squeezenet1_1")
+CIFAR = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")
+Row = dict[str, float | str]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions; the shortcut skips every other pixel and pads channels (option A)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.extra = stride, (outputs - inputs) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.stride != 1:
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.extra, self.extra))
+        return F.relu(y + x)
+
+
+class CifarResNet(nn.Module):
+    """The CIFAR networks of He et al. 2016, section 4.2."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        count = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self._stage(16, 16, count, 1)
+        self.layer2 = self._stage(16, 32, count, 2)
+        self.layer3 = self._stage(32, 64, count, 2)
+        self.linear = nn.Linear(64, 10)
+
+    @staticmethod
+    def _stage(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
+        first = Block(inputs, outputs, stride)
+        return nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(count - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
+        return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+
+
+def load(model: nn.Module, data: Path, name: str) -> nn.Module:
+    state = torch.load(data / "weights" / f"{name}.pth", weights_only=True)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def imagenet(data: Path) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """(validation images, labels, calibration batches)."""
+    with open(data / "imagenet_val" / "labels.csv") as file:
+        rows = list(csv.DictReader(file))
+    images = []
+    for row in rows:
+        with Image.open(data / "imagenet_val" / "images" / row["file"]) as image:
+            images.append(normalized(center_crop(np.asarray(image.convert("RGB")), 224)))
+    labels = torch.tensor([int(row["class_index"]) for row in rows])
+    return torch.stack(images), labels, list(image_batches(data / "imagenet_calib", 224, 256, 32))
+
+
+def cifar(data: Path) -> tuple[Tensor, Tensor, list[Tensor]]:
+    test, train = (np.load(data / "cifar10" / f"{n}.npz") for n in ("test", "train15000"))
+    picked = train["images"][:: len(train["images"]) // 512][:512]
+    calibration = torch.stack([normalized(image) for image in picked])
+    images = torch.stack([normalized(image) for image in test["images"]])
+    return images, torch.from_numpy(test["labels"].astype(np.int64)), list(calibration.split(64))
+
+
+def outputs(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([model(part) for part in images.split(50)])
+
+
+def compare(name: str, kind: str, exact: Tensor, given: Tensor, labels: Tensor) -> Row:
+    top1 = 100 * (given.argmax(1) == labels).float().mean().item()
+    agreement = 100 * (given.argmax(1) == exact.argmax(1)).float().mean().item()
+    return {"model": name, "kind": kind, "top-1 %": top1, "agreement %": agreement,
+            "SQNR dB": fxq.sqnr(exact, given)}
+
+
+def measure(name: str, model: nn.Module, split: tuple[Tensor, Tensor, list[Tensor]],
+            peer: bool) -> Iterator[Row]:
+    """Float, fxq's schemes, and torch.ao when asked for."""
+    images, labels, batches = split
+    exact = outputs(model, images)
+    yield compare(name, "float", exact, exact, labels)
+    for scheme in ("fp32", "int8_static"):
+        compiled = fxq.compile(model, scheme=scheme, example_inputs=(images[:1],),
+                               calibration_data=batches)
+        yield compare(name, f"fxq {scheme}", exact, outputs(compiled, images), labels)
+    if peer:
+        yield compare(name, "torch.ao fbgemm", exact,
+                      outputs(torch_ao(model, batches), images), labels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args()
+    data, rows = Path(os.environ["FXQ_DATA"]), []
+    names = options.names or [*IMAGENET, *CIFAR]
+    splits = {"imagenet": imagenet, "cifar": cifar}
+    for kind, members in (("imagenet", IMAGENET), ("cifar", CIFAR)):
+        chosen = [n for n in names if n in members]
+        split = splits[kind](data) if chosen else None
+        for name in chosen:
+            model = (CifarResNet(int(name[14:])) if kind == "cifar"
+                     else torchvision.models.get_model(name, weights=None))
+            rows += measure(name, load(model, data, name), split, not options.no_peer)
+            print(tabulate(rows, headers="keys", floatfmt=".2f"), flush=True)
+    if options.markdown:
+        table = tabulate(rows, headers="keys", floatfmt=".2f", tablefmt="github")
+        options.markdown.parent.mkdir(parents=True, exist_ok=True)
+        options.markdown.write_text(f"# Accuracy on real images\n\n{environment()}\n\n"
+                                    f"{__doc__}\n{table}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The command line as a user meets it: results, errors, exit codes, and an instant --help."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import fxq
+from fxq.cli import exit_code
+
+
+def fxq_command(*arguments, cwd=None):
+    return subprocess.run([sys.executable, "-m", "fxq", *arguments], capture_output=True,
+                          text=True, cwd=cwd, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Eight small images, a model file of the user's own, and its weights."""
+    path = tmp_path_factory.mktemp("user")
+    random = np.random.default_rng(0)
+    (path / "images" / "inner").mkdir(parents=True)
+    for i in range(8):
+        pixels = random.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path / "images" / "inner" / f"{i}.png")
+    (path / "mine.py").write_text(
+        "from torchvision.models import squeezenet1_1\n"
+        "def build():\n    return squeezenet1_1(num_classes=4)\n"
+        "def nothing():\n    return 7\n")
+    return path
+
+
+def test_help_is_instant_and_imports_no_torch():
+    """`import fxq` and `fxq --help` leave torch alone."""
+    code = ("import sys, fxq, fxq.cli\n"
+            "from typer.testing import CliRunner\n"
+            "result = CliRunner().invoke(fxq.cli.app, ['--help'])\n"
+            "assert result.exit_code == 0 and 'compile' in result.output\n"
+            "assert 'torch' not in sys.modules, 'torch was imported'\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_compile_prints_the_report(folder):
+    """A model by factory, real image files, the report on stdout."""
+    done = fxq_command("compile", "mine:build", "--data", "images", "--batch-size", "4",
+                       "--runtime", "python", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "integer MACs  100.00 %" in done.stdout
+    assert "2 batches" in done.stdout
+    assert done.stderr == ""
+
+
+def test_json_is_machine_readable(folder):
+    """--json gives the report as JSON, without infinities."""
+    done = fxq_command("compile", "mine:build", "--data", "images", "--runtime", "python",
+                       "--json", cwd=folder)
+    report = json.loads(done.stdout)
+    assert report["coverage"] == 1.0
+    assert report["passes"][0]["name"] == "normalize"
+
+
+def test_weights_are_loaded(folder):
+    """safetensors and plain checkpoints fit; others are named."""
+    from torchvision.models import squeezenet1_1
+
+    state = squeezenet1_1(num_classes=4).state_dict()
+    save_file(state, folder / "w.safetensors")
+    torch.save({"state_dict": state}, folder / "w.pth")
+    for name in ("w.safetensors", "w.pth"):
+        done = fxq_command("compile", "mine:build", "--weights", name, "--data", "images",
+                           "--runtime", "python", cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+
+def test_without_data_a_warning_says_so(folder):
+    """Synthetic batches work, and stderr says what to do instead."""
+    done = fxq_command("compile", "mine:build", "--runtime", "python", cwd=folder)
+    assert done.returncode == 0
+    assert "no calibration data was given" in done.stderr
+    assert "synthetic" in done.stdout
+
+
+@pytest.mark.parametrize("arguments, code, text", [
+    (["mine:biuld"], 2, "did you mean 'build'"),
+    (["mine:nothing"], 2, "gave int, not a module"),
+    (["yours:build"], 2, "cannot import 'yours'"),
+    (["build"], 2, "names no model"),
+    (["torchvision:resnet81"], 2, "did you mean"),
+    (["mine:build", "--target", "fbgem"], 2, "did you mean 'fbgemm'"),
+    (["mine:build", "--data", "nowhere"], 2, "no such folder"),
+    (["mine:build", "--data", "."], 0, ""),
+    (["mine:build", "--weights", "mine.py"], 2, "cannot be read as weights"),
+    (["mine:build", "--weights", "gone.pth"], 2, "no such weights file"),
+    (["torchvision:efficientnet_b0", "--data", "images", "--strict"], 3, "no integer kernel"),
+    (["mine:build", "--speed", "9"], 2, "No such option"),
+])
+def test_exit_codes_and_errors(folder, arguments, code, text):
+    """Every mistake has a message without a traceback, and its exit code."""
+    done = fxq_command("compile", "--runtime", "python", *arguments, cwd=folder)
+    assert done.returncode == code, done.stderr
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_each_error_has_its_code():
+    """The table of exit codes covers every error."""
+    codes = {kind: exit_code(kind("x")) for kind in (
+        fxq.TraceError, fxq.UnsupportedOpError, fxq.TargetUnavailableError, fxq.ArtifactError,
+        fxq.VerificationError, fxq.ConfigError, fxq.CalibrationError)}
+    assert list(codes.values()) == [3, 3, 3, 4, 70, 2, 2]
+
+
+def test_targets_lists_what_runs_here():
+    """Every target is in the table."""
+    done = fxq_command("targets")
+    assert {"fbgemm", "reference"} <= set(done.stdout.split())
+    assert done.returncode == 0
+
+
+def test_version():
+    """--version prints it."""
+    assert fxq_command("--version").stdout.strip() == f"fxq {fxq.__version__}"
+
+
+def test_demo_shows_float_beside_int8():
+    """The demo trains on real digits, and int8 is about as good."""
+    done = fxq_command("demo", "--epochs", "6")
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("accuracy"))
+    exact, small = map(float, row.split()[2:])
+    assert exact > 90
+    assert abs(exact - small) <= 1.5
+    assert "epoch 6/6" in done.stderr

@@ -1,0 +1,62 @@
+"""README and docs are executed: every Python block runs, every command exists."""
+
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_python_blocks_run_in_order():
+    """One after the other, in one namespace, as a reader would."""
+    namespace = {}
+    found = blocks("python")
+    assert len(found) >= 2
+    for block in found:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(block, namespace)
+    assert "100.00 %" in str(namespace["compiled"].report)
+
+
+def commands():
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    return [shlex.split(line.removeprefix("$ "), comments=True) for line in lines if line]
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c[0].endswith("fxq")],
+                         ids=lambda c: " ".join(c[1:3]))
+def test_fxq_commands_run(command):
+    """Word for word, from the checkout."""
+    done = subprocess.run([sys.executable, "-m", "fxq", *command[1:]], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_make_targets_exist():
+    """`make demo` and `make test` are in the Makefile."""
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    wanted = [c[1] for c in commands() if c[0] == "make"]
+    assert wanted == ["demo", "test"]
+    assert set(wanted) <= set(targets)
+
+
+def test_tables_of_figures_name_their_machine():
+    """Every page under docs/benchmarks has the environment line and names its script."""
+    pages = sorted((ROOT / "docs" / "benchmarks").glob("*.md"))
+    assert pages
+    for page in pages:
+        text = page.read_text()
+        assert re.search(r"threads, torch \d.*fxq \d", text), page
+        assert "python benchmarks/" in text, page

@@ -1,0 +1,104 @@
+"""Error messages are part of the product: what, where, why, how to fix, and short."""
+
+import pytest
+import torch
+from torch import nn
+
+import fxq
+from fxq.targets import Kernel, get_target
+from tests.helpers import compiled, prepared
+from tests.nets import Classifier, Fn, lively, ramp
+
+X = ramp(2, 3, 16, 16)
+
+
+def branch():
+    return compiled(Fn(lambda s, x: x if x.mean() > 0 else -x), X)
+
+
+def hook():
+    net = lively(Classifier())
+    net.head.register_forward_hook(lambda m, a, o: o)
+    return compiled(net, X)
+
+
+def unknown_target():
+    return compiled(lively(Classifier()), X, target="fbgem")
+
+
+def strict():
+    return compiled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU(), nn.Mish()), X, strict=True)
+
+
+def nan_batch():
+    return compiled(lively(Classifier()), X, calibration=[X, X * float("nan")])
+
+
+def no_batches():
+    return compiled(lively(Classifier()), X, calibration=iter(()))
+
+
+def no_shape():
+    return fxq.compile(lively(Classifier()))
+
+
+def other_flag():
+    class Flagged(nn.Module):
+        def forward(self, x, deep=False):
+            return torch.relu(x)
+
+    return compiled(Flagged(), X)(X, deep=True)
+
+
+def bad_table():
+    from dataclasses import replace
+
+    return replace(get_target("fbgemm"), kernels=(Kernel("conv2d", "conv2d"),) * 2,
+                   unsupported={"covn": "typo"})
+
+
+def missing_engine():
+    from fxq.kernels import require_engine
+
+    return require_engine("neon")
+
+
+def in_place_view():
+    def function(s, x):
+        y = x * 2
+        z = y.flatten(1)
+        z.relu_()
+        return y + 1
+
+    return compiled(Fn(function), X)
+
+
+CASES = (branch, hook, unknown_target, strict, nan_batch, no_batches, no_shape, other_flag,
+         bad_table, missing_engine, in_place_view)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.__name__)
+def test_golden_message(case, golden):
+    """The whole message, under 25 lines, without a folder or number that changes."""
+    with pytest.raises(fxq.FxqError) as caught:
+        case()
+    text = stable(f"{type(caught.value).__name__}: {caught.value}\n")
+    assert text.count("\n") < 25
+    golden.check(text)
+
+
+def stable(text):
+    """Without line numbers, temporary folders and the list of this machine's engines."""
+    import re
+
+    text = re.sub(r"\.py:\d+", ".py:N", text)
+    text = re.sub(r"\n  graphs .*", "", text)
+    return re.sub(r"torch offers: .*", "torch offers: ...", text)
+
+
+def test_every_error_is_an_fxq_error():
+    """One class catches them all."""
+    kinds = [getattr(fxq, n) for n in fxq.__all__ if n.endswith("Error")]
+    assert len(kinds) == 8
+    assert all(issubclass(k, fxq.FxqError) for k in kinds)
+    assert prepared(lively(Classifier()), X)[1].records == []

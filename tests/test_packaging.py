@@ -1,0 +1,109 @@
+"""What is installed: public names, import directions, a lean import, a wheel that works."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fxq
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"fxq": ROOT / "fxq", "fxq.passes": ROOT / "passes", "fxq.targets": ROOT / "targets"}
+FILES = sorted(p for folder in PACKAGES.values() for p in folder.rglob("*.py"))
+
+
+def test_every_public_name_is_there():
+    """__all__ is sorted by kind, complete, and importable."""
+    assert set(fxq.__all__) == set(fxq._HOME)
+    assert all(getattr(fxq, name) is not None for name in fxq.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'complie'"):
+        fxq.complie  # noqa: B018
+
+
+def test_import_needs_no_torch():
+    """`import fxq` is instant."""
+    code = "import sys, fxq; assert 'torch' not in sys.modules; assert fxq.__version__"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_versions_agree():
+    """pyproject and the package name one version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == fxq.__version__
+
+
+def imports(path):
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_layering(path):
+    """Passes know no concrete target, targets no pass, and nothing stands on torch.ao."""
+    names, area = imports(path), path.relative_to(ROOT).parts[0]
+    assert not any(n.startswith("torch.ao") for n in names)
+    assert not any(n in ("passes", "targets") or n.startswith(("passes.", "targets."))
+                   for n in names), "use fxq.passes and fxq.targets"
+    if area == "passes":
+        assert {n for n in names if n.startswith("fxq.targets")} <= {"fxq.targets.base"}
+        assert not names & {"fxq.compiler", "fxq.manager", "fxq.pipeline", "fxq.compiled"}
+    if area == "targets":
+        assert not any(n.startswith(("fxq.passes", "fxq.kernels", "fxq.compiler")) for n in names)
+
+
+def test_quantized_kernels_have_one_home():
+    """torch.ops.quantized and the quantized dtypes appear in one file."""
+    using = [p.name for p in FILES if any(word in p.read_text() for word in (
+        "torch.ops.quantized.", "torch.quint8", "getattr(torch.ops.quantized"))]
+    assert set(using) <= {"kernels.py", "printer.py"}
+
+
+def test_every_pass_has_one_name():
+    """File, name and test share it; the class is the same in camel case."""
+    from fxq.pipeline import FINISH, PREPARE
+
+    for item in (*PREPARE, *FINISH):
+        stem = item.name.replace("-", "_")
+        assert type(item).__module__ == f"fxq.passes.{stem}"
+        assert type(item).__name__.lower() == stem.replace("_", "")
+        assert (ROOT / "tests" / "passes" / f"test_{stem}.py").exists()
+        assert (ROOT / "passes" / f"{stem}.py").read_text().startswith(f'"""{item.name}: ')
+
+
+def test_public_docstrings():
+    """Every public function and class of the packages says what it is."""
+    missing = []
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        nodes = [tree, *(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)
+                         and not n.name.startswith("_"))]
+        missing += [f"{path.name}:{getattr(n, 'name', 'module')}" for n in nodes
+                    if not ast.get_docstring(n)]
+    allowed = {"info.py:set_info", "info.py:set_qparams", "integers.py:qparams_kwargs",
+               "rewrite.py:is_pure", "rewrite.py:with_shape", "rewrite.py:PassResult",
+               "__main__.py:module"}
+    assert set(missing) <= allowed
+
+
+@pytest.mark.slow
+def test_the_wheel_works_from_an_empty_directory(tmp_path):
+    """Built, installed beside torch, imported and run outside of the checkout."""
+    run = lambda *c: subprocess.run(c, cwd=tmp_path, check=True, capture_output=True)  # noqa: E731
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", "dist", str(ROOT))
+    wheel = next((tmp_path / "dist").glob("*.whl"))
+    run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", "site", str(wheel))
+    code = ("import sys; sys.path.insert(0, 'site'); import fxq, fxq.passes.lower, fxq.targets, "
+            "torch; assert 'site' in fxq.__file__ and 'site' in fxq.passes.__file__; "
+            "m = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1)); x = torch.randn(1, 3, 4, 4); "
+            "print(fxq.compile(m, example_inputs=(x,), calibration_data=[x])(x).shape)")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path,
+                          capture_output=True, text=True, check=False)
+    assert "[1, 4, 4, 4]" in done.stdout, done.stderr
