@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Self
 
 import torch
@@ -30,9 +31,11 @@ class CompiledModel(nn.Module):
                  report: Report, graph_module: fx.GraphModule,
                  float_graph: fx.GraphModule | None) -> None:
         super().__init__()
+        self._function: Function
         object.__setattr__(self, "graph_module", graph_module)
         object.__setattr__(self, "float_graph", float_graph)
-        self._function, self._signature = function, signature
+        object.__setattr__(self, "_function", function)  # no submodule, even if it is one
+        self._signature = signature
         self._rebuild, self._fixed = rebuild, fixed_outputs
         self._guard = EngineGuard(engine) if engine else None
         self._texts, self.report = dict(texts), report
@@ -41,22 +44,26 @@ class CompiledModel(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         inputs = self._signature.tensors(args, kwargs)
-        with torch.no_grad():
-            if self._guard is not None and EngineGuard.is_needed():
-                with self._guard:
-                    outputs = self._call(inputs)
-            else:
-                outputs = self._call(inputs)
+        needs_engine = self._guard is not None and EngineGuard.is_needed()
+        if needs_engine or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            outputs = self._call_shielded(inputs, needs_engine)
+        else:
+            outputs = self._function(*inputs)
         if self._single and len(outputs) == 1:
             return outputs[0]
         fresh = iter(outputs)
         return self._rebuild(iter([next(fresh) if v is PLACE else v for v in self._fixed]))
 
-    def _call(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-        if torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return self._function(*inputs)  # type: ignore[no-any-return]
-        return self._function(*inputs)  # type: ignore[no-any-return]
+    def _call_shielded(self, inputs: list[Tensor], needs_engine: bool) -> tuple[Tensor, ...]:
+        """The call, with everything switched off that would change its bits."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if torch.is_autocast_enabled("cpu"):
+                stack.enter_context(torch.autocast("cpu", enabled=False))
+            if needs_engine and self._guard is not None:
+                stack.enter_context(self._guard)
+            outputs: tuple[Tensor, ...] = self._function(*inputs)
+            return outputs
 
     def graph_text(self, stage: str | Stage = Stage.LOWERED) -> str:
         """The canonical text of one stage; raises ConfigError for a stage that never was."""

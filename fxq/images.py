@@ -78,5 +78,6 @@ def center_crop(pixels: Pixels, size: int) -> Pixels:
 
 def normalized(pixels: Pixels) -> Tensor:
     """uint8 [height,width,3] as float [3,height,width], by ImageNet's mean and deviation."""
-    values = (pixels.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    values = (pixels.astype(np.float32) / 255 - mean) / std
     return torch.from_numpy(values.transpose(2, 0, 1).copy())

@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from tests.helpers import MINMAX, finished, run
+from fxq.printer import format_graph
+from tests.helpers import MINMAX, finished, rewrites, run, without_scales
 from tests.nets import ramp
 
 X = ramp(1, 3, 8, 8, low=0.0, high=1.0).expand(4, 3, 8, 8)
@@ -27,6 +28,21 @@ def test_channel_means_move_back():
     after, record = mean_error("correct-bias", CORRECTING)
     assert len(record.rewrites) == 1
     assert after < before / 3
+
+
+def test_golden_linear_without_bias(golden):
+    """A layer without bias gets one."""
+    x = ramp(4, 8)
+    module, record = finished("correct-bias", nn.Sequential(nn.Linear(8, 3, bias=False)), x,
+                              scheme=CORRECTING)
+    golden.check(without_scales(format_graph(module)) + rewrites(record))
+
+
+def test_transposed_convolutions_stay():
+    """Each of their outputs meets other taps, so that one mean does not fit all."""
+    _, record = finished("correct-bias", nn.Sequential(nn.ConvTranspose2d(3, 4, 3)), X,
+                         scheme=CORRECTING)
+    assert record.rewrites == ()
 
 
 def test_scheme_can_switch_it_off():

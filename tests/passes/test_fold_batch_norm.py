@@ -82,6 +82,20 @@ def test_linear_on_sequences_stays():
     assert refused(net, ramp(2, 4, 6)) == ["batch-norm-not-folded"]
 
 
+def test_activation_between_stays():
+    """conv, relu, norm is another order: the norm may not pass the activation (T29)."""
+    net = lively(nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)))
+    module, _ = folded(net, X)
+    assert ops(module) == ["conv2d", "relu", "batch_norm"]
+
+
+def test_half_weights_stay_half():
+    """The fold is computed in float64 and cast once to the weights' own type (T32)."""
+    net = lively(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))).half()
+    module, _ = folded(net, X.half())
+    assert {b.dtype for b in module.buffers()} == {torch.float16}
+
+
 def test_chunk_between_stays():
     """Only an elementwise path may be folded over (T30)."""
     net = lively(Fn(lambda s, x: s.bn(torch.chunk(s.conv(x), 2, 1)[0]), conv=nn.Conv2d(4, 8, 3),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fxq.printer import format_graph
-from tests.helpers import finished, ops, run
+from tests.helpers import finished, ops, rewrites, run, without_scales
 from tests.nets import Fn, ramp
 
 X = ramp(2, 4, 6, 6, low=-8, high=8)
@@ -18,22 +18,25 @@ def identity_conv():
     return conv
 
 
-def test_relu6_leaves_no_operator():
+def test_golden_relu6_leaves_no_operator(golden):
     """The range [0, 6] saturates by itself; the integers are the same."""
     net = nn.Sequential(identity_conv(), nn.ReLU6())
     before, _ = finished("correct-bias", net, X)
-    after, _ = finished("fold-clamp", net, X)
+    after, record = finished("fold-clamp", net, X)
+    golden.check(without_scales(format_graph(after)) + rewrites(record))
     assert "conv2d_clamp" in ops(before)
     assert [o for o in ops(after) if "clamp" in o] == []
     assert torch.equal(run(before, X), run(after, X))
 
 
-def test_wider_range_keeps_the_bound():
+def test_golden_wider_range_keeps_the_bound(golden):
     """When another value shares the format, the clamp acts on integers (T33)."""
     net = Fn(lambda s, x: torch.cat([s.act(s.a(x)), s.b(x)], 1), a=identity_conv(),
              b=identity_conv(), act=nn.ReLU6())
     before, _ = finished("correct-bias", net, X)
-    after, _ = finished("fold-clamp", net, X)
+    after, record = finished("fold-clamp", net, X)
+    golden.check(without_scales(format_graph(after)))
+    assert "clamp to [" in record.rewrites[0].what
     assert "clamp_on_integers" in ops(after)
     assert torch.equal(run(before, X), run(after, X))
 

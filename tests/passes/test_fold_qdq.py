@@ -5,9 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fxq.printer import format_graph
-from tests.helpers import finished, ops, run
+from tests.helpers import finished, ops, run, without_scales
 from tests.nets import Classifier, Fn, lively, ramp
-from tests.passes.test_convert import without_scales
 
 X = ramp(2, 3, 16, 16)
 

@@ -44,6 +44,14 @@ def test_bounds_survive_in_float_and_int8(act):
     assert (out - net(X)).abs().max() <= 2 * step  # input and output each round by half a step
 
 
+def test_max_and_clip_behind_a_conv():
+    """conv, maximum, clip: the known fault of another optimizer (T34)."""
+    net = Fn(lambda s, x: torch.clip(torch.max(s.conv(x), s.floor), -2.0, 2.0),
+             conv=nn.Conv2d(8, 8, 1))
+    net.register_buffer("floor", torch.tensor(-0.5))
+    assert fxq.sqnr(net(X), compiled(net, X)(X)) > 30
+
+
 def test_zero_channels_are_a_clear_error():
     """A convolution with no output channels fails in torch itself; the error says where (T35)."""
     with pytest.warns(UserWarning, match="zero-element"):

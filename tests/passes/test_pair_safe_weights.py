@@ -8,10 +8,11 @@ from torch import nn
 
 import fxq
 from fxq.passes.pair_safe_weights import safe_weight
+from fxq.printer import format_graph
 from fxq.qspec import QSpec
 from fxq.targets.fbgemm import _DEPTHWISE, FBGEMM
 from fxq.weights import quantize_weight, worst_pair
-from tests.helpers import finished, ops, run
+from tests.helpers import finished, ops, rewrites, run, without_scales
 from tests.nets import ramp
 
 X = ramp(1, 8, 8, 8, low=0.0, high=1.0)
@@ -29,10 +30,11 @@ def weight_of(module):
     return next(b for n, b in module.named_buffers() if "weight_int8" in n)
 
 
-def test_unsafe_channels_are_rescaled():
+def test_golden_unsafe_channels_are_rescaled(golden):
     """Equal weights of 127 become 64; the function stays."""
     net = depthwise()
     module, record = finished("pair-safe-weights", net, X)
+    golden.check(without_scales(format_graph(module)) + rewrites(record))
     assert len(record.rewrites) == 1
     assert worst_pair(weight_of(module), FBGEMM.row("conv2d").pairing.taps(9)).max() <= 128
     assert fxq.sqnr(net(X), run(module, X)) > 40
