@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from fxq.qspec import QParams
 
-_KEY, _QPARAMS = "fxq.info", "fxq.qparams"
+_KEY, _QPARAMS, _PLACED = "fxq.info", "fxq.qparams", "fxq.placed"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,16 @@ def qparams(node: Node) -> QParams | None:
 
 def set_qparams(node: Node, value: QParams | None) -> None:
     node.meta[_QPARAMS] = value
+
+
+def place_on_integers(node: Node) -> None:
+    """Record that a float operator of a REFERENCE graph stands for one on integers."""
+    node.meta[_PLACED] = True
+
+
+def is_on_integers(node: Node) -> bool:
+    """The operator was placed on integers (and is not a float one between two of them)."""
+    return bool(node.meta.get(_PLACED, False))
 
 
 def tensor_inputs(node: Node) -> list[Node]:

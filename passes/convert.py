@@ -24,7 +24,7 @@ from torch.fx import Node
 
 from fxq import integers
 from fxq.context import Context
-from fxq.info import Info, info
+from fxq.info import Info, info, place_on_integers
 from fxq.observer import Observer
 from fxq.ops import Kind, base_name, op_of
 from fxq.passes.base import Effect, Pass
@@ -57,6 +57,8 @@ class Convert(Pass):
             _convert_value(node, qparams, placement.integer, rewriter)
         for node in [n for n in module.graph.nodes if n in placement.float_output]:
             rewriter.note(node, "integers in, float out")
+        for node in placement.integer:
+            place_on_integers(node)
         names: dict[int, str] = {}
         for node in list(module.graph.nodes):
             if node in placement.integer and _kind(node) is Kind.MAC:

@@ -4,8 +4,9 @@
     quantize(max_pool2d(dequantize(q, s, z)), s, z)     ->   max_pool2d_on_integers(q)
 
   1. Both sides have the same scale, zero point and range.
-  2. Between them stands nothing, or one operator that keeps scale and zero point, all of whose
-     inputs are dequantized from that same format; only the quantize reads its result.
+  2. Between them stands nothing, or one operator that was placed on integers and keeps scale and
+     zero point, all of whose inputs are dequantized from that same format; only the quantize
+     reads its result.
 
 Preserved: every integer (averages round once instead of twice: within one step).
 """
@@ -20,7 +21,7 @@ from torch.fx import Node
 
 from fxq import integers
 from fxq.context import Context
-from fxq.info import info, qparams, set_qparams, tensor_inputs
+from fxq.info import info, is_on_integers, qparams, set_qparams, tensor_inputs
 from fxq.ops import Kind, op_of
 from fxq.passes.base import Effect, Pass
 from fxq.rewrite import PassResult, Rewriter
@@ -53,6 +54,8 @@ def _fold(quantize: Node, rewriter: Rewriter) -> None:
         return
     op = op_of(producer)
     if op is None or op.kind is not Kind.SAME or op.name not in integers.INTEGER_OPS:
+        return
+    if not is_on_integers(producer):
         return
     inputs = tensor_inputs(producer)
     sources = {n: _same_format(n, format_) for n in inputs}

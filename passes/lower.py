@@ -20,7 +20,7 @@ from torch.fx import Node
 
 from fxq import integers, kernels
 from fxq.context import Context
-from fxq.info import info, qparams, set_info
+from fxq.info import info, is_on_integers, qparams, set_info
 from fxq.ops import attribute, attributes, base_name, op_of
 from fxq.passes.base import Effect, Pass
 from fxq.qspec import QParams
@@ -60,7 +60,7 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
     producer, format_ = quantize.args[0], integers.qparams_argument(quantize)
     assert isinstance(producer, Node)
     row = target.kernel_for(producer)
-    if row is None or not _reads_integers(producer):
+    if row is None or not is_on_integers(producer):
         args = (producer, format_.scale, format_.zero_point, kernels.quantized_dtype(format_))
         _swap(quantize, quantize, kernels.to_quantized, args, {}, rewriter)
         return
@@ -89,13 +89,6 @@ def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
     new = rewriter.call(call.function, (source, format_.scale, format_.zero_point, packed), {},
                         like=node, before=node)
     rewriter.replace(node, new, kernels.kernel_name(call.function))
-
-
-def _reads_integers(node: Node) -> bool:
-    """All tensor operands come dequantized (weights and numbers aside)."""
-    first = node.args[0] if node.args else None
-    nodes = first if isinstance(first, list | tuple) else [first]
-    return all(isinstance(n, Node) and n.target is integers.dequantize for n in nodes)
 
 
 def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],

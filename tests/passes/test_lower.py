@@ -69,6 +69,19 @@ def test_each_operator_is_within_one_step(name):
         assert torch.equal(model(x), model(x.contiguous(memory_format=torch.channels_last)))
 
 
+@pytest.mark.parametrize("act, op", [(nn.Hardswish(), "hardswish"), (nn.ReLU(), "relu"),
+                                     (nn.MaxPool2d(2), "max_pool2d")])
+def test_excepted_operators_between_integers_stay_in_float(act, op):
+    """An operator that was kept in float is not lowered because its neighbours are integers."""
+    net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.Hardtanh(-9, 9), act, nn.Conv2d(8, 4, 1))
+    model = compiled(net, X, overrides={"2": "fp32"})
+    kernels = [n for n in model.graph_module.graph.nodes if n.op == "call_function"
+               and n.target in (torch.relu, torch.max_pool2d, torch.ops.quantized.hardswish._op)]
+    assert [(r.op, r.code) for r in model.report.left_in_float] == [(op, "override")]
+    assert all(not n.meta.get("fxq.qparams") for n in kernels)
+    assert fxq.sqnr(net(X), model(X)) > 30
+
+
 def test_enlarging_average_stays_in_float():
     """torch's kernel is off by up to 255 from 1x1 input; the model is right at any size."""
     net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.AdaptiveAvgPool2d(3), nn.Conv2d(8, 4, 1))
