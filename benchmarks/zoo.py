@@ -63,7 +63,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         with torch.no_grad():
             row["peer_sqnr"] = fxq.sqnr(expected, peer(held_out))
         variants["peer"] = lambda: peer(x)
-        peer_script = frozen(peer, x)
+        peer_script = frozen(torch_ao(model, batches), x)  # its own weights, as each variant
         variants["peer_script"] = lambda: peer_script(x)
     except Exception as error:
         row["peer_error"] = f"{type(error).__name__}: {str(error)[:80]}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fxq.compiled import CompiledModel
-    from fxq.compiler import FxqWarning, Prepared, calibrate, compile, convert, prepare
+    from fxq.compiler import FxqWarning, compile, convert
     from fxq.errors import (
         ArtifactError,
         CalibrationError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from fxq.metrics import sqnr
+    from fxq.preparation import Prepared, calibrate, prepare
     from fxq.report import Report
     from fxq.scheme import Scheme
     from fxq.stage import Stage
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "compile": "compiler", "prepare": "compiler", "calibrate": "compiler", "convert": "compiler",
-    "Prepared": "compiler", "FxqWarning": "compiler", "CompiledModel": "compiled",
+    "compile": "compiler", "convert": "compiler",
+    "prepare": "preparation", "calibrate": "preparation",
+    "Prepared": "preparation", "FxqWarning": "compiler", "CompiledModel": "compiled",
     "Report": "report", "Scheme": "scheme", "Stage": "stage", "Statistics": "statistics",
     "Target": "targets", "sqnr": "metrics",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",

@@ -10,7 +10,8 @@ from typing import ClassVar
 from torch import fx
 
 from fxq.context import Context
-from fxq.rewrite import PassResult, Rewriter, Rule, apply_rules
+from fxq.rewrite import PassResult, Rewriter
+from fxq.rules import Rule, apply_rules
 from fxq.stage import Stage
 
 

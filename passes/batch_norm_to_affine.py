@@ -15,7 +15,8 @@ from typing import ClassVar
 from fxq.ops import OPS
 from fxq.passes.base import Effect, RulePass
 from fxq.passes.fold_batch_norm import scale_and_shift, why_not_constant
-from fxq.rewrite import Match, Rewriter, Rule, label
+from fxq.rewrite import Rewriter, label
+from fxq.rules import Match, Rule
 from fxq.stage import Stage
 
 

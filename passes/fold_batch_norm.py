@@ -24,7 +24,8 @@ from torch.fx import Node
 from fxq.info import fused_info, info
 from fxq.ops import attribute, attributes, op_name, op_of
 from fxq.passes.base import Effect, RulePass
-from fxq.rewrite import Match, Rewriter, Rule, constant_of, label
+from fxq.rewrite import Rewriter, constant_of, label
+from fxq.rules import Match, Rule
 from fxq.stage import Stage
 
 _CONV = {"conv1d", "conv2d", "conv3d"}

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from fxq.info import info
 from fxq.ops import attribute, attributes, op_of
 from fxq.passes.base import RulePass
-from fxq.rewrite import Match, Rewriter, Rule
+from fxq.rewrite import Rewriter
+from fxq.rules import Match, Rule
 from fxq.stage import Stage
 
 

@@ -19,7 +19,8 @@ from torch.fx import Node
 from fxq.info import fused_info
 from fxq.ops import ACTIVATIONS, OPS, attributes, fused, op_name
 from fxq.passes.base import RulePass
-from fxq.rewrite import Match, Rewriter, Rule
+from fxq.rewrite import Rewriter
+from fxq.rules import Match, Rule
 from fxq.stage import Stage
 
 _BASES = frozenset(op.base for op in OPS.values() if op.base)
