@@ -13,10 +13,8 @@ from fxq.errors import ConfigError, did_you_mean
 from fxq.isolation import EngineGuard
 from fxq.report import Report
 from fxq.runtime.python import Function
-from fxq.signature import Signature
 from fxq.stage import Stage
-from fxq.structure import Rebuild
-from fxq.trace import PLACE
+from fxq.trace import PLACE, Traced
 
 
 class CompiledModel(nn.Module):
@@ -26,20 +24,18 @@ class CompiledModel(nn.Module):
     `size_bytes` counts all parameters as they are kept (int8 weights, float32 scales, biases).
     """
 
-    def __init__(self, *, function: Function, signature: Signature, rebuild: Rebuild,
-                 fixed_outputs: tuple[Any, ...], engine: str | None, texts: Mapping[Stage, str],
-                 report: Report, graph_module: fx.GraphModule,
+    def __init__(self, *, function: Function, traced: Traced, engine: str | None,
+                 texts: Mapping[Stage, str], report: Report, graph_module: fx.GraphModule,
                  float_graph: fx.GraphModule | None) -> None:
         super().__init__()
         self._function: Function
         object.__setattr__(self, "graph_module", graph_module)
         object.__setattr__(self, "float_graph", float_graph)
         object.__setattr__(self, "_function", function)  # no submodule, even if it is one
-        self._signature = signature
-        self._rebuild, self._fixed = rebuild, fixed_outputs
+        self._signature, self._traced = traced.signature, traced
         self._guard = EngineGuard(engine) if engine else None
         self._texts, self.report = dict(texts), report
-        self._single = len(fixed_outputs) == 1 and rebuild is next
+        self._single = traced.rebuild_output is next and traced.fixed_outputs == (PLACE,)
         super().train(False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -49,10 +45,7 @@ class CompiledModel(nn.Module):
             outputs = self._call_shielded(inputs, needs_engine)
         else:
             outputs = self._function(*inputs)
-        if self._single and len(outputs) == 1:
-            return outputs[0]
-        fresh = iter(outputs)
-        return self._rebuild(iter([next(fresh) if v is PLACE else v for v in self._fixed]))
+        return outputs[0] if self._single else self._traced.outputs(iter(outputs))
 
     def _call_shielded(self, inputs: list[Tensor], needs_engine: bool) -> tuple[Tensor, ...]:
         """The call, with everything switched off that would change its bits."""

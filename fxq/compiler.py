@@ -61,9 +61,7 @@ def convert(prepared: Prepared, *, statistics: Statistics | None = None, strict:
         sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=left,
         runtime_times=times)
-    return CompiledModel(function=function, signature=prepared.traced.signature,
-                         rebuild=prepared.traced.rebuild_output,
-                         fixed_outputs=prepared.traced.fixed_outputs,
+    return CompiledModel(function=function, traced=prepared.traced,
                          engine=prepared.context.target.engine, texts=manager.texts,
                          report=report, graph_module=module, float_graph=float_graph)
 

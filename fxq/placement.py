@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 
+import torch
 from torch import fx
 from torch.fx import Node
 
@@ -87,8 +88,8 @@ def _why_not(node: Node, integer: set[Node], context: Context) -> tuple[str, str
     inputs = [n for n in tensor_inputs(node) if constant_of(n) is None]
     if not inputs:
         return "constant", "it reads constants only"
-    if not all(info(n).is_float_tensor for n in inputs):
-        return "dtype", "an operand is no float32 tensor"
+    if not all(info(n).dtype is torch.float32 for n in (node, *inputs)):
+        return "dtype", "the kernels take float32 values only"
     if op.kind is not Kind.MAC and not any(n in integer for n in inputs):
         return "float-input", "its input is in float, and converting it would cost more"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,10 +23,10 @@ from fxq.observer import Observer
 from fxq.overrides import checked_overrides
 from fxq.passes.base import Effect
 from fxq.pipeline import FUSE, PREPARE
-from fxq.runtime.python import build
+from fxq.runtime.python import Function, build
 from fxq.scheme import Scheme, get_scheme
 from fxq.shapes import record_shapes
-from fxq.signature import signature_of
+from fxq.signature import Signature, call_with, signature_of
 from fxq.sizes import macs
 from fxq.statistics import Statistics
 from fxq.structure import flatten
@@ -34,6 +35,8 @@ from fxq.trace import Traced, private_copy, trace
 from fxq.verify import check_outputs
 
 Progress = Callable[[int], None]
+
+
 @dataclass
 class Prepared:
     """A model between prepare and convert: an OBSERVED graph that watches what runs through it."""
@@ -56,9 +59,16 @@ class Prepared:
         """The observers by the key of the value that each watches."""
         return {m.key: m for m in self.graph_module.children() if isinstance(m, Observer)}
 
+    @cached_property
+    def function(self) -> Function:
+        """The OBSERVED graph as one function of flat inputs."""
+        return build(self.graph_module)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run float inference and observe it."""
-        run_batches(self, [(args, kwargs)])
+        """Float inference that the observers see; returns what the model returns."""
+        with isolated():
+            outputs = iter(self.function(*self.traced.signature.tensors(args, kwargs)))
+        return self.traced.outputs(outputs)
 
     def statistics(self) -> Statistics:
         """What the observers have seen so far."""
@@ -82,10 +92,10 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
         args = args if isinstance(args, tuple) else (args,)
         twin = private_copy(model)
         signature = signature_of(twin, args, example_kwargs or {})
-        inputs = [x.detach() for x in signature.tensors(args, example_kwargs or {})]
-        traced = trace(private_copy(twin), signature)
-        outputs = list(record_shapes(traced.graph_module, inputs))
-        _check_trace(twin, args, example_kwargs or {}, outputs)
+        inputs = [x.detach().clone() for x in signature.tensors(args, example_kwargs or {})]
+        traced = trace(twin, signature)
+        outputs = list(record_shapes(traced.graph_module, _clones(inputs)))
+        _check_trace(twin, signature, _clones(inputs), outputs)
         manager = Manager(context, inputs, verify)
         passes = PREPARE if context.scheme.quantized else FUSE
         manager.run(traced.graph_module, passes)
@@ -113,11 +123,17 @@ def _context(model: nn.Module, target: str | Target, scheme: str | Scheme, calib
     return Context(chosen, kind)
 
 
-def _check_trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any],
+def _clones(tensors: list[Tensor]) -> list[Tensor]:
+    """Copies, because a model may write into its inputs, and these are the user's."""
+    return [t.clone() for t in tensors]
+
+
+def _check_trace(model: nn.Module, signature: Signature, inputs: list[Tensor],
                  traced: list[Tensor]) -> None:
     """The graph computes, bit for bit, what the model computes."""
     with torch.no_grad():
-        eager = [v for v in flatten(model(*args, **kwargs))[0] if isinstance(v, Tensor)]
+        result = call_with(signature, model, inputs)
+    eager = [v for v in flatten(result)[0] if isinstance(v, Tensor)]
     check_outputs("trace", Effect.EXACT, eager, traced)
 
 
@@ -139,16 +155,13 @@ def calibrate(prepared: Prepared, data: Iterable[Any], *, transform: Transform |
     return prepared.statistics()
 
 
-def run_batches(prepared: Prepared, flat: Iterable[Any], progress: Progress | None = None) -> int:
-    """Run flat inputs (or (args, kwargs) pairs) through the observers; gives their number."""
-    function = build(prepared.graph_module)
+def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]], progress: Progress | None = None) -> int:
+    """Run flat inputs through the observers; gives the number of batches."""
     count = 0
     with isolated():
         for batch in flat:
-            if isinstance(batch, tuple):
-                batch = prepared.traced.signature.tensors(*batch)
             try:
-                function(*batch)
+                prepared.function(*batch)
             except CalibrationError as error:
                 raise CalibrationError(f"batch {count}: {error.what}", where=error.where,
                                        why=error.why, fix=error.fix) from error

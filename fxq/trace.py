@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,11 @@ class Traced:
     signature: Signature
     rebuild_output: Rebuild
     fixed_outputs: tuple[Any, ...]  # one entry an output leaf; a Node's place holds PLACE
+
+    def outputs(self, tensors: Iterator[Any]) -> Any:
+        """The model's own output structure, from the graph's flat outputs."""
+        leaves = [next(tensors) if v is PLACE else v for v in self.fixed_outputs]
+        return self.rebuild_output(iter(leaves))
 
 
 PLACE = object()

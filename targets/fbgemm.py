@@ -52,6 +52,7 @@ _VOLUMES = Pairing(_depthwise, lambda taps: None, source="not measured: any two 
 _NO_STRING = Limit("padding is not resolved to numbers",
                    lambda node: not isinstance(attribute(node, "padding"), str))
 _CONV = (constant_weight(), _NO_STRING, nonempty_channels())
+_LINEAR = (constant_weight(), rank(2, 3, 4, 5))
 _TRANSPOSED = (constant_weight(), nonempty_channels())
 _ZERO_PAD = (option("mode", "constant", reason="only zero padding keeps its meaning on integers"),
              option("value", None, 0, 0.0, reason="only zero padding keeps its meaning"))
@@ -82,9 +83,9 @@ FBGEMM = Target(
         Kernel("conv_transpose1d", "conv_transpose1d",      "",      (rank(3), *_TRANSPOSED)),
         Kernel("conv_transpose2d", "conv_transpose2d",      "",      (rank(4), *_TRANSPOSED)),
         Kernel("conv_transpose3d", "conv_transpose3d",      "",      (rank(5), *_TRANSPOSED)),
-        Kernel("linear",           "linear",                "",      (constant_weight(),),
+        Kernel("linear",           "linear",                "",      _LINEAR,
                float_call="linear_float"),
-        Kernel("linear",           "linear_relu",           "relu",  (constant_weight(),),
+        Kernel("linear",           "linear_relu",           "relu",  _LINEAR,
                float_call="linear_relu_float"),
         Kernel("affine",           "batch_norm2d",          "",      (rank(4),)),
         Kernel("affine",           "batch_norm2d_relu",     "relu",  (rank(4),)),
