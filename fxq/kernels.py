@@ -64,7 +64,7 @@ _SAME: dict[str, Callable[..., Any]] = {
     "squeeze": torch.squeeze, "unsqueeze": torch.unsqueeze, "narrow": torch.narrow,
     "contiguous": Tensor.contiguous, "channel_shuffle": torch.channel_shuffle,
     "pixel_shuffle": torch.pixel_shuffle, "pixel_unshuffle": torch.pixel_unshuffle,
-    "pad": F.pad, "interpolate": F.interpolate}
+    "pad": F.pad}
 
 
 def _calls() -> dict[str, Call]:

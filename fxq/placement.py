@@ -46,8 +46,21 @@ def place(module: fx.GraphModule, context: Context) -> Placement:
             reasons[node] = reason
         else:
             integer.add(node)
+    while _join_quantized_inputs(integer, reasons):
+        pass
     _keep_averages_in_float(module, integer, reasons)
     return Placement(frozenset(integer), _float_outputs(integer, context), reasons)
+
+
+def _join_quantized_inputs(integer: set[Node], reasons: dict[Node, tuple[str, str]]) -> bool:
+    """Nodes whose float inputs become integers for another reader anyway compute on them too."""
+    joining = [n for n, (code, _) in reasons.items() if code == "float-input" and all(
+        source in integer or any(u in integer for u in source.users)
+        for source in tensor_inputs(n))]
+    for node in joining:
+        del reasons[node]
+    integer.update(joining)
+    return bool(joining)
 
 
 def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],

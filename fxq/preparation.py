@@ -155,7 +155,8 @@ def calibrate(prepared: Prepared, data: Iterable[Any], *, transform: Transform |
     return prepared.statistics()
 
 
-def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]], progress: Progress | None = None) -> int:
+def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]],
+                progress: Progress | None = None) -> int:
     """Run flat inputs through the observers; gives the number of batches."""
     count = 0
     with isolated():
