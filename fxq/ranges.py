@@ -34,16 +34,26 @@ def choose_qparams(module: fx.GraphModule, placement: Placement,
     Raises CalibrationError for a value that no observer has seen.
     """
     values = _integer_values(module, placement)
-    groups = _Groups()
-    for node in values:
-        if node in placement.integer and _kind(node) is Kind.SAME:
-            for source in tensor_inputs(node):
-                groups.join(source, node)
+    groups = _group(values, placement)
     chosen: dict[Node, QParams] = {}
     for members in groups.partition(values):
         qparams = _group_qparams(members, placement, context)
         chosen |= dict.fromkeys(members, qparams)
     return chosen
+
+
+def _group(values: list[Node], placement: Placement) -> _Groups:
+    """Join what must share a format. A cat leaves inputs of a fixed format as they are."""
+    groups = _Groups()
+    movers = [n for n in values if n in placement.integer and _kind(n) is Kind.SAME]
+    for node in (n for n in movers if op_name(n) != "cat"):
+        groups.join(tensor_inputs(node)[0], node)
+    fixed = {groups.find(n) for n in values if op_name(n) in FIXED}
+    for node in (n for n in movers if op_name(n) == "cat"):
+        for source in tensor_inputs(node):
+            if groups.find(source) not in fixed:
+                groups.join(source, node)
+    return groups
 
 
 def _integer_values(module: fx.GraphModule, placement: Placement) -> list[Node]:
@@ -58,11 +68,12 @@ def _kind(node: Node) -> Kind | None:
 
 
 def _group_qparams(members: list[Node], placement: Placement, context: Context) -> QParams:
-    sources = [n for n in members if not (n in placement.integer and _kind(n) is Kind.SAME)]
+    sources = [n for n in members if not (
+        _kind(n) is Kind.SAME and any(source in members for source in tensor_inputs(n)))]
     spec = context.target.activation
-    names = {op_name(n) for n in sources}
-    if len(names) == 1 and (name := names.pop()) in FIXED and spec.low == 0 and spec.high == 255:
-        scale, zero_point = FIXED[name]
+    fixed = next((op_name(n) for n in sources if op_name(n) in FIXED), None)
+    if fixed and spec.low == 0 and spec.high == 255:
+        scale, zero_point = FIXED[fixed]
         return QParams(scale, zero_point, spec.low, spec.high)
     merged = reduce(TensorStatistics.merge, (_statistics(n, context) for n in sources))
     return spec.qparams(*get_calibrator(context.scheme.activation_calibrator)(merged, spec))

@@ -60,8 +60,9 @@ def _direct_path(node: Node) -> bool:
     one group, channels divisible by 8 on both sides; exact for all other kernels up to 7x7.
     """
     inputs, outputs, height = (info(node.args[1]).shape or (0, 0, 0))[:3]  # type: ignore[arg-type]
+    unpadded = set(_tuple(attribute(node, "padding"), 2)) == {0}
     return (height == 2 and inputs % 8 == 0 and outputs % 8 == 0
-            and attribute(node, "groups") == 1 and set(_tuple(attribute(node, "padding"), 2)) == {0})
+            and attribute(node, "groups") == 1 and unpadded)
 
 
 _NO_DIRECT_PATH = Limit("FBGEMM's direct kernel is wrong for this height of 2",

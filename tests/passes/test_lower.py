@@ -71,7 +71,7 @@ def test_each_operator_is_within_one_step(name):
 @pytest.mark.parametrize("side", [1, 2, 5])
 def test_each_operator_is_right_at_other_sizes(name, side):
     """A 1x1 input has no memory format of its own; kernels must not mix up its channels."""
-    layer, x = CASES[name]
+    layer, _ = CASES[name]
     net, small = nn.Sequential(nn.Conv2d(4, 8, 1), layer_for(name, layer)), X[:, :, :side, :side]
     try:
         net(small)
@@ -133,6 +133,8 @@ def test_enlarging_average_stays_in_float():
     lambda s, x: F.adaptive_avg_pool2d(s.b(x), 1) * s.a(x),
     lambda s, x: torch.cat([s.a(x), s.b(x), s.a(x)], 1),
     lambda s, x: s.a(x).mean((2, 3)) + s.b(x).mean((2, 3)),
+    lambda s, x: torch.cat([torch.sigmoid(s.a(x)), torch.tanh(s.b(x)), s.b(x)], 1),
+    lambda s, x: torch.cat([F.max_pool2d(torch.sigmoid(s.a(x)), 3, 1, 1), torch.tanh(s.a(x))], 1),
 ])
 def test_operators_of_two_values(function):
     """Adds, products (broadcast too) and cats are within one step."""
