@@ -61,12 +61,28 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
     assert isinstance(producer, Node)
     row = target.kernel_for(producer)
     if row is None or not is_on_integers(producer):
-        args = (producer, format_.scale, format_.zero_point, kernels.quantized_dtype(format_))
-        _swap(quantize, quantize, kernels.to_quantized, args, {}, rewriter)
+        _lower_entry(quantize, format_, rewriter)
         return
     call = kernels.get_call(row.call)
     args, kwargs = _ARGUMENTS[call.form](producer, call, format_, rewriter, target)
     _swap(quantize, producer, call.function, args, kwargs, rewriter)
+
+
+def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
+    """Quantize what a float operator or the user gives, and lay images out in channels_last.
+
+    Kernels want that layout, and some round ties by it: with one layout for all, equal inputs
+    give equal bits however they lie in memory.
+    """
+    args = (quantize.args[0], format_.scale, format_.zero_point, kernels.quantized_dtype(format_))
+    if len(info(quantize).shape or ()) != 4:
+        _swap(quantize, quantize, kernels.to_quantized, args, {}, rewriter)
+        return
+    entry = rewriter.call(kernels.to_quantized, args, {}, like=quantize, before=quantize,
+                          quantized=format_)
+    layout = {"memory_format": torch.channels_last}
+    function = kernels.get_call("contiguous").function
+    _swap(quantize, quantize, function, (entry,), layout, rewriter)
 
 
 def _weight_of(node: Node) -> Any:
