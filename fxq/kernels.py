@@ -110,6 +110,10 @@ def kernel_name(target: Any) -> str:
         return ""
 
 
+# Float functions that may overwrite what only they read (a value fresh from a dequantize).
+IN_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
+    F.silu: torch._C._nn.silu_, torch.relu: torch.relu_, torch.sigmoid: torch.sigmoid_,
+    torch.tanh: torch.tanh_}
 to_quantized = torch.quantize_per_tensor  # (float tensor, scale, zero point, torch.quint8)
 from_quantized = torch.dequantize
 

@@ -14,6 +14,9 @@ from fxq.info import info, tensor_inputs
 from fxq.ops import Kind, base_name, op_of
 from fxq.rewrite import constant_of, label
 
+# A kernel averages at the scale of its input. Below this many steps the rounding noise of the
+# average (step / sqrt(12), against an even spread) comes within 24 dB of the signal.
+FEWEST_STEPS = 16
 _RESHAPES = {"flatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"}
 
 
@@ -48,7 +51,9 @@ def place(module: fx.GraphModule, context: Context) -> Placement:
             integer.add(node)
     while _join_quantized_inputs(integer, reasons):
         pass
-    _keep_averages_in_float(module, integer, reasons)
+    if context.scheme.float_averages:
+        _keep_averages_in_float(module, integer, reasons)
+        _keep_fine_averages_in_float(module, integer, reasons, context)
     return Placement(frozenset(integer), _float_outputs(integer, context), reasons)
 
 
@@ -75,12 +80,38 @@ def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
             reasons[node] = ("average", "its average has more than 8 bits, and is read in float")
 
 
+def _keep_fine_averages_in_float(module: fx.GraphModule, integer: set[Node],
+                                 reasons: dict[Node, tuple[str, str]], context: Context) -> None:
+    """Averages so much narrower than what they average that few integers would be left."""
+    for node in module.graph.nodes:
+        if node not in integer or not _averages(node):
+            continue
+        source = node.args[0]
+        whole, average = (_extent(n, context) for n in (source, node))  # type: ignore[arg-type]
+        levels = context.target.activation.high - context.target.activation.low
+        if whole and average is not None and average / whole * levels < FEWEST_STEPS:
+            integer.discard(node)
+            reasons[node] = ("average", "its average spans too few steps of its input's scale")
+
+
+def _extent(node: Node, context: Context) -> float | None:
+    """How far apart the observed extremes of a value are, zero included."""
+    known = context.statistics.get(info(node).value)
+    if known is None or not known.seen:
+        return None
+    return max(known.maximum, 0.0) - min(known.minimum, 0.0)
+
+
+def _averages(node: Node) -> bool:
+    return base_name(node) == "mean" or "avg_pool" in base_name(node)
+
+
 def _is_average(node: Node) -> bool:
     """An averaging operator, or one that only reshapes an average."""
     name = base_name(node)
     if name in _RESHAPES and isinstance(node.args[0], Node):
         return _is_average(node.args[0])
-    return name == "mean" or "avg_pool" in name
+    return _averages(node)
 
 
 def _float_outputs(integer: set[Node], context: Context) -> frozenset[Node]:

@@ -23,6 +23,7 @@ class Scheme:
     weight_calibrator: str = "minmax"
     pair_safe: bool = True  # keep weights that a 16-bit adder pairs from saturating it
     correct_bias: bool = True  # take back what rounding the weights adds to channel means
+    float_averages: bool = True  # averages that 8 bits would spoil are computed in float
     overrides: Mapping[str, str] = field(default_factory=dict)
 
 

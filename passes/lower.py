@@ -53,6 +53,8 @@ class Lower(Pass):
             if node.target is integers.dequantize:
                 new = rewriter.call(kernels.from_quantized, node.args, {}, like=node, before=node)
                 rewriter.replace(node, new, "dequantize")
+        for node in list(module.graph.nodes):
+            _reuse_memory(node, rewriter)
         return rewriter.result()
 
 
@@ -68,14 +70,25 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
     _swap(quantize, producer, call.function, args, kwargs, rewriter)
 
 
+def _reuse_memory(node: Node, rewriter: Rewriter) -> None:
+    """A float function may write over a dequantized value that only it reads."""
+    function = kernels.IN_PLACE.get(node.target) if node.op == "call_function" else None
+    source = node.args[0] if node.args else None
+    if function is None or qparams(node) is not None or not isinstance(source, Node):
+        return
+    if source.target is kernels.from_quantized and len(source.users) == 1:
+        new = rewriter.call(function, node.args, {}, like=node, before=node)
+        rewriter.replace(node, new, "in place")
+
+
 def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
-    """Quantize what a float operator or the user gives, and lay images out in channels_last.
+    """Quantize a float value; one that comes from the user's input gets channels_last first.
 
     Kernels want that layout, and some round ties by it: with one layout for all, equal inputs
     give equal bits however they lie in memory.
     """
     args = (quantize.args[0], format_.scale, format_.zero_point, kernels.quantized_dtype(format_))
-    if len(info(quantize).shape or ()) != 4:
+    if len(info(quantize).shape or ()) != 4 or not _comes_from_input(quantize):
         _swap(quantize, quantize, kernels.to_quantized, args, {}, rewriter)
         return
     entry = rewriter.call(kernels.to_quantized, args, {}, like=quantize, before=quantize,
@@ -83,6 +96,20 @@ def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
     layout = {"memory_format": torch.channels_last}
     function = kernels.get_call("contiguous").function
     _swap(quantize, quantize, function, (entry,), layout, rewriter)
+
+
+def _comes_from_input(node: Node) -> bool:
+    """The value depends on an input of the model without passing through integers."""
+    seen: set[Node] = set()
+    waiting = list(node.all_input_nodes)
+    while waiting:
+        source = waiting.pop()
+        if source.op == "placeholder":
+            return True
+        if source not in seen and source.target is not integers.dequantize:
+            seen.add(source)
+            waiting += source.all_input_nodes
+    return False
 
 
 def _weight_of(node: Node) -> Any:

@@ -39,6 +39,18 @@ def test_average_of_a_quantized_float_is_integer():
     assert left(compiled(net, X)) == {"silu": "no-kernel"}
 
 
+def test_narrow_average_is_computed_in_float():
+    """An average that spans a few steps of its input's scale would be rounded away."""
+    x = ramp(2, 4, 8, 8, low=-1, high=1) * torch.tensor([1.0, -1.0]).repeat(32).reshape(8, 8)
+    net = Fn(lambda s, x: s.head(s.conv(x * 1.0).mean((2, 3))), conv=nn.Conv2d(4, 4, 1),
+             head=nn.Linear(4, 3))
+    nn.init.dirac_(net.conv.weight)
+    nn.init.zeros_(net.conv.bias)
+    model = compiled(net, x)
+    assert ("mean", "average") in left(model).items()
+    assert fxq.sqnr(net(x), model(x)) > 30
+
+
 def test_float_neighbours_stay_in_float():
     """An add of two float values is not converted for its own sake."""
     net = Fn(lambda s, x: F.silu(x) + F.gelu(x))
