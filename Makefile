@@ -11,8 +11,8 @@ EXTRAS := dev,vision,plots,demo
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet torch torchvision
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --quiet torch torchvision
+	$(BIN)/python -m pip install --quiet --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
 setup: $(VENV)/ready
@@ -27,7 +27,7 @@ test-all: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup
-	$(BIN)/ruff check fxq passes targets tests benchmarks examples
+	$(BIN)/ruff check fxq passes targets tests benchmarks
 
 # mypy does not know package-dir, so it reads the packages where an installation puts them.
 types: setup

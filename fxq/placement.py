@@ -87,7 +87,7 @@ def _keep_fine_averages_in_float(module: fx.GraphModule, integer: set[Node],
         if node not in integer or not _averages(node):
             continue
         source = node.args[0]
-        whole, average = (_extent(n, context) for n in (source, node))  # type: ignore[arg-type]
+        whole, average = (_extent(n, context) for n in (source, node))
         levels = context.target.activation.high - context.target.activation.low
         if whole and average is not None and average / whole * levels < FEWEST_STEPS:
             integer.discard(node)

@@ -72,7 +72,7 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
 
 def _reuse_memory(node: Node, rewriter: Rewriter) -> None:
     """A float function may write over a dequantized value that only it reads."""
-    function = kernels.IN_PLACE.get(node.target) if node.op == "call_function" else None
+    function = kernels.IN_PLACE.get(node.target) if callable(node.target) else None
     source = node.args[0] if node.args else None
     if function is None or qparams(node) is not None or not isinstance(source, Node):
         return
