@@ -15,7 +15,7 @@ from tabulate import tabulate
 import fxq
 from fxq.compiler import SYNTHETIC, FxqWarning
 from fxq.images import image_batches
-from fxq.inputs import example_inputs_for, image_shape
+from fxq.inputs import image_shape
 from fxq.models import load_model
 from fxq.report import Report
 from fxq.targets import TARGETS
@@ -31,7 +31,7 @@ def compile_model(name: str, weights: Path | None, data: Path | None, *, images:
     bar = Progress(TextColumn("calibrate"), BarColumn(), MofNCompleteColumn(),
                    TimeRemainingColumn(), console=Console(stderr=True),
                    disable=not sys.stderr.isatty())
-    inputs = example_inputs_for(model) if shape else None
+    inputs = (next(iter(batches))[:1],) if batches else None  # so that SQNR is that of an image
     with bar, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FxqWarning)
         task = bar.add_task("", total=len(batches) if batches else None)
