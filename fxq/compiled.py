@@ -25,12 +25,11 @@ class CompiledModel(nn.Module):
     """
 
     def __init__(self, *, function: Function, traced: Traced, engine: str | None,
-                 texts: Mapping[Stage, str], report: Report, graph_module: fx.GraphModule,
-                 float_graph: fx.GraphModule | None) -> None:
+                 texts: Mapping[Stage, str], report: Report,
+                 graph_module: fx.GraphModule) -> None:
         super().__init__()
         self._function: Function
         object.__setattr__(self, "graph_module", graph_module)
-        object.__setattr__(self, "float_graph", float_graph)
         object.__setattr__(self, "_function", function)  # no submodule, even if it is one
         self._signature, self._traced = traced.signature, traced
         self._guard = EngineGuard(engine) if engine else None

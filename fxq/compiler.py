@@ -38,7 +38,7 @@ class FxqWarning(UserWarning):
 
 
 def convert(prepared: Prepared, *, statistics: Statistics | None = None, strict: bool = False,
-            runtime: str = "auto", keep_float: bool = False) -> CompiledModel:
+            runtime: str = "auto") -> CompiledModel:
     """Turn a calibrated model into a compiled one.
 
     Raises CalibrationError when a value was never observed, UnsupportedOpError when `strict`
@@ -50,7 +50,7 @@ def convert(prepared: Prepared, *, statistics: Statistics | None = None, strict:
         seen = statistics if statistics is not None else prepared.statistics()
         manager.context = replace(prepared.context, statistics=seen)
     with isolated(), kernels.quiet():
-        integer, left, float_graph, size = _finish(prepared, module, keep_float)
+        integer, left, size = _finish(prepared, module)
         if strict and left:
             raise _strict_error(left)
         name, function, times = select(module, prepared.inputs, runtime)
@@ -63,14 +63,14 @@ def convert(prepared: Prepared, *, statistics: Statistics | None = None, strict:
         runtime_times=times)
     return CompiledModel(function=function, traced=prepared.traced,
                          engine=prepared.context.target.engine, texts=manager.texts,
-                         report=report, graph_module=module, float_graph=float_graph)
+                         report=report, graph_module=module)
 
 
-def _finish(prepared: Prepared, module: fx.GraphModule,
-            keep_float: bool) -> tuple[int, tuple[Refusal, ...], fx.GraphModule | None, int]:
-    """Run the rest of the pipeline: (integer MACs, refusals of convert, float graph, bytes)."""
+def _finish(prepared: Prepared,
+            module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...], int]:
+    """Run the rest of the pipeline: (integer MACs, refusals of convert, bytes)."""
     if not prepared.context.scheme.quantized:
-        return 0, (), module if keep_float else None, graph_bytes(module)
+        return 0, (), graph_bytes(module)
     manager = prepared.manager
     manager.run(module, FINISH[:-1])
     size = graph_bytes(module)
@@ -78,7 +78,7 @@ def _finish(prepared: Prepared, module: fx.GraphModule,
     lost = sum(macs(n) for n in module.graph.nodes if not _reads_integer_weights(n))
     if prepared.context.target.engine:  # else REFERENCE is executed as it is
         manager.run(module, FINISH[-1:])
-    return prepared.macs - lost, refused, None, size
+    return prepared.macs - lost, refused, size
 
 
 def _reads_integer_weights(node: fx.Node) -> bool:
@@ -104,7 +104,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             calibration_data: Iterable[Any] | None = None, transform: Transform | None = None,
             statistics: Statistics | None = None, calibrator: str | None = None,
             overrides: Mapping[Any, str] | None = None, strict: bool = False,
-            runtime: str = "auto", seed: int = 0, verify: bool = True, keep_float: bool = False,
+            runtime: str = "auto", seed: int = 0, verify: bool = True,
             progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
@@ -118,8 +118,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
                        verify=verify)
     if prepared.context.scheme.quantized and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    return convert(prepared, statistics=statistics, strict=strict, runtime=runtime,
-                   keep_float=keep_float)
+    return convert(prepared, statistics=statistics, strict=strict, runtime=runtime)
 
 
 def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Transform | None,

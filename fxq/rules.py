@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,7 +28,7 @@ class Match:
         return self.nodes[-1]
 
 
-class Rule:
+class Rule(ABC):
     """A fusion: `pattern` (operator names, one set a step), `why_not`, `rewrite`."""
 
     pattern: ClassVar[tuple[frozenset[str], ...]]
@@ -37,8 +38,9 @@ class Rule:
         """One sentence why this match must stay as it is, or None."""
         return None
 
+    @abstractmethod
     def rewrite(self, match: Match, rewriter: Rewriter) -> None:
-        raise NotImplementedError(type(self).__name__)
+        """Replace the match, through the rewriter."""
 
 
 def chain_ending_at(last: Node, pattern: tuple[frozenset[str], ...]) -> Match | None:

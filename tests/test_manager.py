@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-import torch
 from torch import fx
 
 import fxq
@@ -165,8 +164,8 @@ def test_every_pass_is_idempotent(position):
 def test_new_nodes_keep_their_origin():
     """Every operator of the LOWERED graph knows its shape and the user's line."""
     module, _ = finished("lower", lively(Classifier()), X)
-    for n in module.graph.nodes:
-        if n.op == "call_function":
-            assert info(n).shape is not None
-            assert "nets.py" in info(n).source or qparams(n) is None or info(n).source
-    assert torch.is_tensor(X)
+    kernels_ = [n for n in module.graph.nodes if qparams(n) is not None]
+    assert len(kernels_) > 5
+    for n in kernels_:
+        assert info(n).shape is not None
+        assert info(n).source or n.all_input_nodes[0].op == "placeholder"

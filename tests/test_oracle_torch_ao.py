@@ -85,7 +85,7 @@ class Generated(nn.Module):
         return self.head(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
 
-def same_integers(seed):
+def check_same_integers(seed):
     """fxq's last integers, dequantized, equal torch.ao's; its formats are the same set."""
     model = Generated(seed).eval()
     torch.manual_seed(seed)
@@ -137,14 +137,14 @@ def peer_integer_values(module, batch):
 @pytest.mark.parametrize("seed", range(25))
 def test_same_integers_as_convert_fx(seed):
     """Same scales, same zero points, same bits, for every value of a generated net."""
-    same_integers(seed)
+    check_same_integers(seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25, 325))
 def test_same_integers_as_convert_fx_many(seed):
     """The same for hundreds."""
-    same_integers(seed)
+    check_same_integers(seed)
 
 
 def test_a_different_range_is_seen():
