@@ -46,7 +46,9 @@ def unused_goldens() -> list[Path]:
 
 def pytest_sessionfinish(session, exitstatus):
     """A golden that no test reads is an error, when all tests were run."""
-    whole = not session.config.option.keyword and session.config.args_source.name != "ARGS"
+    options = session.config.option
+    whole = (not options.keyword and options.markexpr in ("", "not slow")
+             and session.config.args_source.name != "ARGS")
     if whole and exitstatus == 0 and (orphans := unused_goldens()):
         print("\nunused goldens:", *orphans, sep="\n  ")
         session.exitstatus = 1
