@@ -14,7 +14,8 @@ from fxq import kernels
 from fxq.compiled import CompiledModel
 from fxq.data import Transform
 from fxq.errors import UnsupportedOpError
-from fxq.integers import dequantize_weight
+from fxq.info import is_on_integers
+from fxq.integers import clamp_on_integers, dequantize_weight, float_op_of
 from fxq.isolation import isolated
 from fxq.manager import Manager
 from fxq.metrics import sqnr_of_all
@@ -50,7 +51,7 @@ def convert(prepared: Prepared, *, statistics: Statistics | None = None, strict:
         seen = statistics if statistics is not None else prepared.statistics()
         manager.context = replace(prepared.context, statistics=seen)
     with isolated(), kernels.quiet():
-        integer, left, size = _finish(prepared, module)
+        integer, left, size, engine = _finish(prepared, module)
         if strict and left:
             raise _strict_error(left)
         name, function, times = select(module, prepared.inputs, runtime)
@@ -62,23 +63,33 @@ def convert(prepared: Prepared, *, statistics: Statistics | None = None, strict:
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=left,
         runtime_times=times)
     return CompiledModel(function=function, traced=prepared.traced,
-                         engine=prepared.context.target.engine, texts=manager.texts,
+                         engine=engine, texts=manager.texts,
                          report=report, graph_module=module)
 
 
 def _finish(prepared: Prepared,
-            module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...], int]:
-    """Run the rest of the pipeline: (integer MACs, refusals of convert, bytes)."""
+            module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...], int, str | None]:
+    """The rest of the pipeline: (integer MACs, refusals of convert, bytes, engine to guard)."""
     if not prepared.context.scheme.quantized:
-        return 0, (), graph_bytes(module)
+        return 0, (), graph_bytes(module), None
     manager = prepared.manager
     manager.run(module, FINISH[:-1])
     size = graph_bytes(module)
     refused = next(r.refusals for r in manager.records if r.name == "convert")
     lost = sum(macs(n) for n in module.graph.nodes if not _reads_integer_weights(n))
+    engine = _sensitive_engine(module, prepared.context.target)
     if prepared.context.target.engine:  # else REFERENCE is executed as it is
         manager.run(module, FINISH[-1:])
-    return prepared.macs - lost, refused, size
+    return prepared.macs - lost, refused, size, engine
+
+
+def _sensitive_engine(module: fx.GraphModule, target: Target) -> str | None:
+    """The engine that calls must run under, when a kernel's row says that it matters."""
+    rows = [target.kernel_for(n) for n in module.graph.nodes if is_on_integers(n)]
+    moved = [op.name for n in module.graph.nodes if (op := float_op_of(n))]
+    clamped = ["clamp" for n in module.graph.nodes if n.target is clamp_on_integers]
+    rows += [target.row(name) for name in (*moved, *clamped)]
+    return target.engine if any(row and row.engine_sensitive for row in rows) else None
 
 
 def _reads_integer_weights(node: fx.Node) -> bool:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 import torch
 
-_AUTOCAST = ("cpu", "cuda")
-
 
 @contextmanager
 def isolated() -> Iterator[None]:

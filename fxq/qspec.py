@@ -62,10 +62,6 @@ class QSpec:
                 return dtype
         raise ValueError(f"no integer type holds [{self.low}, {self.high}]")
 
-    @property
-    def short_name(self) -> str:
-        return {torch.uint8: "u8", torch.int8: "s8", torch.int16: "s16"}.get(self.dtype, "s32")
-
     def qparams(self, low: float, high: float) -> QParams:
         """Scale and zero point for real values in [low, high] (float32 arithmetic)."""
         lo, hi = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))

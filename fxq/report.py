@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tabulate import tabulate
@@ -68,7 +68,6 @@ class Report:
     seconds: float = 0.0
     left_in_float: tuple[Refusal, ...] = ()
     runtime_times: tuple[tuple[str, float], ...] = ()  # microseconds, medians
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def coverage(self) -> float:
@@ -85,7 +84,7 @@ class Report:
         return tuple(r for record in self.passes for r in record.refusals)
 
     def __str__(self) -> str:
-        parts = [self._headline(), self._pass_table(), self._float_table(), *self.notes]
+        parts = [self._headline(), self._pass_table(), self._float_table()]
         return "\n\n".join(part for part in parts if part)
 
     def _headline(self) -> str:

@@ -12,15 +12,14 @@ from fxq.errors import ConfigError, did_you_mean
 class Scheme:
     """How a model is to be quantized.
 
-    `activation_calibrator` and `weight_calibrator` name the rule that turns observed values
-    into a range. `overrides` maps a glob over module paths, or an operator's name, to the
-    name of another scheme (today only "fp32": leave it in float).
+    `activation_calibrator` names the rule that turns observed values into a range; weights take
+    the largest magnitude of each channel. `overrides` maps a glob over module paths, or an
+    operator's name, to the name of another scheme (today only "fp32": leave it in float).
     """
 
     name: str
     quantized: bool = True
     activation_calibrator: str = "mse"
-    weight_calibrator: str = "minmax"
     pair_safe: bool = True  # keep weights that a 16-bit adder pairs from saturating it
     correct_bias: bool = True  # take back what rounding the weights adds to channel means
     float_averages: bool = True  # averages that 8 bits would spoil are computed in float

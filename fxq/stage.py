@@ -27,10 +27,6 @@ class Stage(StrEnum):
     REFERENCE = "REFERENCE"
     LOWERED = "LOWERED"
 
-    @property
-    def order(self) -> int:
-        return list(Stage).index(self)
-
 
 @dataclass(frozen=True)
 class Legal:

@@ -93,7 +93,11 @@ def test_odd_surroundings_change_nothing():
 
 
 @pytest.mark.parametrize("runtime", ["python", "torchscript"])
-@pytest.mark.parametrize("net", [Classifier(), SqueezeExcite()])
+@pytest.mark.parametrize("net", [
+    Classifier(), SqueezeExcite(),
+    nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.ZeroPad2d(1),
+                  nn.PixelShuffle(2), nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+                  nn.Flatten(), nn.Linear(8 * 32 * 32, 5))])
 def test_same_bits_under_every_engine(runtime, net):
     """The process-wide engine at call time changes nothing, and is left alone."""
     model = compiled(lively(net), X, runtime=runtime)
@@ -107,6 +111,13 @@ def test_same_bits_under_every_engine(runtime, net):
     finally:
         torch.backends.quantized.engine = before
     assert all(torch.equal(r, results[0]) for r in results)
+
+
+def test_only_sensitive_kernels_are_guarded():
+    """A model of convolutions and linear layers does not look at the engine at all."""
+    dense = compiled(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)), X)
+    assert dense._guard is None
+    assert compiled(lively(SqueezeExcite()), X)._guard.engine == "fbgemm"
 
 
 def test_compiling_under_any_engine_gives_the_same_bits():
