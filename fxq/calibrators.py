@@ -1,44 +1,111 @@
-"""Rules that turn the statistics of a value into the range that its integers cover."""
+"""Rules that turn the statistics of a value into the range that its integers cover.
+
+A rule is asked for by name, with parameters behind colons: "mse", "percentile:99.9",
+"sigma:3", "fixed:-1:1".
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from fxq.entropy import entropy
 from fxq.errors import ConfigError, did_you_mean
 from fxq.qspec import QSpec
 from fxq.statistics import TensorStatistics, Values
 
-Calibrator = Callable[[TensorStatistics, QSpec], tuple[float, float]]
+Range = tuple[float, float]
+Calibrator = Callable[[TensorStatistics, QSpec], Range]
+AUTO = "auto"  # the best of CANDIDATES for the layers behind the value; see `fxq.auto_range`
+CANDIDATES = ("minmax", "mse", "percentile:99.99", "percentile:99.9", "entropy")
 _SHRINK = np.concatenate([np.linspace(1.0, 0.5, 26), np.geomspace(0.49, 0.02, 20)])
 
 
-def minmax(statistics: TensorStatistics, spec: QSpec) -> tuple[float, float]:
+def minmax() -> Calibrator:
     """The exact extremes: nothing saturates on the calibration data."""
-    return statistics.minimum, statistics.maximum
+    return lambda statistics, spec: (statistics.minimum, statistics.maximum)
 
 
-def mse(statistics: TensorStatistics, spec: QSpec) -> tuple[float, float]:
+def moving_average() -> Calibrator:
+    """The average over the batches of their extremes.
+
+    It is the plain mean, which, unlike an exponential average, is the same in any order.
+    """
+    return lambda statistics, spec: statistics.average_extremes()
+
+
+def percentile(share: float = 99.99) -> Calibrator:
+    """The range that holds this percentage of the values, as much cut off on either side."""
+    if not 50 < share <= 100:
+        raise ValueError("a percentile lies between 50 and 100")
+
+    def choose(statistics: TensorStatistics, spec: QSpec) -> Range:
+        values, counts = statistics.histogram()
+        if not counts.size or share == 100:
+            return statistics.minimum, statistics.maximum
+        cut = (100 - share) / 200 * counts.sum()
+        inside = np.cumsum(counts)
+        low = values[np.searchsorted(inside, cut, "right")]
+        high = values[np.searchsorted(inside, inside[-1] - cut, "left")]
+        return float(low), float(high)
+
+    return choose
+
+
+def sigma(count: float = 3.0) -> Calibrator:
+    """Mean ± `count` standard deviations, inside of the extremes."""
+    if not count > 0:
+        raise ValueError("the number of standard deviations must be positive")
+
+    def choose(statistics: TensorStatistics, spec: QSpec) -> Range:
+        mean, deviation = statistics.moments()
+        reach = count * deviation
+        return max(statistics.minimum, mean - reach), min(statistics.maximum, mean + reach)
+
+    return choose
+
+
+def fixed(low: float = -1.0, high: float = 1.0) -> Calibrator:
+    """A range that is given."""
+    if not low < high:
+        raise ValueError("the lower bound comes first")
+    return lambda statistics, spec: (low, high)
+
+
+def mse() -> Calibrator:
     """The range with the smallest expected squared error of quantization.
 
     Inside the range a value errs by at most step²/12 on average (never by more than itself),
     outside by its distance to the bound. First the upper bound is searched, then the lower.
     """
+    return lambda statistics, spec: search(statistics, spec, _expected_errors)
+
+
+def kullback_leibler() -> Calibrator:
+    """The range that loses least information (see `fxq.entropy`)."""
+    return lambda statistics, spec: search(statistics, spec, entropy)
+
+
+Cost = Callable[[Values, Values, Values, int], Values]
+
+
+def search(statistics: TensorStatistics, spec: QSpec, cost: Cost) -> Range:
+    """Shrink the upper bound, then the lower, to what costs least; twice."""
     low, high = min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)
     if not statistics.counts.size or low == high:
         return low, high
     values, counts = statistics.histogram()
+
+    def best(ranges: list[Range]) -> Range:
+        errors = cost(values, counts, np.array(ranges), spec.high - spec.low)
+        return ranges[int(np.argmin(errors))]
+
     for _ in range(2):
-        high = _best(values, counts, [(low, high * s) for s in _SHRINK], spec)[1]
-        low = _best(values, counts, [(low * s, high) for s in _SHRINK], spec)[0]
+        high = best([(low, high * s) for s in _SHRINK])[1]
+        low = best([(low * s, high) for s in _SHRINK])[0]
     return low, high
-
-
-def _best(values: Values, counts: Values, ranges: list[tuple[float, float]],
-          spec: QSpec) -> tuple[float, float]:
-    errors = _expected_errors(values, counts, np.array(ranges), spec.high - spec.low)
-    return ranges[int(np.argmin(errors))]
 
 
 def _expected_errors(values: Values, counts: Values, ranges: Values, steps: int) -> Values:
@@ -50,11 +117,33 @@ def _expected_errors(values: Values, counts: Values, ranges: Values, steps: int)
     return error
 
 
-CALIBRATORS: Mapping[str, Calibrator] = {"minmax": minmax, "mse": mse}
+@dataclass(frozen=True)
+class CalibratorRow:
+    """One rule: how to make it from its parameters, and how to ask for it."""
+
+    make: Callable[..., Calibrator]
+    usage: str
+
+
+CALIBRATORS: Mapping[str, CalibratorRow] = {
+    "minmax": CalibratorRow(minmax, "minmax"),
+    "moving_average": CalibratorRow(moving_average, "moving_average"),
+    "percentile": CalibratorRow(percentile, "percentile:99.99"),
+    "mse": CalibratorRow(mse, "mse"),
+    "entropy": CalibratorRow(kullback_leibler, "entropy"),
+    "sigma": CalibratorRow(sigma, "sigma:3"),
+    "fixed": CalibratorRow(fixed, "fixed:-1:1"),
+}
 
 
 def get_calibrator(name: str) -> Calibrator:
-    """Look a calibrator up by name; raises ConfigError with the legal names."""
-    if name not in CALIBRATORS:
-        raise ConfigError(f"unknown calibrator {name!r}", fix=did_you_mean(name, CALIBRATORS))
-    return CALIBRATORS[name]
+    """Look a rule up by name; raises ConfigError with the legal names."""
+    base, *parameters = name.split(":")
+    if base not in CALIBRATORS:
+        known = [AUTO, *(row.usage for row in CALIBRATORS.values())]
+        raise ConfigError(f"unknown calibrator {name!r}", fix=did_you_mean(base, known))
+    try:
+        return CALIBRATORS[base].make(*(float(p) for p in parameters))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"calibrator {name!r} cannot be built", why=str(error),
+                          fix=f"write it like {CALIBRATORS[base].usage!r}") from None

@@ -18,6 +18,7 @@ from fxq.images import image_batches
 from fxq.inputs import image_shape
 from fxq.models import load_model
 from fxq.report import Report
+from fxq.scheme import SCHEMES, get_scheme
 from fxq.targets import TARGETS
 
 
@@ -37,7 +38,7 @@ def compile_model(name: str, weights: Path | None, data: Path | None, *, images:
         task = bar.add_task("", total=len(batches) if batches else None)
         compiled = fxq.compile(model, calibration_data=batches, example_inputs=inputs,
                                progress=lambda n: bar.update(task, completed=n), **options)
-    if batches is None and options["scheme"] != "fp32":
+    if batches is None and get_scheme(options["scheme"]).needs_statistics:
         typer.echo(f"warning: {SYNTHETIC.replace('calibration_data=loader', '--data DIR')}",
                    err=True)
     return compiled.report
@@ -48,6 +49,7 @@ def target_table() -> str:
     import torch
 
     engines = [*torch.backends.quantized.supported_engines, None]
-    rows = [(t.name, "yes" if t.engine in engines else "no", ", ".join(t.schemes), t.summary)
+    rows = [(t.name, "yes" if t.engine in engines else "no", ", ".join(
+        name for name, scheme in SCHEMES.items() if t.why_not_scheme(scheme) is None), t.summary)
             for t in TARGETS.values()]
     return str(tabulate(rows, headers=("target", "available", "schemes", "what it is")))

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import fx, nn
@@ -15,16 +16,23 @@ from fxq.compiled import CompiledModel
 from fxq.data import Transform
 from fxq.errors import UnsupportedOpError
 from fxq.info import is_on_integers
-from fxq.integers import clamp_on_integers, dequantize_weight, float_op_of
+from fxq.integers import (
+    clamp_on_integers,
+    dequantize_weight,
+    float_op_of,
+    round_at_run_time,
+)
 from fxq.isolation import isolated
+from fxq.legality import note_on
 from fxq.manager import Manager
 from fxq.metrics import sqnr_of_all
-from fxq.pipeline import FINISH
+from fxq.ops import op_name
+from fxq.pipeline import FINISH, HALF
 from fxq.preparation import Prepared, Progress, calibrate, prepare, run_batches
 from fxq.report import Report
-from fxq.rewrite import Refusal
+from fxq.rewrite import Refusal, label
 from fxq.runtime.select import select
-from fxq.scheme import Scheme
+from fxq.scheme import Mode, Scheme
 from fxq.sizes import graph_bytes, macs, model_bytes
 from fxq.statistics import Statistics
 from fxq.synthetic import synthetic_batches
@@ -38,26 +46,29 @@ class FxqWarning(UserWarning):
     """Something works, but not as well as it could."""
 
 
-def convert(prepared: Prepared, *, statistics: Statistics | None = None, strict: bool = False,
-            runtime: str = "auto") -> CompiledModel:
+def convert(prepared: Prepared, *, statistics: Statistics | str | Path | None = None,
+            strict: bool = False, runtime: str = "auto") -> CompiledModel:
     """Turn a calibrated model into a compiled one.
 
     Raises CalibrationError when a value was never observed, UnsupportedOpError when `strict`
     and a node stays in float.
     """
-    start = time.perf_counter()
+    start, scheme = time.perf_counter(), prepared.context.scheme
     manager, module = prepared.manager, prepared.graph_module
     if prepared.context.scheme.quantized:
-        seen = statistics if statistics is not None else prepared.statistics()
-        manager.context = replace(prepared.context, statistics=seen)
+        seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
+        manager.context = replace(prepared.context, statistics=(
+            prepared.statistics() if seen is None else seen))
     with isolated(), kernels.quiet():
         integer, left, size, engine = _finish(prepared, module)
         if strict and left:
             raise _strict_error(left)
         name, function, times = select(module, prepared.inputs, runtime)
     report = Report(
-        target=prepared.context.target.name, scheme=prepared.context.scheme.name,
-        passes=tuple(manager.records), macs=prepared.macs, integer_macs=integer,
+        target=prepared.context.target.name, scheme=scheme.name,
+        arithmetic=scheme.half or "integer",
+        note=note_on(prepared.context), passes=tuple(manager.records), macs=prepared.macs,
+        integer_macs=integer,
         float_bytes=model_bytes(prepared.model), size_bytes=size,
         sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=left,
@@ -69,14 +80,16 @@ def convert(prepared: Prepared, *, statistics: Statistics | None = None, strict:
 
 def _finish(prepared: Prepared,
             module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...], int, str | None]:
-    """The rest of the pipeline: (integer MACs, refusals of convert, bytes, engine to guard)."""
+    """The rest of the pipeline: (MACs in low precision, refusals, bytes, engine to guard)."""
     if not prepared.context.scheme.quantized:
         return 0, (), graph_bytes(module), None
     manager = prepared.manager
+    if prepared.context.scheme.mode is Mode.HALF:
+        return *_finish_half(prepared, module), graph_bytes(module), None
     manager.run(module, FINISH[:-1])
     size = graph_bytes(module)
     refused = next(r.refusals for r in manager.records if r.name == "convert")
-    lost = sum(macs(n) for n in module.graph.nodes if not _reads_integer_weights(n))
+    lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
     engine = _sensitive_engine(module, prepared.context.target)
     if prepared.context.target.engine:  # else REFERENCE is executed as it is
         manager.run(module, FINISH[-1:])
@@ -92,8 +105,19 @@ def _sensitive_engine(module: fx.GraphModule, target: Target) -> str | None:
     return target.engine if any(row and row.engine_sensitive for row in rows) else None
 
 
-def _reads_integer_weights(node: fx.Node) -> bool:
-    return len(node.args) > 1 and getattr(node.args[1], "target", None) is dequantize_weight
+def _finish_half(prepared: Prepared, module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...]]:
+    prepared.manager.run(module, HALF)
+    refused = prepared.manager.records[-1].refusals
+    paths = {(r.path, r.op) for r in refused}
+    lost = sum(macs(n) for n in module.graph.nodes if (label(n), op_name(n)) in paths)
+    return prepared.macs - lost, refused
+
+
+def _multiplies_integers(node: fx.Node) -> bool:
+    """A layer with integer weights whose input is integers too, or is rounded to such."""
+    if len(node.args) < 2 or getattr(node.args[1], "target", None) is not dequantize_weight:
+        return False
+    return is_on_integers(node) or getattr(node.args[0], "target", None) is round_at_run_time
 
 
 def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
@@ -113,7 +137,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             scheme: str | Scheme = "int8_static", example_inputs: tuple[Any, ...] | None = None,
             example_kwargs: Mapping[str, Any] | None = None,
             calibration_data: Iterable[Any] | None = None, transform: Transform | None = None,
-            statistics: Statistics | None = None, calibrator: str | None = None,
+            statistics: Statistics | str | Path | None = None, calibrator: str | None = None,
             overrides: Mapping[Any, str] | None = None, strict: bool = False,
             runtime: str = "auto", seed: int = 0, verify: bool = True,
             progress: Progress | None = None) -> CompiledModel:
@@ -127,7 +151,8 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
                        verify=verify)
-    if prepared.context.scheme.quantized and statistics is None:
+    wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
+    if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
     return convert(prepared, statistics=statistics, strict=strict, runtime=runtime)
 

@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ops import OPS, Kind, Op
-from fxq.qspec import QParams
-from fxq.rewrite import declare_pure
+from fxq.qspec import QParams, QSpec
+from fxq.rewrite import constant_of, declare_pure
 
 
 @declare_pure
 def quantize(input: Tensor, *, scale: float, zero_point: int, low: int, high: int) -> Tensor:
     """Real numbers to integers: round half to even, add the zero point, saturate."""
     steps = torch.round(input / scale) + zero_point
-    return steps.clamp_(low, high).to(torch.uint8 if low >= 0 else torch.int8)
+    return steps.clamp_(low, high).to(QParams(scale, zero_point, low, high).dtype)
 
 
 @declare_pure
@@ -33,13 +33,30 @@ def dequantize(input: Tensor, *, scale: float, zero_point: int, low: int, high: 
 
 
 @declare_pure
-def dequantize_weight(weight: Tensor, scales: Tensor, *, axis: int) -> Tensor:
-    """Signed integers to float32; `scales` has one entry, or one for each index of `axis`."""
-    if scales.numel() == 1:
-        return weight.to(torch.float32) * scales.reshape(())
+def dequantize_weight(weight: Tensor, scales: Tensor, zeros: Tensor | None = None, *,
+                      axis: int) -> Tensor:
+    """Integers to float32; `scales` (and `zeros`) have one entry, or one for each of `axis`."""
     shape = [1] * weight.dim()
-    shape[axis] = -1
-    return weight.to(torch.float32) * scales.reshape(shape)
+    if scales.numel() > 1:
+        shape[axis] = -1
+    values = weight.to(torch.float32)
+    if zeros is not None:
+        values = values - zeros.reshape(shape)
+    return values * scales.reshape(shape)
+
+
+@declare_pure
+def round_at_run_time(input: Tensor, *, low: int, high: int) -> Tensor:
+    """Real numbers, rounded to the integers that their own range gives: dynamic quantization."""
+    lowest, highest = torch.aminmax(input) if input.numel() else (input.sum(), input.sum())
+    scale, zero = QSpec(low, high).scales(lowest, highest)
+    return (torch.clamp(torch.round(input / scale) + zero, low, high) - zero) * scale
+
+
+@declare_pure
+def to_dtype(input: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """The same numbers in another floating type, rounded to nearest even."""
+    return input.to(dtype)
 
 
 def qparams_kwargs(qparams: QParams) -> dict[str, Any]:
@@ -90,7 +107,16 @@ _FLOAT_OP: dict[Any, Op] = {call: OPS[name] for name, call in INTEGER_OPS.items(
 for _call in INTEGER_OPS.values():
     setattr(sys.modules[__name__], _call.__name__, _call)
 
-_DOMAIN = {clamp_on_integers, quantize, dequantize, dequantize_weight, *INTEGER_OPS.values()}
+_DOMAIN = {clamp_on_integers, quantize, dequantize, dequantize_weight, round_at_run_time,
+           *INTEGER_OPS.values()}
+
+
+def constant_value(node: Any) -> Tensor | None:
+    """The tensor behind a constant, or behind integers that are dequantized from constants."""
+    if isinstance(node, Node) and node.target is dequantize_weight:
+        operands = [constant_of(a) for a in node.args]
+        return None if None in operands else dequantize_weight(*operands, **node.kwargs)
+    return constant_of(node)
 
 
 def is_integer_node(node: Node) -> bool:

@@ -74,6 +74,8 @@ def _calls() -> dict[str, Call]:
     rows += [Call(n, _op(f"linear_with_input_q_dq_qweight_dq_{relu}output_fp32"), "float",
                   "linear_prepack") for n, relu in (("linear_float", ""),
                                                     ("linear_relu_float", "relu_"))]
+    rows += [Call(n, _op(n), "dynamic", "linear_prepack")
+             for n in ("linear_dynamic", "linear_relu_dynamic")]
     rows += [Call(n, _op(n), "binary") for n in ("add", "add_relu", "mul", "mul_relu")]
     rows += [Call(n, _op(n), "affine") for n in ("batch_norm2d", "batch_norm2d_relu")]
     rows += [Call("cat", _op("cat"), "cat"), Call("hardswish", _op("hardswish"), "scaled"),

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from fxq.errors import CalibrationError
-from fxq.statistics import BINS, MEAN_STEPS, SHIFT, Counts, TensorStatistics
+from fxq.statistics import (
+    BINS,
+    MEAN_STEPS,
+    SHIFT,
+    Counts,
+    TensorStatistics,
+    exact_steps,
+)
 
 # Elements lie this far apart in the sample: primes, coprime to the usual sizes of rows and
 # channels; the first that leaves at most _SAMPLE of them.
@@ -28,6 +35,8 @@ class _State:
 
     minimum: float = math.inf
     maximum: float = -math.inf
+    minimum_sum: int = 0
+    maximum_sum: int = 0
     batches: int = 0
     counts: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
     channel_sums: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -80,6 +89,8 @@ class Observer(nn.Module):
                 why="no range can be chosen for NaN or infinity",
                 fix="check the data and its normalization, and the weights of the model")
         state.minimum, state.maximum = min(state.minimum, low), max(state.maximum, high)
+        state.minimum_sum += exact_steps(low)
+        state.maximum_sum += exact_steps(high)
         state.batches += 1
         sample = flat[::stride_for(flat.numel())].clone()
         state.samples.append(sample)
@@ -94,7 +105,7 @@ class Observer(nn.Module):
         self.state.count()
         s = self.state
         return TensorStatistics(s.minimum, s.maximum, s.counts.copy(), s.batches,
-                                s.channel_sums.copy())
+                                s.channel_sums.copy(), s.minimum_sum, s.maximum_sum)
 
 
 @lru_cache(maxsize=4096)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fxq.passes.base import Pass
 from fxq.passes.batch_norm_to_affine import BatchNormToAffine
+from fxq.passes.cast_half import CastHalf
 from fxq.passes.convert import Convert
 from fxq.passes.correct_bias import CorrectBias
 from fxq.passes.fold_batch_norm import FoldBatchNorm
@@ -15,6 +16,7 @@ from fxq.passes.insert_observers import InsertObservers
 from fxq.passes.lower import Lower
 from fxq.passes.normalize import Normalize
 from fxq.passes.pair_safe_weights import PairSafeWeights
+from fxq.passes.quantize_bias import QuantizeBias
 
 FUSE: tuple[Pass, ...] = (
     Normalize(),  # first: every later pass knows one spelling per operator
@@ -31,7 +33,11 @@ FINISH: tuple[Pass, ...] = (
     Convert(),  # formats become explicit; needs statistics
     PairSafeWeights(),  # while weights are still plain integers
     CorrectBias(),  # after the last change of the integer weights
+    QuantizeBias(),  # after the last change of the float biases
     FoldClamp(),  # before folding pairs, which would hide the quantize behind a clamp
     FoldQdq(),  # last before lowering: integers stay integers between operators
     Lower(),  # the target's kernels
+)
+HALF: tuple[Pass, ...] = (
+    CastHalf(),  # all there is to half precision: the target's float kernels take it from here
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,9 @@ from torch.fx import Node
 from fxq.context import Context
 from fxq.info import info, tensor_inputs
 from fxq.ops import Kind, base_name, op_of
-from fxq.rewrite import constant_of, label
+from fxq.overrides import scheme_of
+from fxq.rewrite import constant_of
+from fxq.scheme import Mode
 
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the
 # average (step / sqrt(12), against an even spread) comes within 24 dB of the signal.
@@ -25,36 +26,48 @@ class Placement:
     """Where each node computes.
 
     `float_output` are integer nodes whose kernel gives float results, because nothing reads
-    them as integers; `reasons` has (code, sentence) for each operator that stays in float.
+    them as integers; `dynamic` nodes round their float input at run time, `weight_only` nodes
+    compute in float with integer weights; `reasons` has (code, sentence) for each operator that
+    stays in float.
     """
 
     integer: frozenset[Node]
     float_output: frozenset[Node]
     reasons: dict[Node, tuple[str, str]]
+    dynamic: frozenset[Node] = frozenset()
+    weight_only: frozenset[Node] = frozenset()
 
 
 def place(module: fx.GraphModule, context: Context) -> Placement:
     """Walk the FUSED graph once, in order: a node may rely on where its producers are."""
     integer: set[Node] = set()
     reasons: dict[Node, tuple[str, str]] = {}
+    others: dict[Mode, set[Node]] = {Mode.DYNAMIC: set(), Mode.WEIGHT_ONLY: set()}
     for node in module.graph.nodes:
-        op = op_of(node)
         if node.op in ("placeholder", "output", "get_attr") or not info(node).is_float_tensor:
             continue
-        if op is None:
-            reasons[node] = ("opaque", "fxq does not know this operator")
-            continue
-        reason = _why_not(node, integer, context)
+        mode = scheme_of(node, context.scheme).mode
+        reason = _why_not(node, mode, integer, context)
         if reason:
             reasons[node] = reason
-        else:
+        if mode is Mode.STATIC and not reason:
             integer.add(node)
+        elif mode in others and _has_integer_weight(node, mode, reason):
+            others[mode].add(node)
     while _join_quantized_inputs(integer, reasons):
         pass
     if context.scheme.float_averages:
         _keep_averages_in_float(module, integer, reasons)
         _keep_fine_averages_in_float(module, integer, reasons, context)
-    return Placement(frozenset(integer), _float_outputs(integer, context), reasons)
+    return Placement(frozenset(integer), _float_outputs(integer, context), reasons,
+                     frozenset(others[Mode.DYNAMIC]), frozenset(others[Mode.WEIGHT_ONLY]))
+
+
+def _has_integer_weight(node: Node, mode: Mode, reason: tuple[str, str] | None) -> bool:
+    """A dynamic layer that nothing speaks against, or any layer whose weight is stored."""
+    op = op_of(node)
+    layer = op is not None and op.kind is Kind.MAC and constant_of(node.args[1]) is not None
+    return layer and (mode is Mode.WEIGHT_ONLY or reason is None)
 
 
 def _join_quantized_inputs(integer: set[Node], reasons: dict[Node, tuple[str, str]]) -> bool:
@@ -88,7 +101,8 @@ def _keep_fine_averages_in_float(module: fx.GraphModule, integer: set[Node],
             continue
         source = node.args[0]
         whole, average = (_extent(n, context) for n in (source, node))
-        levels = context.target.activation.high - context.target.activation.low
+        spec = scheme_of(node, context.scheme).activation
+        levels = spec.high - spec.low
         if whole and average is not None and average / whole * levels < FEWEST_STEPS:
             integer.discard(node)
             reasons[node] = ("average", "its average spans too few steps of its input's scale")
@@ -121,11 +135,19 @@ def _float_outputs(integer: set[Node], context: Context) -> frozenset[Node]:
         and (op := op_of(n)) is not None and op.activation == row.absorbs)
 
 
-def _why_not(node: Node, integer: set[Node], context: Context) -> tuple[str, str] | None:
+def _why_not(node: Node, mode: Mode, integer: set[Node],
+             context: Context) -> tuple[str, str] | None:
     op = op_of(node)
-    assert op is not None
-    if _is_kept_float(node, context):
-        return "override", "the scheme's overrides keep it in float"
+    if op is None:
+        return "opaque", "fxq does not know this operator"
+    if mode is Mode.FLOAT:
+        return ("scheme", "the scheme leaves it in float") if (
+            context.scheme.mode is Mode.FLOAT) else (
+            "override", "the scheme's overrides keep it in float")
+    if mode is Mode.WEIGHT_ONLY:
+        return "weight-only", "the scheme stores its weights as integers, and computes in float"
+    if mode is Mode.DYNAMIC:
+        return _why_not_dynamic(node, context)
     reason = context.target.why_not(node)
     if reason:
         return reason
@@ -139,7 +161,9 @@ def _why_not(node: Node, integer: set[Node], context: Context) -> tuple[str, str
     return None
 
 
-def _is_kept_float(node: Node, context: Context) -> bool:
-    keys = (info(node).path, label(node), base_name(node))
-    patterns = context.scheme.overrides
-    return any(fnmatch.fnmatch(key, pattern) for pattern in patterns for key in keys)
+def _why_not_dynamic(node: Node, context: Context) -> tuple[str, str] | None:
+    if "conv" in base_name(node):  # measured: the output takes the input's scale and zero point
+        return "dynamic", "torch's dynamic convolutions requantize with the range of their input"
+    if base_name(node) != "linear":
+        return "dynamic", "only linear layers take their range at run time"
+    return context.target.why_not(node)

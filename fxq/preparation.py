@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,19 +12,20 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxq import kernels
-from fxq.calibrators import get_calibrator
+from fxq.calibrators import AUTO, get_calibrator
 from fxq.context import Context
 from fxq.data import Transform, batches
 from fxq.errors import CalibrationError, ConfigError
 from fxq.inputs import example_inputs_for
 from fxq.isolation import isolated
+from fxq.legality import check_legal, is_native
 from fxq.manager import Manager
 from fxq.observer import Observer
 from fxq.overrides import checked_overrides
 from fxq.passes.base import Effect
 from fxq.pipeline import FUSE, PREPARE
 from fxq.runtime.python import Function, build
-from fxq.scheme import Scheme, get_scheme
+from fxq.scheme import Mode, Scheme, get_scheme
 from fxq.shapes import record_shapes
 from fxq.signature import Signature, call_with, signature_of
 from fxq.sizes import macs
@@ -33,6 +34,7 @@ from fxq.structure import flatten
 from fxq.targets import Target, get_target
 from fxq.trace import Traced, private_copy, trace
 from fxq.verify import check_outputs
+from fxq.weight_ranges import get_weight_rule
 
 Progress = Callable[[int], None]
 
@@ -50,6 +52,7 @@ class Prepared:
     macs: int
     seconds: float
     calibration: str = ""
+    merged: Statistics = field(default_factory=Statistics)  # of all workers, once they met
 
     @property
     def graph_module(self) -> fx.GraphModule:
@@ -72,7 +75,8 @@ class Prepared:
 
     def statistics(self) -> Statistics:
         """What the observers have seen so far."""
-        return Statistics({key: o.statistics() for key, o in self.observers().items()})
+        own = Statistics({key: o.statistics() for key, o in self.observers().items()})
+        return own.merge(self.merged) if self.merged else own
 
 
 def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
@@ -84,8 +88,19 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
     Raises ConfigError for unknown names or inputs that do not fit, TraceError for a model that
     cannot be captured, TargetUnavailableError when the machine lacks the target's engine.
     """
+    context = make_context(model, target, scheme, calibrator, overrides)
+    if context.scheme.trained:
+        raise ConfigError(f"scheme {context.scheme.name!r} is trained",
+                          why="its formats are learned together with the weights",
+                          fix="prepared = fxq.prepare_qat(model, ...); train it; "
+                              "fxq.convert(prepared)")
+    return prepare_in(context, model, example_inputs, example_kwargs, verify)
+
+
+def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ...] | None,
+               example_kwargs: Mapping[str, Any] | None, verify: bool = True) -> Prepared:
+    """`prepare` in a context that is known to be legal."""
     start = time.perf_counter()
-    context = _context(model, target, scheme, calibrator, overrides)
     with isolated(), kernels.quiet():
         args = example_inputs if example_inputs is not None else (
             () if example_kwargs else example_inputs_for(model))
@@ -102,25 +117,27 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
     total = sum(macs(n) for n in traced.graph_module.graph.nodes)
     prepared = Prepared(twin, traced, context, manager, inputs, outputs, total,
                         time.perf_counter() - start)
-    for observer in prepared.observers().values():
-        observer.reset()  # verification ran the example inputs, which are no calibration data
+    if context.scheme.mode is not Mode.HALF:  # there the example inputs warn of large values
+        for observer in prepared.observers().values():
+            observer.reset()  # verification ran the example inputs, which are no calibration data
     return prepared
 
 
-def _context(model: nn.Module, target: str | Target, scheme: str | Scheme, calibrator: str | None,
-             overrides: Mapping[Any, str] | None) -> Context:
+def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
+                 calibrator: str | None, overrides: Mapping[Any, str] | None) -> Context:
+    """Check that all names exist and that the target runs the scheme and its overrides."""
     chosen, kind = get_target(target), get_scheme(scheme)
-    if kind.name not in chosen.schemes:
-        raise ConfigError(f"target {chosen.name!r} does not run scheme {kind.name!r}",
-                          fix=f"it runs: {', '.join(chosen.schemes)}")
-    if chosen.engine:
-        kernels.require_engine(chosen.engine)
     if calibrator:
-        get_calibrator(calibrator)
         kind = replace(kind, activation_calibrator=calibrator)
+    if kind.activation_calibrator != AUTO:
+        get_calibrator(kind.activation_calibrator)
+    get_weight_rule(kind.weight_calibrator)
     if overrides:
         kind = replace(kind, overrides=checked_overrides(model, overrides))
-    return Context(chosen, kind)
+    check_legal(chosen, kind)
+    if chosen.engine:
+        kernels.require_engine(chosen.engine)
+    return Context(chosen, kind, native_half=is_native(kind.half))
 
 
 def _clones(tensors: list[Tensor]) -> list[Tensor]:
@@ -138,12 +155,14 @@ def _check_trace(model: nn.Module, signature: Signature, inputs: list[Tensor],
 
 
 def calibrate(prepared: Prepared, data: Iterable[Any], *, transform: Transform | None = None,
-              progress: Progress | None = None) -> Statistics:
+              progress: Progress | None = None, distributed: bool = False) -> Statistics:
     """Run batches through the OBSERVED graph and return what was seen.
 
     `data` is any iterable of tensors, (input, label) pairs, tuples of inputs, or dicts of
-    keyword arguments; `transform` turns its items into one of these. Raises CalibrationError
-    for no batches, or for values that are not finite (naming the batch and the node).
+    keyword arguments; `transform` turns its items into one of these. With `distributed`, every
+    worker of torch.distributed calls this with its own part of the data, and all get the same
+    merged statistics. Raises CalibrationError for no batches, or for values that are not finite
+    (naming the batch and the node).
     """
     flat = batches(data, prepared.traced.signature, transform)
     count = run_batches(prepared, flat, progress)
@@ -152,6 +171,12 @@ def calibrate(prepared: Prepared, data: Iterable[Any], *, transform: Transform |
                                why="an iterator may be used up already",
                                fix="pass a list or a DataLoader that can be read again")
     prepared.calibration = f"{count} batches"
+    if distributed:
+        from fxq.distributed import merge_across_workers
+
+        prepared.merged = merge_across_workers(prepared.statistics())
+        for observer in prepared.observers().values():
+            observer.reset()
     return prepared.statistics()
 
 

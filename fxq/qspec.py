@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 _EPS = np.float32(torch.finfo(torch.float32).eps)  # smallest scale, as torch's observers have it
 
@@ -22,6 +23,11 @@ class QParams:
     zero_point: int
     low: int = 0
     high: int = 255
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The integer type that holds the values."""
+        return _smallest_dtype(self.low, self.high)
 
     def bounds(self) -> tuple[float, float]:
         """The smallest and largest real number that can be represented."""
@@ -43,38 +49,76 @@ class QSpec:
 
     Ranges follow the convention of torch's observers: zero is always representable, an
     affine scale is (max - min) / (high - low), a symmetric one max|x| / ((high - low) / 2).
+    With `power_of_two`, scales are rounded up to the next power of two, so that hardware can
+    shift instead of multiply.
     """
 
     low: int
     high: int
     symmetric: bool = False
     per_channel: bool = False
+    power_of_two: bool = False
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(f"empty integer range [{self.low}, {self.high}]")
 
+    def __str__(self) -> str:
+        kind = "u" if self.low >= 0 else "s"
+        return f"{kind}{self.bits}" + (" per channel" if self.per_channel else "") + (
+            "" if self.symmetric else " affine")
+
+    @property
+    def bits(self) -> int:
+        """How many bits one integer of this format takes."""
+        return int(self.high - self.low).bit_length()
+
     @property
     def dtype(self) -> torch.dtype:
-        for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
-            limits = torch.iinfo(dtype)
-            if limits.min <= self.low and self.high <= limits.max:
-                return dtype
-        raise ValueError(f"no integer type holds [{self.low}, {self.high}]")
+        """The integer type that holds the values."""
+        return _smallest_dtype(self.low, self.high)
 
     def qparams(self, low: float, high: float) -> QParams:
         """Scale and zero point for real values in [low, high] (float32 arithmetic)."""
-        lo, hi = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
-        steps = np.float32(self.high - self.low)
-        if self.symmetric:
-            scale = np.maximum(np.maximum(-lo, hi) / (steps / np.float32(2)), _EPS)
-            zero = (self.low + self.high + 1) // 2
-        else:
-            scale = np.maximum((hi - lo) / steps, _EPS)
-            zero = int(np.clip(self.low - int(np.rint(lo / scale)), self.low, self.high))
-        return QParams(float(scale), zero, self.low, self.high)
+        scale, zero = self.scales(torch.tensor([low]), torch.tensor([high]))
+        return QParams(float(scale), int(zero), self.low, self.high)
 
-    def channel_scales(self, limits: torch.Tensor) -> torch.Tensor:
-        """Symmetric float32 scales for the largest magnitude of each channel."""
-        half = torch.tensor((self.high - self.low) / 2, dtype=torch.float32)
-        return torch.clamp(limits.float() / half, min=float(_EPS))
+    def scales(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Float32 scales and int32 zero points for real values in [low, high], elementwise."""
+        low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)
+        steps = float(self.high - self.low)
+        if self.symmetric:
+            scale = self._rounded(torch.maximum(-low, high) / (steps / 2))
+            return scale, torch.full_like(scale, (self.low + self.high + 1) // 2, dtype=torch.int32)
+        scale = self._rounded((high - low) / steps)
+        zero = (self.low - torch.round(low / scale)).clamp(self.low, self.high)
+        return scale, zero.to(torch.int32)
+
+    def _rounded(self, scale: Tensor) -> Tensor:
+        scale = scale.clamp(min=float(_EPS))
+        return _power_of_two(scale) if self.power_of_two else scale
+
+
+def _power_of_two(scale: Tensor) -> Tensor:
+    """The least power of two that is not below `scale`, exactly."""
+    mantissa, exponent = torch.frexp(scale)  # mantissa in [0.5, 1)
+    return torch.ldexp(torch.ones_like(scale), exponent - (mantissa == 0.5).int())
+
+
+def signed(bits: int, *, per_channel: bool = False) -> QSpec:
+    """Symmetric signed integers: -128 to 127 for 8 bits."""
+    return QSpec(-(1 << (bits - 1)), (1 << (bits - 1)) - 1, symmetric=True,
+                 per_channel=per_channel)
+
+
+def unsigned(bits: int) -> QSpec:
+    """Affine unsigned integers: 0 to 255 for 8 bits."""
+    return QSpec(0, (1 << bits) - 1)
+
+
+def _smallest_dtype(low: int, high: int) -> torch.dtype:
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        limits = torch.iinfo(dtype)
+        if limits.min <= low and high <= limits.max:
+            return dtype
+    raise ValueError(f"no integer type holds [{low}, {high}]")

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from functools import reduce
 
-from torch import fx
+from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.calibrators import get_calibrator
+from fxq.auto_range import choose_by_output
+from fxq.calibrators import AUTO, get_calibrator
 from fxq.context import Context
 from fxq.errors import CalibrationError
 from fxq.info import info, tensor_inputs
-from fxq.ops import Kind, op_name, op_of
+from fxq.ops import Kind, base_name, op_name, op_of
+from fxq.overrides import scheme_of
 from fxq.placement import Placement
-from fxq.qspec import QParams
-from fxq.rewrite import label
+from fxq.qspec import QParams, QSpec
+from fxq.rewrite import constant_of, label
+from fxq.scheme import Scheme
 from fxq.statistics import TensorStatistics
+from fxq.weights import channel_axis
 
 # Functions whose range needs no measuring; the formats are those of torch's kernels.
 FIXED: dict[str, tuple[float, int]] = {
@@ -33,13 +37,40 @@ def choose_qparams(module: fx.GraphModule, placement: Placement,
 
     Raises CalibrationError for a value that no observer has seen.
     """
-    values = _integer_values(module, placement)
-    groups = _group(values, placement)
     chosen: dict[Node, QParams] = {}
-    for members in groups.partition(values):
+    for members in format_groups(module, placement):
         qparams = _group_qparams(members, placement, context)
         chosen |= dict.fromkeys(members, qparams)
     return chosen
+
+
+def format_groups(module: fx.GraphModule, placement: Placement) -> list[list[Node]]:
+    """The values that become integers, in the groups that share one format."""
+    values = _integer_values(module, placement)
+    return _group(values, placement).partition(values)
+
+
+def value_spec(members: list[Node], placement: Placement, scheme: Scheme) -> QSpec:
+    """The integers of a group: the widest that one of its integer readers, or makers, asks for."""
+    readers = [u for n in members for u in n.users if u in placement.integer]
+    makers = [n for n in members if n in placement.integer]
+    return max((scheme_of(n, scheme).activation for n in (readers or makers)),
+               key=lambda spec: spec.high - spec.low)
+
+
+def fixed_format(members: list[Node], spec: QSpec) -> QParams | None:
+    """The format of torch's kernels, for a group that a function of fixed range makes."""
+    fixed = next((op_name(n) for n in sources_of(members) if op_name(n) in FIXED), None)
+    if fixed is None or (spec.low, spec.high) != (0, 255):
+        return None
+    scale, zero_point = FIXED[fixed]
+    return QParams(scale, zero_point, spec.low, spec.high)
+
+
+def sources_of(members: list[Node]) -> list[Node]:
+    """The members of a group whose values do not come from another member."""
+    return [n for n in members if not (
+        _kind(n) is Kind.SAME and any(source in members for source in tensor_inputs(n)))]
 
 
 def _group(values: list[Node], placement: Placement) -> _Groups:
@@ -68,15 +99,25 @@ def _kind(node: Node) -> Kind | None:
 
 
 def _group_qparams(members: list[Node], placement: Placement, context: Context) -> QParams:
-    sources = [n for n in members if not (
-        _kind(n) is Kind.SAME and any(source in members for source in tensor_inputs(n)))]
-    spec = context.target.activation
-    fixed = next((op_name(n) for n in sources if op_name(n) in FIXED), None)
-    if fixed and spec.low == 0 and spec.high == 255:
-        scale, zero_point = FIXED[fixed]
-        return QParams(scale, zero_point, spec.low, spec.high)
+    known = [f for n in members if (f := context.given.formats.get(info(n).value))]
+    if known:
+        return known[0]
+    spec, sources = value_spec(members, placement, context.scheme), sources_of(members)
+    fixed = fixed_format(members, spec)
+    if fixed is not None:
+        return fixed
     merged = reduce(TensorStatistics.merge, (_statistics(n, context) for n in sources))
-    return spec.qparams(*get_calibrator(context.scheme.activation_calibrator)(merged, spec))
+    rule = context.scheme.activation_calibrator
+    if rule == AUTO:
+        return spec.qparams(*choose_by_output(merged, spec, _reader_weights(members))[1])
+    return spec.qparams(*get_calibrator(rule)(merged, spec))
+
+
+def _reader_weights(members: list[Node]) -> list[tuple[Tensor, int]]:
+    """The weights of the layers that read a value of the group, with their output axes."""
+    layers = dict.fromkeys(u for n in members for u in n.users if _kind(u) is Kind.MAC)
+    found = ((constant_of(u.args[1]), channel_axis(base_name(u))) for u in layers)
+    return [(weight, axis) for weight, axis in found if weight is not None]
 
 
 def _statistics(node: Node, context: Context) -> TensorStatistics:

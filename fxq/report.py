@@ -68,10 +68,12 @@ class Report:
     seconds: float = 0.0
     left_in_float: tuple[Refusal, ...] = ()
     runtime_times: tuple[tuple[str, float], ...] = ()  # microseconds, medians
+    arithmetic: str = "integer"  # of the multiply-accumulates that `integer_macs` counts
+    note: str = ""  # what a reader of speed or size must know
 
     @property
     def coverage(self) -> float:
-        """Share of the multiply-accumulates that run on integers (1.0 when there are none)."""
+        """Share of the multiply-accumulates in low precision (1.0 when there are none)."""
         return self.integer_macs / self.macs if self.macs else 1.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +92,9 @@ class Report:
     def _headline(self) -> str:
         ratio = self.float_bytes / self.size_bytes if self.size_bytes else float("nan")
         rows = [("target", f"{self.target}, scheme {self.scheme}, runtime {self.runtime}"),
-                ("integer MACs", f"{100 * self.coverage:.2f} % of {self.macs / 1e6:.1f} M"),
+                ("note", self.note),
+                (f"{self.arithmetic} MACs",
+                 f"{100 * self.coverage:.2f} % of {self.macs / 1e6:.1f} M"),
                 ("size", f"{self.float_bytes / 1e6:.3f} MB -> {self.size_bytes / 1e6:.3f} MB "
                          f"({ratio:.2f}x smaller)"),
                 ("SQNR", _decibel(self.sqnr) or "not measured"),

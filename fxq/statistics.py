@@ -20,6 +20,7 @@ import numpy.typing as npt
 SHIFT = 18  # of a float32's bits: 1 sign, 8 exponent and 5 mantissa bits are left
 BINS = 1 << (32 - SHIFT)
 MEAN_STEPS = float(1 << 32)
+SMALLEST_STEPS = 1 << 149  # of the smallest positive float32 in 1.0
 
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -34,6 +35,12 @@ def bin_values() -> Values:
     return values
 
 
+def exact_steps(value: float) -> int:
+    """A float32 as an integer number of the smallest steps: no rounding, ever."""
+    numerator, denominator = value.as_integer_ratio()
+    return numerator * (SMALLEST_STEPS // denominator)
+
+
 def _add(a: Counts, b: Counts) -> Counts:
     return a + b if a.size == b.size else (a if a.size else b)
 
@@ -45,6 +52,9 @@ class TensorStatistics:
     `channel_sums` adds up the mean of each channel in each batch, as integers in steps of
     1 / MEAN_STEPS, so that sums are exact in any order; empty where no layer needs them.
 
+    `minimum_sum` and `maximum_sum` add up the extremes of each batch, as integers in steps of
+    the smallest float32, so that their average is exact in any order too.
+
     `minimum` > `maximum` means that nothing was seen. `counts` is empty when only the range
     is known (statistics that were given, not measured).
     """
@@ -54,6 +64,8 @@ class TensorStatistics:
     counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
     batches: int = 0
     channel_sums: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    minimum_sum: int = 0
+    maximum_sum: int = 0
 
     @property
     def seen(self) -> bool:
@@ -64,7 +76,25 @@ class TensorStatistics:
         return TensorStatistics(
             min(self.minimum, other.minimum), max(self.maximum, other.maximum),
             _add(self.counts, other.counts), self.batches + other.batches,
-            _add(self.channel_sums, other.channel_sums))
+            _add(self.channel_sums, other.channel_sums),
+            self.minimum_sum + other.minimum_sum, self.maximum_sum + other.maximum_sum)
+
+    def average_extremes(self) -> tuple[float, float]:
+        """The mean over the batches of their minimum and maximum."""
+        if not self.batches:
+            return self.minimum, self.maximum
+        steps = self.batches * SMALLEST_STEPS
+        return self.minimum_sum / steps, self.maximum_sum / steps
+
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the sampled elements, from the counts."""
+        values, counts = self.histogram()
+        total = counts.sum()
+        if not total:
+            middle = (self.minimum + self.maximum) / 2
+            return middle, (self.maximum - self.minimum) / math.sqrt(12)  # as if spread evenly
+        mean = float(values @ counts / total)
+        return mean, math.sqrt(float((values - mean) ** 2 @ counts / total))
 
     def channel_means(self) -> Values | None:
         """The mean of each channel over all batches, or None when it was not observed."""
@@ -74,12 +104,18 @@ class TensorStatistics:
         return means
 
     def histogram(self) -> tuple[Values, Values]:
-        """Bin values in rising order, clipped to the exact extremes, and how often each is."""
+        """Bin values in rising order, clipped to the exact extremes, and how often each is.
+
+        The extremes themselves count once each, because the sample may have missed them.
+        """
         filled = np.flatnonzero(self.counts)
+        if not filled.size:
+            return np.zeros(0), np.zeros(0)
         values = bin_values()[filled]
         order = np.argsort(values, kind="stable")
         clipped = np.clip(values[order], self.minimum, self.maximum)
-        return clipped, self.counts[filled][order].astype(np.float64)
+        return (np.concatenate([[self.minimum], clipped, [self.maximum]]),
+                np.concatenate([[1.0], self.counts[filled][order], [1.0]]))
 
 
 @dataclass(frozen=True)
@@ -111,6 +147,19 @@ class Statistics(Mapping[str, TensorStatistics]):
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         return {k: (v.minimum, v.maximum) for k, v in self.values.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one file (safetensors); an old file stays whole until then."""
+        from fxq.statistics_file import write
+
+        write(self.values, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Statistics:
+        """Read what `save` wrote; raises ArtifactError for anything else."""
+        from fxq.statistics_file import read
+
+        return cls(read(Path(path)))
 
     @classmethod
     def read_ranges(cls, path: Path) -> Statistics:

@@ -1,11 +1,25 @@
-"""Integer weights: ranges, rounding, and the pairs that a 16-bit adder must not saturate on."""
+"""Integer weights: scales, rounding, and the pairs that a 16-bit adder must not saturate on."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fxq.qspec import QSpec
+from fxq.weight_ranges import get_weight_rule
+
+Pairs = tuple[tuple[int, int], ...] | None
+
+
+@dataclass(frozen=True)
+class IntegerWeight:
+    """Integers with their float32 scales (one, or one a channel); `zeros` only when affine."""
+
+    values: Tensor
+    scales: Tensor
+    zeros: Tensor | None = None
 
 
 def channel_axis(op: str) -> int:
@@ -13,28 +27,58 @@ def channel_axis(op: str) -> int:
     return 1 if op.startswith("conv_transpose") else 0
 
 
-def quantize_weight(weight: Tensor, axis: int | None, spec: QSpec) -> tuple[Tensor, Tensor]:
-    """Integers and float32 scales, from the largest magnitude of each channel (or of all).
+def weight_scales(weight: Tensor, axis: int | None, spec: QSpec,
+                  rule: str = "minmax") -> tuple[Tensor, Tensor]:
+    """Float32 scales and int32 zero points of each channel (of all together: axis None).
 
     A channel of zeros gets the smallest scale and stays exactly zero.
     """
     flat = weight.reshape(1, -1) if axis is None else weight.transpose(0, axis).flatten(1)
-    limits = flat.abs().amax(1) if flat.numel() else torch.zeros(flat.shape[0])
-    scales = spec.channel_scales(limits)
-    return round_weight(weight, scales, axis, spec), scales
+    if not flat.numel():
+        return spec.scales(torch.zeros(flat.shape[0]), torch.zeros(flat.shape[0]))
+    return spec.scales(*get_weight_rule(rule)(flat, spec))
 
 
-def round_weight(weight: Tensor, scales: Tensor, axis: int | None, spec: QSpec) -> Tensor:
+def quantize_weight(weight: Tensor, axis: int | None, spec: QSpec, rule: str = "minmax",
+                    scales: Tensor | None = None) -> IntegerWeight:
+    """Integers at the scales that the rule chooses, or at given ones (symmetric)."""
+    zeros = None
+    if scales is None:
+        scales, zeros = weight_scales(weight, axis, spec, rule)
+    zeros = None if spec.symmetric else zeros
+    return IntegerWeight(round_weight(weight, scales, axis, spec, zeros), scales, zeros)
+
+
+def round_weight(weight: Tensor, scales: Tensor, axis: int | None, spec: QSpec,
+                 zeros: Tensor | None = None) -> Tensor:
     """Round half to even at the given scales and saturate, as torch's quantizer does."""
     shape = [1] * weight.dim()
     if axis is not None:
         shape[axis] = -1
     # torch multiplies by the reciprocal, so that the same weights give the same integers
     inverse = (1.0 / scales.to(torch.float32)).reshape(shape)
-    return torch.round(weight * inverse).clamp(spec.low, spec.high).to(spec.dtype)
+    steps = torch.round(weight * inverse)
+    if zeros is not None:
+        steps = steps + zeros.reshape(shape)
+    return steps.clamp(spec.low, spec.high).to(spec.dtype)
 
 
-def worst_pair(weight: Tensor, pairs: tuple[tuple[int, int], ...] | None) -> Tensor:
+def safe_scales(source: Tensor, scales: Tensor, limit: int, pairs: Pairs, spec: QSpec) -> Tensor:
+    """Scales at which no pair of taps of a depthwise weight adds up to more than `limit`.
+
+    Only the scales of unsafe channels grow, by the least factor that makes their worst pair fit.
+    """
+    scales = scales.clone()
+    values = round_weight(source, scales, 0, spec)
+    while bool((unsafe := worst_pair(values, pairs) > limit).any()):
+        steps = worst_pair(source / scales.reshape(-1, *[1] * (source.dim() - 1)), pairs)
+        growth = torch.clamp(steps / limit, min=1 + 2**-10)
+        scales = torch.where(unsafe, scales * growth, scales)
+        values = round_weight(source, scales, 0, spec)
+    return scales
+
+
+def worst_pair(weight: Tensor, pairs: Pairs) -> Tensor:
     """The largest |w_i + w_j| of each output channel, over the given pairs of taps.
 
     `weight` is (channels, 1, *kernel) of a depthwise convolution. Without known pairs, any

@@ -7,8 +7,9 @@
   1. A node computes on integers when the target has a kernel for it and its limits hold.
   2. Every reader of an integer node's value reads it dequantized; of a float node's value,
      only integer nodes do.
-  3. Weights become integers with one scale an output channel, or one in all where the target
-     asks for that.
+  3. Layers whose range is measured at run time read their input rounded by its own range.
+  4. Weights become integers with one scale an output channel, or one in all where the target
+     asks for that; so do the weights of layers that compute in float to save space.
 
 Every node that stays in float is a refusal with its reason.
 """
@@ -27,6 +28,7 @@ from fxq.context import Context
 from fxq.info import Info, info, place_on_integers
 from fxq.observer import Observer
 from fxq.ops import Kind, base_name, op_of
+from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.placement import place
 from fxq.qspec import QParams
@@ -47,7 +49,7 @@ class Convert(Pass):
 
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
-        _drop_observers(rewriter)
+        drop_observers(rewriter)
         if any(integers.is_integer_node(n) for n in module.graph.nodes):
             return rewriter.result()
         placement = place(module, context)
@@ -59,9 +61,12 @@ class Convert(Pass):
             rewriter.note(node, "integers in, float out")
         for node in placement.integer:
             place_on_integers(node)
+        for node in placement.dynamic:
+            _round_input(node, context, rewriter)
         names: dict[int, str] = {}
+        weighted = placement.integer | placement.dynamic | placement.weight_only
         for node in list(module.graph.nodes):
-            if node in placement.integer and _kind(node) is Kind.MAC:
+            if node in weighted and _kind(node) is Kind.MAC:
                 _convert_weight(node, names, rewriter, context)
         return rewriter.result()
 
@@ -71,7 +76,8 @@ def _kind(node: Node) -> Kind | None:
     return op.kind if op else None
 
 
-def _drop_observers(rewriter: Rewriter) -> None:
+def drop_observers(rewriter: Rewriter) -> None:
+    """Take all observers out again."""
     module = rewriter.module
     for node in list(module.graph.nodes):
         if node.op != "call_module":
@@ -88,9 +94,8 @@ def _convert_value(node: Node, qparams: QParams, integer: frozenset[Node],
     shapes = [u for u in node.users if _kind(u) is Kind.SHAPE]
     kwargs = integers.qparams_kwargs(qparams)
     record = replace(info(node), is_module=False)
-    stored = torch.uint8 if qparams.low >= 0 else torch.int8
     quantized = rewriter.call(integers.quantize, (node,), kwargs, like=node,
-                              value=replace(record, dtype=stored), quantized=qparams)
+                              value=replace(record, dtype=qparams.dtype), quantized=qparams)
     back = rewriter.call(integers.dequantize, (quantized,), dict(kwargs), like=quantized,
                          value=record)
     rewriter.insert_between(node, readers, back)
@@ -99,19 +104,38 @@ def _convert_value(node: Node, qparams: QParams, integer: frozenset[Node],
     rewriter.note(node, "on integers" if node in integer else "quantized for its readers")
 
 
+def weight_axis(node: Node, context: Context) -> int | None:
+    """The dimension that has a scale for each index, or None for one scale in all."""
+    name = base_name(node)
+    per_channel = scheme_of(node, context.scheme).weight.per_channel and name not in (
+        context.target.per_tensor_weights)
+    return channel_axis(name) if per_channel else None
+
+
+def _round_input(node: Node, context: Context, rewriter: Rewriter) -> None:
+    """Condition 3."""
+    source, spec = node.args[0], scheme_of(node, context.scheme).activation
+    assert isinstance(source, Node)
+    new = rewriter.call(integers.round_at_run_time, (source,),
+                        {"low": spec.low, "high": spec.high}, like=node, before=node,
+                        value=replace(info(source), is_module=False))
+    node.update_arg(0, new)
+
+
 def _convert_weight(node: Node, names: dict[int, str], rewriter: Rewriter,
                     context: Context) -> None:
-    """Condition 3."""
+    """Condition 4."""
     weight = constant_of(node.args[1])
     assert weight is not None
-    name = base_name(node)
-    axis = channel_axis(name)
-    per_channel = context.target.weight.per_channel and name not in (
-        context.target.per_tensor_weights)
-    values, scales = quantize_weight(weight, axis if per_channel else None, context.target.weight)
+    axis, scheme = channel_axis(base_name(node)), scheme_of(node, context.scheme)
+    integer = quantize_weight(weight, weight_axis(node, context), scheme.weight,
+                              scheme.weight_calibrator,
+                              context.given.weight_scales.get(info(node).value))
     path = names.setdefault(weight.data_ptr(), label(node))  # tied weights are kept once
-    operands = (rewriter.constant(f"{path}.weight_int8", values, node),
-                rewriter.constant(f"{path}.weight_scale", scales, node))
+    operands = [rewriter.constant(f"{path}.weight_int{scheme.weight.bits}", integer.values, node),
+                rewriter.constant(f"{path}.weight_scale", integer.scales, node)]
+    if integer.zeros is not None:
+        operands.append(rewriter.constant(f"{path}.weight_zero", integer.zeros, node))
     new = rewriter.call(integers.dequantize_weight, operands, {"axis": axis}, like=node,
                         before=node, value=Info(tuple(weight.shape), torch.float32, path))
     node.update_arg(1, new)

@@ -20,11 +20,12 @@ from torch.fx import Node
 
 from fxq import integers, kernels
 from fxq.context import Context
-from fxq.info import info, is_on_integers, qparams, set_info
-from fxq.ops import attribute, attributes, base_name, op_of
+from fxq.info import info, is_on_integers, qparams
+from fxq.kernel_arguments import ARGUMENTS, integer_behind, packed_weight
+from fxq.ops import op_of
 from fxq.passes.base import Effect, Pass
 from fxq.qspec import QParams
-from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.rewrite import PassResult, Rewriter, label
 from fxq.stage import Stage
 from fxq.targets.base import Target
 
@@ -43,9 +44,8 @@ class Lower(Pass):
         for node in list(module.graph.nodes):
             if node.target is integers.quantize:
                 _lower_quantize(node, rewriter, context.target)
-            elif getattr(_weight_of(node), "target", None) is integers.dequantize_weight and (
-                    not _is_quantized_next(node)):
-                _lower_float_output(node, rewriter, context.target)
+            elif getattr(_weight_of(node), "target", None) is integers.dequantize_weight:
+                _lower_float_result(node, rewriter, context.target)
             elif integers.float_op_of(node) or node.target is integers.clamp_on_integers:
                 _lower_integer_op(node, rewriter)
         rewriter.sweep()
@@ -66,7 +66,7 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
         _lower_entry(quantize, format_, rewriter)
         return
     call = kernels.get_call(row.call)
-    args, kwargs = _ARGUMENTS[call.form](producer, call, format_, rewriter, target)
+    args, kwargs = ARGUMENTS[call.form](producer, call, format_, rewriter, target)
     _swap(quantize, producer, call.function, args, kwargs, rewriter)
 
 
@@ -120,15 +120,44 @@ def _is_quantized_next(node: Node) -> bool:
     return any(u.target is integers.quantize for u in node.users)
 
 
+def _lower_float_result(node: Node, rewriter: Rewriter, target: Target) -> None:
+    """A layer with integer weights that gives float: from integers, rounded floats, or floats."""
+    if getattr(node.args[0], "target", None) is integers.round_at_run_time:
+        _lower_dynamic(node, rewriter, target)
+    elif not is_on_integers(node):
+        _unpack_weight(node, rewriter)
+    elif not _is_quantized_next(node):
+        _lower_float_output(node, rewriter, target)
+
+
+def _lower_dynamic(node: Node, rewriter: Rewriter, target: Target) -> None:
+    """Float in, float out: the kernel measures and rounds its input itself."""
+    row = target.kernel_for(node)
+    assert row is not None and row.dynamic_call, f"{label(node)} has no dynamic kernel"
+    call = kernels.get_call(row.dynamic_call)
+    packed = packed_weight(node, call, rewriter, target)
+    source = integer_behind(node.args[0])
+    new = rewriter.call(call.function, (source, packed), {}, like=node, before=node)
+    rewriter.replace(node, new, kernels.kernel_name(call.function))
+
+
+def _unpack_weight(node: Node, rewriter: Rewriter) -> None:
+    """Weights that are only stored as integers become float once, not at every call."""
+    weight = integers.constant_value(node.args[1])
+    assert weight is not None
+    node.update_arg(1, rewriter.constant(f"{label(node)}.weight", weight, node))
+    rewriter.note(node, "weight dequantized once")
+
+
 def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
     """Integers in, float out: the last linear layer keeps all bits of its sums."""
     row = target.kernel_for(node)
     assert row is not None and row.float_call, f"{label(node)} has no kernel with float output"
     call = kernels.get_call(row.float_call)
     source = node.args[0]
-    format_ = qparams(_integer(source))
+    format_ = qparams(integer_behind(source))
     assert format_ is not None
-    packed = _packed_weight(node, call, rewriter, target)
+    packed = packed_weight(node, call, rewriter, target)
     new = rewriter.call(call.function, (source, format_.scale, format_.zero_point, packed), {},
                         like=node, before=node)
     rewriter.replace(node, new, kernels.kernel_name(call.function))
@@ -163,90 +192,3 @@ def _clamp_bounds(node: Node) -> dict[str, Any]:
     assert format_ is not None
     zero, scale = format_.zero_point, format_.scale
     return {"min": (node.kwargs["low"] - zero) * scale, "max": (node.kwargs["high"] - zero) * scale}  # type: ignore[operator]
-
-
-def _integer(node: Any) -> Any:
-    """The integer value behind a dequantize."""
-    assert isinstance(node, Node)
-    return node.args[0]
-
-
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-def _weighted(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
-              target: Target) -> Arguments:
-    packed = _packed_weight(node, call, rewriter, target)
-    return (_integer(node.args[0]), packed, out.scale, out.zero_point), {}
-
-
-def _packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Target) -> Node:
-    weight = node.args[1]
-    assert isinstance(weight, Node) and target.engine is not None
-    values, scales = (constant_of(a) for a in weight.args)
-    assert values is not None and scales is not None
-    axis: Any = weight.kwargs["axis"]
-    packed = kernels.prepack(call, target.engine, values, scales, axis, constant_of(node.args[2]),
-                             _geometry(node, values))
-    name = rewriter.packed(f"{label(node)}.packed", packed, node)
-    name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
-        "/ch" if scales.numel() > 1 else "")
-    set_info(name, info(weight))
-    return name
-
-
-def _geometry(node: Node, values: torch.Tensor) -> tuple[Any, ...]:
-    """What the prepack function of this operator wants after weight and bias."""
-    name = base_name(node)
-    if name == "linear":
-        return ()
-    rank = values.dim() - 2
-    wide = {k: list(v) if isinstance(v, tuple) else [v] * rank
-            for k, v in attributes(node).items() if k in (
-                "stride", "padding", "output_padding", "dilation")}
-    order = ("stride", "padding", "output_padding", "dilation")
-    return (*(wide[k] for k in order if k in wide), attribute(node, "groups"))
-
-
-def _binary(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
-    a, b = (_integer(n) for n in node.args)
-    if (info(a).shape or ())[2:] == (1, 1) and info(a).shape != info(b).shape:
-        a, b = b, a  # the kernels keep channels_last when the large operand comes first
-    return (a, b, out.scale, out.zero_point), {}
-
-
-def _cat(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
-    parts = [_integer(n) for n in node.args[0]]  # type: ignore[union-attr]
-    return (parts, attribute(node, "dim"), out.scale, out.zero_point), {}
-
-
-def _affine(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
-            target: Target) -> Arguments:
-    scale = constant_of(node.args[1])
-    assert scale is not None
-    path = label(node)
-    mean = rewriter.constant(f"{path}.zero", torch.zeros_like(scale), node)
-    var = rewriter.constant(f"{path}.one", torch.ones_like(scale), node)
-    args = (_integer(node.args[0]), node.args[1], node.args[2], mean, var, 0.0)
-    return (*args, out.scale, out.zero_point), {}
-
-
-def _scaled(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
-    return (_integer(node.args[0]), out.scale, out.zero_point), {}
-
-
-def _fixed(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
-    return (_integer(node.args[0]),), {}
-
-
-def _leaky_relu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
-    slope = attribute(node, "negative_slope")
-    return (_integer(node.args[0]), slope, False, out.scale, out.zero_point), {}
-
-
-def _elu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
-    return (_integer(node.args[0]), out.scale, out.zero_point, attribute(node, "alpha")), {}
-
-
-_ARGUMENTS = {"weighted": _weighted, "binary": _binary, "cat": _cat, "affine": _affine,
-              "scaled": _scaled, "fixed": _fixed, "leaky_relu": _leaky_relu, "elu": _elu}

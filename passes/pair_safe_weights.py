@@ -15,19 +15,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
 from fxq import integers
 from fxq.context import Context
+from fxq.info import is_on_integers
 from fxq.ops import op_of
+from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.qspec import QSpec
 from fxq.rewrite import PassResult, Rewriter, constant_of, label
 from fxq.stage import Stage
 from fxq.targets.base import Pairing
-from fxq.weights import round_weight, worst_pair
+from fxq.weights import round_weight, safe_scales, worst_pair
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class PairSafeWeights(Pass):
         for node in list(module.graph.nodes) if context.scheme.pair_safe else []:
             pairing = _pairing(node, context)
             if pairing is not None:
-                _make_safe(node, pairing, rewriter, context.target.weight)
+                _make_safe(node, pairing, rewriter, scheme_of(node, context.scheme).weight)
         return rewriter.result()
 
 
@@ -56,6 +57,9 @@ def _pairing(node: Node, context: Context) -> Pairing | None:
     weight = node.args[1]
     if not isinstance(weight, Node) or weight.target is not integers.dequantize_weight:
         return None
+    spec = scheme_of(node, context.scheme).weight
+    if spec.bits > 8 or not spec.symmetric or not is_on_integers(node):
+        return None  # simulated formats: there is no such kernel
     return kernel.pairing if kernel.pairing.when(node) else None
 
 
@@ -69,7 +73,8 @@ def _make_safe(node: Node, pairing: Pairing, rewriter: Rewriter, spec: QSpec) ->
     if not bool(unsafe.any()):
         return
     source = _float_weight(node, values, scales)
-    new_values, new_scales = safe_weight(source, values, scales, pairing, pairs, spec)
+    new_scales = safe_scales(source, scales, pairing.limit, pairs, spec)
+    new_values = round_weight(source, new_scales, 0, spec)
     path = label(node)
     operands = (rewriter.constant(f"{path}.weight_int8", new_values, dequantized),
                 rewriter.constant(f"{path}.weight_scale", new_scales, dequantized))
@@ -83,14 +88,3 @@ def _float_weight(node: Node, values: Tensor, scales: Tensor) -> Tensor:
     kept = node.meta.get("fxq.float_weight")
     return kept if isinstance(kept, Tensor) else integers.dequantize_weight(values, scales, axis=0)
 
-
-def safe_weight(source: Tensor, values: Tensor, scales: Tensor, pairing: Pairing,
-                pairs: tuple[tuple[int, int], ...] | None, spec: QSpec) -> tuple[Tensor, Tensor]:
-    """Condition 2: grow the scale of unsafe channels until their worst pair fits."""
-    scales = scales.clone()
-    while bool((unsafe := worst_pair(values, pairs) > pairing.limit).any()):
-        steps = worst_pair(source / scales.reshape(-1, *[1] * (source.dim() - 1)), pairs)
-        growth = torch.clamp(steps / pairing.limit, min=1 + 2**-10)
-        scales = torch.where(unsafe, scales * growth, scales)
-        values = round_weight(source, scales, 0, spec)
-    return values, scales

@@ -13,6 +13,7 @@ from fxq.info import info
 from fxq.ops import ACTIVATIONS, OPS, attribute, op_of
 from fxq.qspec import QSpec
 from fxq.rewrite import constant_of
+from fxq.scheme import Mode, Scheme
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Kernel:
     pairing: Pairing | None = None
     engine_sensitive: bool = False
     float_call: str = ""  # the same operator with float output, for values read in float only
+    dynamic_call: str = ""  # float in, float out; the input's range is measured at each call
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Target:
     engine: str | None  # of torch.backends.quantized; None: plain integer tensors
     activation: QSpec
     weight: QSpec
-    schemes: tuple[str, ...]
     kernels: tuple[Kernel, ...]
+    refused_modes: Mapping[Mode, str] = field(default_factory=dict)  # mode -> reason
     unsupported: Mapping[str, str] = field(default_factory=dict)
     per_tensor_weights: frozenset[str] = frozenset()
 
@@ -80,6 +82,23 @@ class Target:
         if problems:
             raise ConfigError(f"the table of target {self.name!r} is inconsistent",
                               why="; ".join(problems))
+
+    @property
+    def simulates(self) -> bool:
+        """No kernels: integers of any width are computed in plain tensors, and slowly."""
+        return self.engine is None
+
+    def why_not_scheme(self, scheme: Scheme) -> str | None:
+        """Why the target cannot run a scheme, or None. Overrides are schemes of their own."""
+        if scheme.mode in self.refused_modes:
+            return self.refused_modes[scheme.mode]
+        if self.simulates or scheme.mode in (Mode.FLOAT, Mode.HALF):
+            return None
+        if not _same_integers(scheme.weight, self.weight):
+            return f"its kernels take {self.weight} weights, not {scheme.weight}"
+        if scheme.mode is Mode.STATIC and not _same_integers(scheme.activation, self.activation):
+            return f"its kernels take {self.activation} activations, not {scheme.activation}"
+        return None
 
     def row(self, op: str, absorbs: str = "") -> Kernel | None:
         """The kernel for an operator and the activation that it absorbs."""
@@ -128,6 +147,10 @@ def broadcast_channels() -> Limit:
             _per_channel(a, b) or _per_channel(b, a)))
 
     return Limit("the kernel takes operands of one shape, or one of N×C×1×1", holds)
+
+
+def _same_integers(a: QSpec, b: QSpec) -> bool:
+    return (a.low, a.high, a.symmetric) == (b.low, b.high, b.symmetric)
 
 
 def _per_channel(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

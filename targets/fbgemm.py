@@ -11,6 +11,7 @@ from torch.fx import Node
 from fxq.info import info
 from fxq.ops import attribute
 from fxq.qspec import QSpec
+from fxq.scheme import Mode
 from fxq.targets.base import (
     Kernel,
     Limit,
@@ -82,7 +83,7 @@ FBGEMM = Target(
     engine="fbgemm",
     activation=QSpec(0, 255),
     weight=QSpec(-128, 127, symmetric=True, per_channel=True),
-    schemes=("int8_static", "fp32"),
+    refused_modes={Mode.HALF: "FBGEMM's kernels are int8; half precision needs another target"},
     # FBGEMM's transposed convolutions refuse per-channel weights (measured).
     per_tensor_weights=frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}),
     kernels=(
@@ -98,9 +99,9 @@ FBGEMM = Target(
                (rank(4), *_TRANSPOSED, _NO_DIRECT_PATH)),
         Kernel("conv_transpose3d", "conv_transpose3d",      "",      (rank(5), *_TRANSPOSED)),
         Kernel("linear",           "linear",                "",      _LINEAR,
-               float_call="linear_float"),
+               float_call="linear_float", dynamic_call="linear_dynamic"),
         Kernel("linear",           "linear_relu",           "relu",  _LINEAR,
-               float_call="linear_relu_float"),
+               float_call="linear_relu_float", dynamic_call="linear_relu_dynamic"),
         Kernel("affine",           "batch_norm2d",          "",      (rank(4),)),
         Kernel("affine",           "batch_norm2d_relu",     "relu",  (rank(4),)),
         Kernel("add",              "add",                   "",      _SAME_SHAPE, None, True),

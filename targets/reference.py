@@ -15,4 +15,5 @@ REFERENCE = replace(
     name="reference",
     summary="plain integer tensors and float arithmetic: the meaning of a compiled model",
     engine=None,
+    refused_modes={},
 )

@@ -165,7 +165,7 @@ def test_both_runtimes_give_the_same_bits():
 def test_unknown_names_suggest_the_right_one():
     """Typos in target, scheme, calibrator and runtime are errors (T82)."""
     for options, text in (({"target": "fbgem"}, "did you mean 'fbgemm'"),
-                          ({"scheme": "int8"}, "did you mean 'int8_static'"),
+                          ({"scheme": "int8_stati"}, "did you mean 'int8_static'"),
                           ({"calibrator": "msee"}, "did you mean 'mse'"),
                           ({"runtime": "pyton"}, "did you mean 'python'"),
                           ({"overrides": {"haed": "fp32"}}, "did you mean 'head'")):

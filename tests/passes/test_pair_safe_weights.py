@@ -7,11 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fxq
-from fxq.passes.pair_safe_weights import safe_weight
 from fxq.printer import format_graph
-from fxq.qspec import QSpec
 from fxq.targets.fbgemm import _DEPTHWISE, FBGEMM
-from fxq.weights import quantize_weight, worst_pair
+from fxq.weights import quantize_weight, round_weight, safe_scales, worst_pair
 from tests.helpers import finished, ops, rewrites, run, without_scales
 from tests.nets import ramp
 
@@ -75,8 +73,9 @@ def test_second_run_changes_nothing():
 def test_law_every_result_is_safe(values, pairs):
     """For any weights, known pairing or not, no pair sums beyond the limit."""
     weight = torch.tensor(values).reshape(2, 1, 3, 3)
-    integers, scales = quantize_weight(weight, 0, S8)
-    safe, grown = safe_weight(weight, integers, scales, _DEPTHWISE, pairs, QSpec(-128, 127, True))
+    scales = quantize_weight(weight, 0, S8).scales
+    grown = safe_scales(weight, scales, _DEPTHWISE.limit, pairs, S8)
+    safe = round_weight(weight, grown, 0, S8)
     assert worst_pair(safe, pairs).max() <= 128
     assert (grown >= scales).all()
     assert (grown <= scales * 2.01).all()  # two weights of 127 need no more than half the steps

@@ -1,0 +1,102 @@
+"""How the arguments of each form of kernel are laid out, and how weights are packed for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from fxq import integers, kernels
+from fxq.info import info, set_info
+from fxq.ops import attribute, attributes, base_name
+from fxq.qspec import QParams
+from fxq.rewrite import Rewriter, constant_of, label
+from fxq.targets.base import Target
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def integer_behind(node: Any) -> Any:
+    """The integer value behind a dequantize."""
+    assert isinstance(node, Node)
+    return node.args[0]
+
+
+def _weighted(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
+              target: Target) -> Arguments:
+    packed = packed_weight(node, call, rewriter, target)
+    return (integer_behind(node.args[0]), packed, out.scale, out.zero_point), {}
+
+
+def packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Target) -> Node:
+    weight = node.args[1]
+    assert isinstance(weight, Node) and target.engine is not None
+    values, scales = (constant_of(a) for a in weight.args)
+    assert values is not None and scales is not None
+    axis: Any = weight.kwargs["axis"]
+    packed = kernels.prepack(call, target.engine, values, scales, axis,
+                             integers.constant_value(node.args[2]),
+                             _geometry(node, values))
+    name = rewriter.packed(f"{label(node)}.packed", packed, node)
+    name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
+        "/ch" if scales.numel() > 1 else "")
+    set_info(name, info(weight))
+    return name
+
+
+def _geometry(node: Node, values: torch.Tensor) -> tuple[Any, ...]:
+    """What the prepack function of this operator wants after weight and bias."""
+    name = base_name(node)
+    if name == "linear":
+        return ()
+    rank = values.dim() - 2
+    wide = {k: list(v) if isinstance(v, tuple) else [v] * rank
+            for k, v in attributes(node).items() if k in (
+                "stride", "padding", "output_padding", "dilation")}
+    order = ("stride", "padding", "output_padding", "dilation")
+    return (*(wide[k] for k in order if k in wide), attribute(node, "groups"))
+
+
+def _binary(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    a, b = (integer_behind(n) for n in node.args)
+    if (info(a).shape or ())[2:] == (1, 1) and info(a).shape != info(b).shape:
+        a, b = b, a  # the kernels keep channels_last when the large operand comes first
+    return (a, b, out.scale, out.zero_point), {}
+
+
+def _cat(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    parts = [integer_behind(n) for n in node.args[0]]  # type: ignore[union-attr]
+    return (parts, attribute(node, "dim"), out.scale, out.zero_point), {}
+
+
+def _affine(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
+            target: Target) -> Arguments:
+    scale = constant_of(node.args[1])
+    assert scale is not None
+    path = label(node)
+    mean = rewriter.constant(f"{path}.zero", torch.zeros_like(scale), node)
+    var = rewriter.constant(f"{path}.one", torch.ones_like(scale), node)
+    args = (integer_behind(node.args[0]), node.args[1], node.args[2], mean, var, 0.0)
+    return (*args, out.scale, out.zero_point), {}
+
+
+def _scaled(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    return (integer_behind(node.args[0]), out.scale, out.zero_point), {}
+
+
+def _fixed(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    return (integer_behind(node.args[0]),), {}
+
+
+def _leaky_relu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    slope = attribute(node, "negative_slope")
+    return (integer_behind(node.args[0]), slope, False, out.scale, out.zero_point), {}
+
+
+def _elu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    return (integer_behind(node.args[0]), out.scale, out.zero_point, attribute(node, "alpha")), {}
+
+
+ARGUMENTS = {"weighted": _weighted, "binary": _binary, "cat": _cat, "affine": _affine,
+              "scaled": _scaled, "fixed": _fixed, "leaky_relu": _leaky_relu, "elu": _elu}

@@ -1,0 +1,102 @@
+"""Statistics as a file: safetensors for the counts, JSON in its metadata for the numbers.
+
+Nothing in it is code, and the same statistics always give the same bytes. Counts are stored
+sparsely; sums of extremes as text, because they are integers of any length.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fxq.errors import ArtifactError
+from fxq.statistics import BINS, TensorStatistics
+
+FORMAT = "fxq-statistics-1"
+
+
+def write(values: Mapping[str, TensorStatistics], path: Path) -> None:
+    """Write beside the file first, then put it in place in one step."""
+    content = to_bytes(values)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def to_bytes(values: Mapping[str, TensorStatistics]) -> bytes:
+    """The whole file, byte for byte the same for the same statistics."""
+    tensors: dict[str, Any] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for index, key in enumerate(sorted(values)):
+        known = values[key]
+        filled = np.flatnonzero(known.counts)
+        tensors[f"{index}.bins"] = filled.astype(np.int32)
+        tensors[f"{index}.counts"] = known.counts[filled]
+        tensors[f"{index}.channel_sums"] = known.channel_sums
+        rows[key] = {"minimum": _text(known.minimum), "maximum": _text(known.maximum),
+                     "batches": known.batches, "measured": bool(known.counts.size),
+                     "minimum_sum": str(known.minimum_sum), "maximum_sum": str(known.maximum_sum)}
+    metadata = {"format": FORMAT, "values": json.dumps(rows, sort_keys=True)}
+    return save(tensors, metadata)
+
+
+def _text(value: float) -> str:
+    return value.hex()
+
+
+def read(path: Path) -> dict[str, TensorStatistics]:
+    """Read and check a file; raises ArtifactError that names what is wrong with it."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    try:
+        return from_bytes(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError,
+            OverflowError) as error:
+        raise ArtifactError(f"{path} is damaged, or no statistics of fxq",
+                            why=str(error).split("\n")[0],
+                            fix="calibrate again and save") from error
+
+
+def from_bytes(content: bytes) -> dict[str, TensorStatistics]:
+    """The statistics behind `to_bytes`; raises ValueError, KeyError or TypeError for damage."""
+    tensors, metadata = load(content), _metadata(content)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    rows = json.loads(metadata["values"])
+    return {key: _one(tensors, index, rows[key]) for index, key in enumerate(sorted(rows))}
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The text part of a safetensors file, which `load` has checked."""
+    size = int.from_bytes(content[:8], "little")
+    return dict(json.loads(content[8: 8 + size]).get("__metadata__", {}))
+
+
+def _one(tensors: Mapping[str, Any], index: int, row: dict[str, Any]) -> TensorStatistics:
+    bins, filled, sums = (tensors[f"{index}.{name}"]
+                          for name in ("bins", "counts", "channel_sums"))
+    counts = np.zeros(BINS if row["measured"] else 0, np.int64)
+    counts[bins] = filled
+    if (filled < 0).any() or filled.dtype != np.int64 or sums.dtype != np.int64:
+        raise ValueError("counts are not natural numbers")
+    low, high = float.fromhex(row["minimum"]), float.fromhex(row["maximum"])
+    if math.isnan(low) or math.isnan(high) or (low <= high and math.isinf(high - low)):
+        raise ValueError(f"the range [{low}, {high}] is not finite")
+    return TensorStatistics(low, high, counts, int(row["batches"]), sums,
+                            int(row["minimum_sum"]), int(row["maximum_sum"]))

@@ -1,0 +1,82 @@
+"""quantize-bias: biases become 32-bit integers at the scale of the sums that they join.
+
+    y = conv2d(x8·s_x, w8·s_w, b)      ->      y = conv2d(x8·s_x, w8·s_w, b32·(s_x·s_w))
+
+Hardware that adds in 32-bit integers wants its bias there too (Jacob et al. 2018, "Quantization
+and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 2.4).
+
+  1. The scheme asks for bias="int32", and the layer computes on integers.
+  2. Every bias fits: |b| / (s_x·s_w) < 2^31. Else all of the layer's stay in float.
+
+Preserved: outputs within half a step of s_x·s_w, which is far finer than an output step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+from torch.fx import Node
+
+from fxq import integers
+from fxq.context import Context
+from fxq.info import info, is_on_integers, qparams
+from fxq.ops import Kind, op_of
+from fxq.overrides import scheme_of
+from fxq.passes.base import Effect, Pass
+from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.stage import Stage
+
+LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class QuantizeBias(Pass):
+    """int32 biases where the scheme asks for them."""
+
+    name: ClassVar[str] = "quantize-bias"
+    before: ClassVar[Stage] = Stage.REFERENCE
+    after: ClassVar[Stage] = Stage.REFERENCE
+    effect: ClassVar[Effect] = Effect.QUANTIZING
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        for node in list(module.graph.nodes):
+            op = op_of(node)
+            if op is None or op.kind is not Kind.MAC or not is_on_integers(node):
+                continue
+            bias = constant_of(node.args[2])
+            if bias is not None and scheme_of(node, context.scheme).bias == "int32":
+                _quantize(node, bias, rewriter)
+        return rewriter.result()
+
+
+def bias_scale(node: Node) -> Tensor | None:
+    """s_x·s_w of a layer, one a channel, in float32; None when its operands are no integers."""
+    source, weight = node.args[:2]
+    assert isinstance(source, Node) and isinstance(weight, Node)
+    if source.target is not integers.dequantize or (
+            weight.target is not integers.dequantize_weight):
+        return None
+    format_, scales = qparams(source.args[0]), constant_of(weight.args[1])  # type: ignore[arg-type]
+    return None if format_ is None or scales is None else scales * format_.scale
+
+
+def _quantize(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
+    scale = bias_scale(node)
+    if scale is None:
+        return
+    steps = torch.round(bias.double() / scale.double())
+    if not bool((steps.abs() < LIMIT).all()):  # 2
+        rewriter.refuse(node, "bias-overflow", "a bias does not fit into 32 bits at the scale of "
+                                               "its sums; the layer's biases stay in float")
+        return
+    path = label(node)
+    operands = (rewriter.constant(f"{path}.bias_int32", steps.to(torch.int32), node),
+                rewriter.constant(f"{path}.bias_scale", scale, node))
+    new = rewriter.call(integers.dequantize_weight, operands, {"axis": 0}, like=node, before=node,
+                        value=info(node.args[2]))  # type: ignore[arg-type]
+    node.update_arg(2, new)
+    rewriter.note(node, "bias in int32")
