@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     )
     from fxq.metrics import sqnr
     from fxq.preparation import Prepared, calibrate, prepare
+    from fxq.qat.model import QatModel
+    from fxq.qat.parity import Parity, check_parity
+    from fxq.qat.preparation import prepare_qat
+    from fxq.qat.schedule import FreezeSchedule
     from fxq.report import Report
     from fxq.scheme import Scheme
     from fxq.stage import Stage
@@ -39,17 +43,20 @@ _HOME = {
     "prepare": "preparation", "calibrate": "preparation",
     "Prepared": "preparation", "FxqWarning": "compiler", "CompiledModel": "compiled",
     "Report": "report", "Scheme": "scheme", "Stage": "stage", "Statistics": "statistics",
-    "Target": "targets", "sqnr": "metrics",
+    "Target": "targets", "sqnr": "metrics", "prepare_qat": "qat.preparation",
+    "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
+    "Parity": "qat.parity",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),
 }
 
 __all__ = [
-    "ArtifactError", "CalibrationError", "CompiledModel", "ConfigError", "FxqError", "FxqWarning",
-    "Prepared", "Report", "Scheme", "Stage", "Statistics", "Target", "TargetUnavailableError",
-    "TraceError", "UnsupportedOpError", "VerificationError", "calibrate", "compile", "convert",
-    "prepare", "sqnr",
+    "ArtifactError", "CalibrationError", "CompiledModel", "ConfigError", "FreezeSchedule",
+    "FxqError", "FxqWarning", "Parity", "Prepared", "QatModel", "Report", "Scheme", "Stage",
+    "Statistics", "Target", "TargetUnavailableError", "TraceError", "UnsupportedOpError",
+    "VerificationError", "calibrate", "check_parity", "compile", "convert", "prepare",
+    "prepare_qat", "sqnr",
 ]
 
 logging.getLogger("fxq").addHandler(logging.NullHandler())

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import fx, nn
 
@@ -46,13 +46,21 @@ class FxqWarning(UserWarning):
     """Something works, but not as well as it could."""
 
 
-def convert(prepared: Prepared, *, statistics: Statistics | str | Path | None = None,
+class Freezable(Protocol):
+    """A trained module that can be frozen into a prepared model."""
+
+    def freeze(self) -> Prepared: ...
+
+
+def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Path | None = None,
             strict: bool = False, runtime: str = "auto") -> CompiledModel:
-    """Turn a calibrated model into a compiled one.
+    """Turn a calibrated or trained model into a compiled one.
 
     Raises CalibrationError when a value was never observed, UnsupportedOpError when `strict`
     and a node stays in float.
     """
+    if not isinstance(prepared, Prepared):
+        prepared = prepared.freeze()
     start, scheme = time.perf_counter(), prepared.context.scheme
     manager, module = prepared.manager, prepared.graph_module
     if prepared.context.scheme.quantized:

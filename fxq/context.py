@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from fxq.qspec import QParams
 from fxq.scheme import SCHEMES, Scheme
 from fxq.statistics import Statistics
 from fxq.targets.base import Target
+from fxq.weights import IntegerWeight
 
 
 @dataclass(frozen=True)
 class Given:
     """Formats that were decided before, by training or by another tool.
 
-    `formats` by the canonical key of each value, `weight_scales` (float32, one entry or one an
-    output channel) by the key of the value that the layer makes.
+    `formats` by the canonical key of each value, `weights` by the key of the value that their
+    layer makes. Weights are given as integers, because one that lies on a tie may round either
+    way, and one integer may move an output by several steps.
     """
 
     formats: Mapping[str, QParams] = field(default_factory=dict)
-    weight_scales: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, IntegerWeight] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,11 @@ def _equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
+def base_of(op: Op) -> tuple[Op, Op | None]:
+    """The operator that computes, and the activation that was fused with it."""
+    return (OPS[op.base], OPS[op.activation]) if op.base else (op, None)
+
+
 def fused(base: str, activation: str) -> Op | None:
     """The row for `base` followed by `activation`, if there is one."""
     return OPS.get(f"{base}_{activation}")

@@ -12,6 +12,7 @@ from torch.fx import Node
 
 from fxq.info import Info, info, qparams, set_info, set_qparams
 from fxq.ops import Op, canonical_kwargs, op_name, op_of
+from fxq.origins import CARRIED
 from fxq.qspec import QParams
 from fxq.spellings import SPLITTERS
 
@@ -126,6 +127,9 @@ class Rewriter:
         """Send all readers of `old` to `new`, erase `old`, and record it."""
         self.rewrites.append(Rewrite(label(new), what))
         new.meta["fxq.was"] = old.name  # so that a check can find the value it stands for
+        for key in CARRIED:
+            if key in old.meta:
+                new.meta.setdefault(key, old.meta[key])
         old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
         self.graph.erase_node(old)
 

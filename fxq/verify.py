@@ -44,13 +44,13 @@ class _Integers(fx.Interpreter):
 
 
 class _Stepwise(fx.Interpreter):
-    """Runs a graph operator by operator from reference integers; keeps the worst difference."""
+    """Runs a graph operator by operator from reference integers; keeps the differences."""
 
     def __init__(self, module: fx.GraphModule, expected: Integers) -> None:
         super().__init__(module)
         self.extra_traceback = False
         self.expected = expected
-        self.worst: tuple[int, Node | None] = (0, None)
+        self.differences: list[tuple[int, Node]] = []
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
@@ -60,7 +60,7 @@ class _Stepwise(fx.Interpreter):
             return value
         difference = int((plain(value).int() - reference.int()).abs().max()) if (
             reference.numel()) else 0
-        self.worst = max(self.worst, (difference, n), key=lambda pair: pair[0])
+        self.differences.append((difference, n))
         return kernels.with_qparams(reference, format_) if value.is_quantized else reference
 
 
@@ -87,13 +87,20 @@ def check_outputs(name: str, effect: Effect, before: Sequence[Tensor],
             raise _wrong(name, position, "moved by more than float rounding", a, b)
 
 
-def check_steps(name: str, module: fx.GraphModule, inputs: Sequence[Tensor],
-                expected: Integers) -> None:
-    """Every operator, fed with the reference's integers, gives them within one step."""
+def step_differences(module: fx.GraphModule, inputs: Sequence[Tensor],
+                     expected: Integers) -> list[tuple[int, Node]]:
+    """For each operator, in order: how many steps its integers are off, given the reference's."""
     interpreter = _Stepwise(module, expected)
     with torch.no_grad(), kernels.quiet():
         interpreter.run(*inputs)
-    steps, node = interpreter.worst
+    return interpreter.differences
+
+
+def check_steps(name: str, module: fx.GraphModule, inputs: Sequence[Tensor],
+                expected: Integers) -> None:
+    """Every operator, fed with the reference's integers, gives them within one step."""
+    differences = step_differences(module, inputs, expected)
+    steps, node = max(differences, key=lambda pair: pair[0], default=(0, None))
     if steps > 1 and node is not None:
         raise VerificationError(f"pass {name} changed the integers of {info(node).path} by "
                                 f"{steps} steps", where=info(node).source, why=format_node(node),

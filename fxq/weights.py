@@ -39,12 +39,10 @@ def weight_scales(weight: Tensor, axis: int | None, spec: QSpec,
     return spec.scales(*get_weight_rule(rule)(flat, spec))
 
 
-def quantize_weight(weight: Tensor, axis: int | None, spec: QSpec, rule: str = "minmax",
-                    scales: Tensor | None = None) -> IntegerWeight:
-    """Integers at the scales that the rule chooses, or at given ones (symmetric)."""
-    zeros = None
-    if scales is None:
-        scales, zeros = weight_scales(weight, axis, spec, rule)
+def quantize_weight(weight: Tensor, axis: int | None, spec: QSpec,
+                    rule: str = "minmax") -> IntegerWeight:
+    """Integers at the scales that the rule chooses."""
+    scales, zeros = weight_scales(weight, axis, spec, rule)
     zeros = None if spec.symmetric else zeros
     return IntegerWeight(round_weight(weight, scales, axis, spec, zeros), scales, zeros)
 
@@ -92,3 +90,15 @@ def worst_pair(weight: Tensor, pairs: Pairs) -> Tensor:
         return torch.zeros(taps.shape[0])
     left, right = (list(side) for side in zip(*pairs, strict=True))
     return (taps[:, left] + taps[:, right]).abs().amax(1)
+
+
+def per_output(factor: Tensor, op: str, groups: int, weight: Tensor) -> Tensor:
+    """One factor an output channel, in the shape of the weight.
+
+    Weights of transposed convolutions are (inputs, outputs / groups, ...).
+    """
+    ones = (1,) * (weight.dim() - 2)
+    if not op.startswith("conv_transpose"):
+        return factor.reshape(-1, 1, *ones)
+    grouped = factor.reshape(groups, 1, -1).expand(groups, weight.shape[0] // groups, -1)
+    return grouped.reshape(weight.shape[0], weight.shape[1], *ones)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fxq.ops import OPS
+from fxq.origins import Unfolded, set_unfolded
 from fxq.passes.base import Effect, RulePass
-from fxq.passes.fold_batch_norm import scale_and_shift, why_not_constant
+from fxq.passes.fold_batch_norm import norm_of, scale_and_shift, why_not_constant
 from fxq.rewrite import Rewriter, label
 from fxq.rules import Match, Rule
 from fxq.stage import Stage
@@ -37,6 +38,7 @@ class NormIntoAffine(Rule):
                                                 strict=True))
         new = rewriter.call(OPS["affine"], (norm.args[0], scale, shift), {}, like=norm,
                             before=norm)
+        set_unfolded(new, Unfolded(None, None, norm_of(norm)))
         rewriter.replace(norm, new, "batch norm is a multiply and an add")
 
 

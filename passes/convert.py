@@ -128,9 +128,8 @@ def _convert_weight(node: Node, names: dict[int, str], rewriter: Rewriter,
     weight = constant_of(node.args[1])
     assert weight is not None
     axis, scheme = channel_axis(base_name(node)), scheme_of(node, context.scheme)
-    integer = quantize_weight(weight, weight_axis(node, context), scheme.weight,
-                              scheme.weight_calibrator,
-                              context.given.weight_scales.get(info(node).value))
+    integer = context.given.weights.get(info(node).value) or quantize_weight(
+        weight, weight_axis(node, context), scheme.weight, scheme.weight_calibrator)
     path = names.setdefault(weight.data_ptr(), label(node))  # tied weights are kept once
     operands = [rewriter.constant(f"{path}.weight_int{scheme.weight.bits}", integer.values, node),
                 rewriter.constant(f"{path}.weight_scale", integer.scales, node)]

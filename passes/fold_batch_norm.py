@@ -23,10 +23,12 @@ from torch.fx import Node
 
 from fxq.info import fused_info, info
 from fxq.ops import attribute, attributes, op_name, op_of
+from fxq.origins import Norm, Unfolded, set_unfolded
 from fxq.passes.base import Effect, RulePass
 from fxq.rewrite import Rewriter, constant_of, label
 from fxq.rules import Match, Rule
 from fxq.stage import Stage
+from fxq.weights import per_output
 
 _CONV = {"conv1d", "conv2d", "conv3d"}
 _TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
@@ -78,7 +80,7 @@ class NormIntoLayer(Rule):
         weight, bias = constant_of(layer.args[1]), constant_of(layer.args[2])
         assert weight is not None
         scale, shift = scale_and_shift(norm)
-        folded = (weight.double() * _per_output(scale, layer, weight)).to(weight.dtype)
+        folded = (weight.double() * per_output(scale, op_name(layer), _groups(layer), weight)).to(weight.dtype)
         moved = (shift if bias is None else bias.double() * scale + shift).to(weight.dtype)
         op = op_of(layer)
         assert op is not None
@@ -87,17 +89,19 @@ class NormIntoLayer(Rule):
                     rewriter.constant(f"{path}.folded_bias", moved, norm))
         new = rewriter.call(op, operands, attributes(layer), like=layer, before=norm,
                             value=fused_info(layer, norm))
+        set_unfolded(new, Unfolded(weight, bias, norm_of(norm)))
         rewriter.replace(norm, new, "batch norm folded")
 
 
-def _per_output(scale: Tensor, layer: Node, weight: Tensor) -> Tensor:
-    """The scale in the shape of the weight; transposed weights are (in, out / groups, ...)."""
-    ones = (1,) * (weight.dim() - 2)
-    if op_name(layer) not in _TRANSPOSED:
-        return scale.reshape(-1, 1, *ones)
-    groups = attribute(layer, "groups")
-    grouped = scale.reshape(groups, 1, -1).expand(groups, weight.shape[0] // groups, -1)
-    return grouped.reshape(weight.shape[0], weight.shape[1], *ones)
+def _groups(layer: Node) -> int:
+    return 1 if op_name(layer) == "linear" else int(attribute(layer, "groups"))
+
+
+def norm_of(norm: Node) -> Norm:
+    """The tensors and numbers of a batch norm node."""
+    mean, var, weight, bias = (constant_of(a) for a in norm.args[1:5])
+    assert mean is not None and var is not None
+    return Norm(mean, var, weight, bias, attribute(norm, "eps"), attribute(norm, "momentum"))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch.fx import Node
 
 from fxq.info import fused_info
 from fxq.ops import ACTIVATIONS, OPS, attributes, fused, op_name
+from fxq.origins import set_unfolded, unfolded
 from fxq.passes.base import RulePass
 from fxq.rewrite import Rewriter
 from fxq.rules import Match, Rule
@@ -45,6 +46,7 @@ class ActivationIntoProducer(Rule):
         assert op is not None
         new = rewriter.call(op, first.args, attributes(first) | attributes(last), like=first,
                             before=last, value=fused_info(first, last))
+        set_unfolded(new, unfolded(first))
         rewriter.replace(last, new, f"{op_name(first)} takes {op_name(last)}")
 
 

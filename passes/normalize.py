@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.binding import Call, bind_function, bind_method, bind_module
@@ -26,10 +26,11 @@ from fxq.context import Context
 from fxq.errors import TraceError
 from fxq.info import info, set_info, tensor_inputs
 from fxq.ops import OPS, canonical_kwargs
+from fxq.origins import Dropout, remember_dropout
 from fxq.passes.base import Pass
 from fxq.printer import value_names
 from fxq.rewrite import PassResult, Rewriter, constant_of, label
-from fxq.spellings import ASSERTION, IDENTITY
+from fxq.spellings import ASSERTION, IDENTITY, function_spelling
 from fxq.stage import Stage
 
 _VIEWS = {"reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "narrow",
@@ -108,12 +109,32 @@ def _emit(node: Node, call: Call, rewriter: Rewriter) -> Node:
     if call.op == IDENTITY:
         source = call.operands[0]
         assert isinstance(source, Node)
+        _remember(node, source)
         return source
     operands = [_operand(value, node, rewriter) for value in call.operands]
     attributes = dict(call.attributes)
     if call.op in _PADDED:
         operands[0] = _explicit_padding(node, call, operands, attributes, rewriter)
     return rewriter.call(OPS[call.op], operands, attributes, like=node, before=node)
+
+
+def _remember(node: Node, source: Node) -> None:
+    """What training needs and inference does without: dropout."""
+    shared = len(source.users) > 1
+    if node.op == "call_module":
+        assert node.graph.owning_module is not None
+        module = node.graph.owning_module.get_submodule(str(node.target))
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            remember_dropout(source, Dropout(label(node), module=str(node.target), shared=shared))
+        return
+    spelling = function_spelling(node.target)
+    names = spelling.parameters.split() if spelling else []
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    if given.get("p"):
+        options = tuple((k, v) for k, v in given.items() if k not in ("input", "inplace"))
+        function: Any = node.target
+        remember_dropout(source, Dropout(label(node), function=function, options=options,
+                                         shared=shared))
 
 
 def _operand(value: Any, node: Node, rewriter: Rewriter) -> Any:

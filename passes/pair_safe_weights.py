@@ -42,25 +42,25 @@ class PairSafeWeights(Pass):
 
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
-        for node in list(module.graph.nodes) if context.scheme.pair_safe else []:
-            pairing = _pairing(node, context)
+        for node in list(module.graph.nodes):
+            pairing = pairing_of(node, context) if _has_integer_weight(node) else None
             if pairing is not None:
                 _make_safe(node, pairing, rewriter, scheme_of(node, context.scheme).weight)
         return rewriter.result()
 
 
-def _pairing(node: Node, context: Context) -> Pairing | None:
-    """Condition 1."""
+def pairing_of(node: Node, context: Context) -> Pairing | None:
+    """Condition 1: which taps meet in 16 bits, for a layer of 8-bit integers."""
     kernel = context.target.kernel_for(node) if op_of(node) else None
-    if kernel is None or kernel.pairing is None:
-        return None
-    weight = node.args[1]
-    if not isinstance(weight, Node) or weight.target is not integers.dequantize_weight:
-        return None
     spec = scheme_of(node, context.scheme).weight
-    if spec.bits > 8 or not spec.symmetric or not is_on_integers(node):
-        return None  # simulated formats: there is no such kernel
-    return kernel.pairing if kernel.pairing.when(node) else None
+    if kernel is None or kernel.pairing is None or spec.bits > 8 or not spec.symmetric:
+        return None  # wider formats are simulated: there is no such kernel
+    return kernel.pairing if context.scheme.pair_safe and kernel.pairing.when(node) else None
+
+
+def _has_integer_weight(node: Node) -> bool:
+    weight = node.args[1] if op_of(node) and len(node.args) > 1 else None
+    return is_on_integers(node) and getattr(weight, "target", None) is integers.dequantize_weight
 
 
 def _make_safe(node: Node, pairing: Pairing, rewriter: Rewriter, spec: QSpec) -> None:
