@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fxq.stage import Stage
     from fxq.statistics import Statistics
     from fxq.targets import Target
+    from fxq.torch_ao import from_torch_ao
 
 __version__ = "0.1.0"
 
@@ -45,7 +46,7 @@ _HOME = {
     "Report": "report", "Scheme": "scheme", "Stage": "stage", "Statistics": "statistics",
     "Target": "targets", "sqnr": "metrics", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
-    "Parity": "qat.parity",
+    "Parity": "qat.parity", "from_torch_ao": "torch_ao",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),
@@ -55,8 +56,8 @@ __all__ = [
     "ArtifactError", "CalibrationError", "CompiledModel", "ConfigError", "FreezeSchedule",
     "FxqError", "FxqWarning", "Parity", "Prepared", "QatModel", "Report", "Scheme", "Stage",
     "Statistics", "Target", "TargetUnavailableError", "TraceError", "UnsupportedOpError",
-    "VerificationError", "calibrate", "check_parity", "compile", "convert", "prepare",
-    "prepare_qat", "sqnr",
+    "VerificationError", "calibrate", "check_parity", "compile", "convert", "from_torch_ao",
+    "prepare", "prepare_qat", "sqnr",
 ]
 
 logging.getLogger("fxq").addHandler(logging.NullHandler())

@@ -24,6 +24,8 @@ class CompiledModel(nn.Module):
     `size_bytes` counts all parameters as they are kept (int8 weights, float32 scales, biases).
     """
 
+    graph_module: fx.GraphModule
+
     def __init__(self, *, function: Function, traced: Traced, engine: str | None,
                  texts: Mapping[Stage, str], report: Report,
                  graph_module: fx.GraphModule) -> None:

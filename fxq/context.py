@@ -23,6 +23,7 @@ class Given:
 
     formats: Mapping[str, QParams] = field(default_factory=dict)
     weights: Mapping[str, IntegerWeight] = field(default_factory=dict)
+    complete: bool = False  # what is not listed here stays in float
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def _weighted(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
 
 
 def packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Target) -> Node:
+    """The weight and bias of a layer, packed for the target's engine."""
     weight = node.args[1]
     assert isinstance(weight, Node) and target.engine is not None
     values, scales = (constant_of(a) for a in weight.args)

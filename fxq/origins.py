@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Node
+
+from fxq.qspec import QParams
 
 _KEY = "fxq.unfolded"
 
@@ -40,6 +42,7 @@ def unfolded(node: Node) -> Unfolded | None:
 
 
 def set_unfolded(node: Node, value: Unfolded | None) -> None:
+    """Record what a fold took away."""
     node.meta[_KEY] = value
 
 
@@ -63,7 +66,8 @@ CARRIED = (_DROPOUTS, "fxq.given")  # what a node that replaces another inherits
 
 def dropouts_behind(node: Node) -> tuple[Dropout, ...]:
     """The dropouts that training applies to a node's value, in order."""
-    return node.meta.get(_DROPOUTS, ())
+    known: tuple[Dropout, ...] = node.meta.get(_DROPOUTS, ())
+    return known
 
 
 def move_dropouts(old: Node, new: Node) -> None:
@@ -73,4 +77,31 @@ def move_dropouts(old: Node, new: Node) -> None:
 
 
 def remember_dropout(source: Node, dropout: Dropout) -> None:
+    """Record a dropout of this value that inference does without."""
     source.meta[_DROPOUTS] = (*dropouts_behind(source), dropout)
+
+
+_GIVEN = CARRIED[1]
+
+
+class Mark(nn.Module):
+    """Passes a value on, and says in which format it was decided to be (None: in float)."""
+
+    def __init__(self, format_: QParams | None) -> None:
+        super().__init__()
+        self.format = format_
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+def set_mark(node: Node, mark: Mark) -> None:
+    """Record the format that a value was given."""
+    if mark.format is not None:
+        node.meta[_GIVEN] = mark.format
+
+
+def mark_of(node: Node) -> QParams | None:
+    """The format that a Mark gave to a node's value, or None."""
+    known = node.meta.get(_GIVEN)
+    return known if isinstance(known, QParams) else None

@@ -156,9 +156,21 @@ def _why_not(node: Node, mode: Mode, integer: set[Node],
         return "constant", "it reads constants only"
     if not all(info(n).dtype is torch.float32 for n in (node, *inputs)):
         return "dtype", "the kernels take float32 values only"
+    if context.given.complete and not _is_given(node, inputs, integer, context):
+        return "given", "it has no format where the model was prepared"
     if op.kind is not Kind.MAC and not any(n in integer for n in inputs):
         return "float-input", "its input is in float, and converting it would cost more"
     return None
+
+
+def _is_given(node: Node, inputs: list[Node], integer: set[Node], context: Context) -> bool:
+    """Whoever decided the formats has one for the node's value, and for what it reads."""
+    op, given = op_of(node), context.given
+    known = all(n in integer or info(n).value in given.formats for n in inputs)
+    if op is not None and op.kind is Kind.MAC:
+        return known and info(node).value in given.weights
+    return known and (info(node).value in given.formats or (
+        op is not None and op.kind is Kind.SAME))
 
 
 def _why_not_dynamic(node: Node, context: Context) -> tuple[str, str] | None:

@@ -88,6 +88,11 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
     Raises ConfigError for unknown names or inputs that do not fit, TraceError for a model that
     cannot be captured, TargetUnavailableError when the machine lacks the target's engine.
     """
+    if type(scheme).__name__ == "QConfigMapping":
+        from fxq.torch_ao import scheme_from_mapping
+
+        scheme, own = scheme_from_mapping(model, scheme)
+        overrides = own | dict(overrides or {})
     context = make_context(model, target, scheme, calibrator, overrides)
     if context.scheme.trained:
         raise ConfigError(f"scheme {context.scheme.name!r} is trained",

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fxq.origins import Mark
+
 IDENTITY = "identity"  # dropout and its kind in eval mode: the value itself
 ASSERTION = "assertion"  # checks of the user's own code, which tracing has passed
 _ACT = "input inplace"
@@ -178,7 +180,7 @@ MODULES: dict[type[nn.Module], Spelling] = {
     nn.ConvTranspose3d: _S("conv_transpose3d", "stride padding output_padding groups dilation"),
     nn.Identity: _S(IDENTITY), nn.Dropout: _S(IDENTITY), nn.Dropout1d: _S(IDENTITY),
     nn.Dropout2d: _S(IDENTITY), nn.Dropout3d: _S(IDENTITY), nn.AlphaDropout: _S(IDENTITY),
-    nn.FeatureAlphaDropout: _S(IDENTITY),
+    nn.FeatureAlphaDropout: _S(IDENTITY), Mark: _S(IDENTITY),
 }
 
 

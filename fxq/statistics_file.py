@@ -50,8 +50,8 @@ def to_bytes(values: Mapping[str, TensorStatistics]) -> bytes:
         rows[key] = {"minimum": _text(known.minimum), "maximum": _text(known.maximum),
                      "batches": known.batches, "measured": bool(known.counts.size),
                      "minimum_sum": str(known.minimum_sum), "maximum_sum": str(known.maximum_sum)}
-    metadata = {"format": FORMAT, "values": json.dumps(rows, sort_keys=True)}
-    return save(tensors, metadata)
+    # one entry only: safetensors writes several in an order that changes from run to run
+    return save(tensors, {FORMAT: json.dumps(rows, sort_keys=True)})
 
 
 def _text(value: float) -> str:
@@ -76,9 +76,9 @@ def read(path: Path) -> dict[str, TensorStatistics]:
 def from_bytes(content: bytes) -> dict[str, TensorStatistics]:
     """The statistics behind `to_bytes`; raises ValueError, KeyError or TypeError for damage."""
     tensors, metadata = load(content), _metadata(content)
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
-    rows = json.loads(metadata["values"])
+    if set(metadata) != {FORMAT}:
+        raise ValueError(f"its format is {sorted(metadata)}, not {FORMAT!r}")
+    rows = json.loads(metadata[FORMAT])
     return {key: _one(tensors, index, rows[key]) for index, key in enumerate(sorted(rows))}
 
 

@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 
 from fxq.errors import TraceError
 from fxq.info import Info, info, set_info
+from fxq.origins import Mark
 from fxq.signature import Signature, call_with
 from fxq.structure import Rebuild, flatten
 
@@ -73,6 +74,9 @@ class _Tracer(fx.Tracer):
             return tuple(v for v in leaves if isinstance(v, fx.Proxy | torch.Tensor))
 
         return forward, [self.root, *proxies]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Mark) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         self.paths.append(self.path_of_module(m))

@@ -42,8 +42,8 @@ def weight_scales(weight: Tensor, axis: int | None, spec: QSpec,
 def quantize_weight(weight: Tensor, axis: int | None, spec: QSpec,
                     rule: str = "minmax") -> IntegerWeight:
     """Integers at the scales that the rule chooses."""
-    scales, zeros = weight_scales(weight, axis, spec, rule)
-    zeros = None if spec.symmetric else zeros
+    scales, points = weight_scales(weight, axis, spec, rule)
+    zeros = None if spec.symmetric else points
     return IntegerWeight(round_weight(weight, scales, axis, spec, zeros), scales, zeros)
 
 

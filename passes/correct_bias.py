@@ -73,13 +73,13 @@ def shift_of(error: Tensor, means: Tensor, groups: int) -> Tensor:
 
 
 def _correct(node: Node, means: Tensor, rewriter: Rewriter) -> None:
-    values, scales = (constant_of(a) for a in node.args[1].args)  # type: ignore[union-attr]
-    assert values is not None and scales is not None
-    error = integers.dequantize_weight(values, scales, axis=0) - node.meta["fxq.float_weight"]
+    rounded = integers.constant_value(node.args[1])
+    assert rounded is not None
+    error = rounded - node.meta["fxq.float_weight"]
     groups = 1 if base_name(node) == "linear" else attribute(node, "groups")
     shift = shift_of(error, means, groups)
     bias = constant_of(node.args[2])
-    old = torch.zeros(values.shape[0]) if bias is None else bias
+    old = torch.zeros(len(shift)) if bias is None else bias
     new = rewriter.constant(f"{label(node)}.bias", (old.double() - shift).float(), node)
     node.update_arg(2, new)
     node.meta["fxq.bias_corrected"] = True

@@ -80,7 +80,8 @@ class NormIntoLayer(Rule):
         weight, bias = constant_of(layer.args[1]), constant_of(layer.args[2])
         assert weight is not None
         scale, shift = scale_and_shift(norm)
-        folded = (weight.double() * per_output(scale, op_name(layer), _groups(layer), weight)).to(weight.dtype)
+        folded = (weight.double() * per_output(
+            scale, op_name(layer), _groups(layer), weight)).to(weight.dtype)
         moved = (shift if bias is None else bias.double() * scale + shift).to(weight.dtype)
         op = op_of(layer)
         assert op is not None

@@ -26,7 +26,7 @@ from fxq.context import Context
 from fxq.errors import TraceError
 from fxq.info import info, set_info, tensor_inputs
 from fxq.ops import OPS, canonical_kwargs
-from fxq.origins import Dropout, remember_dropout
+from fxq.origins import Dropout, Mark, remember_dropout, set_mark
 from fxq.passes.base import Pass
 from fxq.printer import value_names
 from fxq.rewrite import PassResult, Rewriter, constant_of, label
@@ -119,13 +119,15 @@ def _emit(node: Node, call: Call, rewriter: Rewriter) -> Node:
 
 
 def _remember(node: Node, source: Node) -> None:
-    """What training needs and inference does without: dropout."""
+    """What an identity says beside its value: dropout for training, formats decided before."""
     shared = len(source.users) > 1
     if node.op == "call_module":
         assert node.graph.owning_module is not None
         module = node.graph.owning_module.get_submodule(str(node.target))
         if isinstance(module, nn.modules.dropout._DropoutNd):
             remember_dropout(source, Dropout(label(node), module=str(node.target), shared=shared))
+        if isinstance(module, Mark):
+            set_mark(source, module)
         return
     spelling = function_spelling(node.target)
     names = spelling.parameters.split() if spelling else []

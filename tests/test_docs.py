@@ -13,20 +13,35 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-def test_python_blocks_run_in_order():
-    """One after the other, in one namespace, as a reader would."""
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def run_python(text):
+    """All Python blocks, one after the other, in one namespace, as a reader would."""
     namespace = {}
-    found = blocks("python")
-    assert len(found) >= 2
-    for block in found:
+    for block in blocks("python", text):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exec(block, namespace)
-    assert "100.00 %" in str(namespace["compiled"].report)
+    return namespace
+
+
+def test_python_blocks_run_in_order(tmp_path, monkeypatch):
+    """The README's code works."""
+    monkeypatch.chdir(tmp_path)
+    assert len(blocks("python")) >= 2
+    assert "100.00 %" in str(run_python(README)["compiled"].report)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_pages_run(page, tmp_path, monkeypatch):
+    """So does the code of every page."""
+    monkeypatch.chdir(tmp_path)
+    assert "compiled" in run_python(page.read_text()) or not blocks("python", page.read_text())
 
 
 def commands():

@@ -45,24 +45,29 @@ class FakeQuantize(nn.Module):
         self._start_learning()
 
     def forward(self, x: Tensor, observe: bool = True) -> Tensor:
-        values = x.detach() if x.dtype is torch.float32 else x.detach().float()
-        if observe and self.training and self.observing and x.numel():
-            self._observe(values)
+        usable = self._look_at(x.detach().float(), observe) if self.training and x.numel() else None
         scale, zero = self.format()
+        if usable is not None:  # rounding would turn NaN into a number, and hide that all is lost
+            scale = torch.where(usable, scale, torch.nan)
         low, high = self.spec.low, self.spec.high
         with torch.autocast(x.device.type, enabled=False):
             if self.scale is not None:
                 step = 1 / (max(x.numel(), 1) * high) ** 0.5  # LSQ, section 2.2
                 rounded = torch._fake_quantize_learnable_per_tensor_affine(
-                    x.float(), self.scale.clamp(min=_EPS).reshape(1), zero.float().reshape(1),
-                    low, high, step)
+                    x.float(), scale.reshape(1), zero.float().reshape(1), low, high, step)
             else:
                 rounded = torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, low, high)
         return rounded.to(x.dtype)
 
-    def _observe(self, x: Tensor) -> None:
+    def _look_at(self, x: Tensor, observe: bool) -> Tensor:
+        """Follow the extremes of a batch; says whether all of it is finite."""
         lowest, highest = torch.aminmax(x)
-        usable = torch.isfinite(lowest) & torch.isfinite(highest)  # else a scaler skips the step
+        usable = torch.isfinite(lowest) & torch.isfinite(highest)
+        if observe and self.observing:
+            self._follow(lowest, highest, usable)
+        return usable
+
+    def _follow(self, lowest: Tensor, highest: Tensor, usable: Tensor) -> None:
         first = self.low > self.high
         for running, seen in ((self.low, lowest), (self.high, highest)):
             moved = torch.where(first, seen, running + NEWEST * (seen - running))
@@ -76,7 +81,6 @@ class FakeQuantize(nn.Module):
             with torch.no_grad():
                 self.scale.copy_(self.spec.scales(self.low, self.high)[0])
 
-    @torch.no_grad()
     def format(self) -> tuple[Tensor, Tensor]:
         """Scale and zero point as tensors. Raises CalibrationError before anything was seen."""
         if self.fixed is not None:

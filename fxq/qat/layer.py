@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fxq.ops import Op, base_of
+from fxq.qat.fake_quantize import straight_through
 from fxq.qspec import QSpec
 from fxq.targets.base import Pairing
 from fxq.weights import IntegerWeight, per_output, safe_scales, weight_scales
@@ -88,7 +89,7 @@ def rounded_weight(layer: Layer, model: nn.Module, weight: Tensor,
     factor = fold_factor(layer, model, weight)
     folded = weight if factor is None else weight * factor
     if layer.half is not None:
-        rounded = folded + (folded.detach().to(layer.half).to(folded.dtype) - folded).detach()
+        rounded = straight_through(folded, folded.detach().to(layer.half).to(folded.dtype))
     elif layer.spec is None:
         return weight
     else:
@@ -103,11 +104,14 @@ def _fake_quantize(layer: Layer, spec: QSpec, folded: Tensor, learned: Tensor | 
             step = 1 / (folded.numel() / scales.numel() * spec.high) ** 0.5
             return torch._fake_quantize_learnable_per_channel_affine(
                 folded, scales, zeros.float(), layer.axis or 0, spec.low, spec.high, step)
+        values = folded.detach()
+        # the range follows the weights, so all of them learn: torch's own gradient is zero for
+        # the largest of each channel, which a symmetric scale saturates by half a step
         if scales.numel() == 1:
-            return torch.fake_quantize_per_tensor_affine(
-                folded, scales.reshape(()), zeros.reshape(()), spec.low, spec.high)
-        return torch.fake_quantize_per_channel_affine(
-            folded, scales, zeros, layer.axis or 0, spec.low, spec.high)
+            return straight_through(folded, torch.fake_quantize_per_tensor_affine(
+                values, scales.reshape(()), zeros.reshape(()), spec.low, spec.high))
+        return straight_through(folded, torch.fake_quantize_per_channel_affine(
+            values, scales, zeros, layer.axis or 0, spec.low, spec.high))
 
 
 def integer_weight(layer: Layer, folded: Tensor, learned: Tensor | None) -> IntegerWeight:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -15,6 +15,7 @@ from fxq.compiler import FxqWarning
 from fxq.context import Context, Given
 from fxq.errors import ConfigError
 from fxq.legality import is_native
+from fxq.ops import OPS
 from fxq.preparation import Prepared, prepare_in
 from fxq.qat.fake_quantize import FakeQuantize, RoundHalf
 from fxq.qat.layer import (
@@ -26,9 +27,22 @@ from fxq.qat.layer import (
     run_norm,
     tensor_at,
 )
-from fxq.qat.program import Group, build_program
+from fxq.qat.program import Group, Plan, build_program
+from fxq.runtime.python import Function
 from fxq.targets import get_target
+from fxq.trace import Traced
 from fxq.weights import IntegerWeight, weight_scales
+
+
+@dataclass
+class Machinery:
+    """What is made from the model's own code, and made anew in a copy: it is never pickled."""
+
+    traced: Traced
+    function: Function
+    plan: Plan
+    constants: dict[str, Tensor]
+    captured: dict[str, tuple[str, Tensor]] | None = None  # values by key, while someone looks
 
 
 class QatModel(nn.Module):
@@ -38,6 +52,9 @@ class QatModel(nn.Module):
     any loop (autocast, DistributedDataParallel, checkpoints), then call `fxq.convert`. It can be
     copied and pickled.
     """
+
+    machinery: Machinery
+    model: nn.Module
 
     def __init__(self, model: nn.Module, context: Context, inputs: tuple[Any, ...],
                  kwargs: Mapping[str, Any], learned: bool) -> None:
@@ -51,25 +68,33 @@ class QatModel(nn.Module):
         self._rebuild(first=True)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        outputs = iter(self._function(*self._traced.signature.tensors(args, kwargs)))
-        return self._traced.outputs(outputs)
+        traced = self.machinery.traced
+        outputs = iter(self.machinery.function(*traced.signature.tensors(args, kwargs)))
+        return traced.outputs(outputs)
 
     def _rebuild(self, first: bool) -> None:
         """Trace the model again and make the function that runs it."""
         untrained = replace(self.context, scheme=replace(self.context.scheme, trained=False))
         prepared = prepare_in(untrained, _in_eval_mode(self.model), *self.example, verify=first)
-        graph = prepared.graph_module
-        self.__dict__["_traced"] = prepared.traced
-        self.__dict__["_constants"] = {}
-        function, plan = build_program(graph, self.context, self.model, prepared.model,
-                                       self._hooks())
-        self.__dict__["_function"], self.__dict__["plan"] = function, plan
-        self.__dict__["_captured"] = None
+        constants: dict[str, Tensor] = {}
+        function, plan = build_program(prepared.graph_module, self.context, self.model,
+                                       prepared.model, self._hooks(constants))
+        self.machinery = Machinery(prepared.traced, function, plan, constants)
         if first:
             self._add_modules()
             if plan.dropouts:
                 warnings.warn(f"dropout is left out of training at {', '.join(plan.dropouts)}: "
                               "its input has other readers too", FxqWarning, stacklevel=4)
+
+    @property
+    def plan(self) -> Plan:
+        """What is rounded in training."""
+        return self.machinery.plan
+
+    def _learned(self, layer: Layer) -> Tensor | None:
+        """The scales of a layer's weights, when they are parameters."""
+        name = _name(layer)
+        return self.weight_scales[name] if name in self.weight_scales else None  # noqa: SIM401
 
     def _add_modules(self) -> None:
         for group in self.plan.groups:
@@ -93,27 +118,25 @@ class QatModel(nn.Module):
         factor = fold_factor(layer, self.model, weight)
         return (weight if factor is None else weight * factor).detach().float()
 
-    def _hooks(self) -> dict[str, Callable[..., Any]]:
+    def _hooks(self, constants: dict[str, Tensor]) -> dict[str, Callable[..., Any]]:
         """The closures of the training graph; each reads what it needs when it is called."""
         def quantize(name: str, key: str, observe: bool) -> Callable[..., Any]:
             return lambda x: self._capture(key, name, self.quantizers[name](x, observe))
 
         def layer(spec: Layer) -> Callable[..., Any]:
-            name = _name(spec)
-            return lambda x: run_layer(
-                spec, self.model, x,
-                self.weight_scales[name] if name in self.weight_scales else None,
-                self.norms_frozen)
+            return lambda x: run_layer(spec, self.model, x, self._learned(spec),
+                                       self.norms_frozen)
 
         def norm(names: NormNames, activation: str, attributes: dict[str, Any]) -> Any:
-            from fxq.ops import OPS
+            def run(x: Tensor) -> Any:
+                y = run_norm(names, self.model, x, self.norms_frozen)
+                return OPS[activation].call(y, **attributes) if activation else y
 
-            after = OPS[activation].call if activation else lambda x, **_: x
-            return lambda x: after(run_norm(names, self.model, x, self.norms_frozen), **attributes)
+            return run
 
         def constant(name: str, tensor: Tensor) -> Callable[[], Tensor]:
-            self._constants[name] = tensor
-            return lambda: self._constants[name]
+            constants[name] = tensor
+            return lambda: constants[name]
 
         def dropout(spec: Any) -> Callable[..., Any]:
             if spec.module:
@@ -126,8 +149,8 @@ class QatModel(nn.Module):
                 "submodule": lambda path: lambda *a, **k: self.model.get_submodule(path)(*a, **k)}
 
     def _capture(self, key: str, name: str, value: Tensor) -> Tensor:
-        if self._captured is not None:
-            self._captured[key] = (name, value.detach())
+        if self.machinery.captured is not None:
+            self.machinery.captured[key] = (name, value.detach())
         return value
 
     def train(self, mode: bool = True) -> Self:
@@ -156,9 +179,8 @@ class QatModel(nn.Module):
         return Given(formats, weights)
 
     def _integers(self, layer: Layer) -> IntegerWeight:
-        learned = self.weight_scales[_name(layer)] if _name(layer) in self.weight_scales else None
         with torch.no_grad():
-            return integer_weight(layer, self._folded(layer), learned)
+            return integer_weight(layer, self._folded(layer), self._learned(layer))
 
     def freeze(self) -> Prepared:
         """The trained model as one that only needs to be converted; this one may train on."""
@@ -185,8 +207,7 @@ class QatModel(nn.Module):
         self.norms_frozen = state["norms_frozen"]
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_function", "_traced", "_constants", "plan", "_captured")
-        state = {k: v for k, v in self.__dict__.items() if k not in hidden}
+        state = {k: v for k, v in self.__dict__.items() if k != "machinery"}
         return state | {"context": (self.context.target.name, self.context.scheme)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def check_parity(prepared: QatModel, batch: Any) -> Parity:
     """
     with isolated():
         twin = copy.deepcopy(prepared).eval().cpu()
-        flat = next(iter(batches([batch], twin._traced.signature)))
+        flat = next(iter(batches([batch], twin.machinery.traced.signature)))
         flat = [x.cpu() for x in flat]
         expected, outputs = _trained_integers(twin, flat)
         compiled = convert(twin, runtime="python")
@@ -69,7 +69,7 @@ def check_parity(prepared: QatModel, batch: Any) -> Parity:
     result = Parity(worst[0], "" if worst[1] is None else info(worst[1]).value,
                     _agreement(outputs[0], given[0]), sqnr_of_all(outputs, given), len(steps))
     if result.sqnr < SQNR_FLOOR:
-        raise VerificationError(f"the compiled model is only {result.sqnr:.1f} dB close to training",
+        raise VerificationError(f"the compiled model is {result.sqnr:.1f} dB close to training",
                                 why="single operators agree, but they add up",
                                 fix="keep sensitive layers in float with overrides")
     return result
@@ -78,10 +78,10 @@ def check_parity(prepared: QatModel, batch: Any) -> Parity:
 def _trained_integers(twin: QatModel, flat: list[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
     """The integers of every rounded value in training's forward, and its outputs."""
     captured: dict[str, tuple[str, Tensor]] = {}
-    twin.__dict__["_captured"] = captured
+    twin.machinery.captured = captured
     with torch.no_grad():
-        outputs = list(twin._function(*flat))
-    twin.__dict__["_captured"] = None
+        outputs = list(twin.machinery.function(*flat))
+    twin.machinery.captured = None
     found = {}
     for key, (name, value) in captured.items():
         quantizer = twin.quantizers[name]

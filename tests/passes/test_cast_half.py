@@ -71,5 +71,5 @@ def test_bfloat16_has_the_range():
 def test_override_keeps_float32():
     """A layer that the user excepts computes in float32."""
     scheme = replace(FP16, overrides={"head": "fp32"})
-    module, record = halved(lively(Classifier()), X, scheme=scheme)
+    _, record = halved(lively(Classifier()), X, scheme=scheme)
     assert codes(record) == ["override"]
