@@ -59,7 +59,14 @@ def compile(
     data: Data = None,
     target: Annotated[str, typer.Option(help="where it shall run")] = "fbgemm",
     scheme: Annotated[str, typer.Option(help="how it is quantized")] = "int8_static",
-    calibrator: Annotated[str, typer.Option(help="mse or minmax")] = "mse",
+    calibrator: Annotated[Optional[str], typer.Option(  # noqa: UP045
+        help="mse, minmax, entropy, percentile:99.9, sigma:3, moving_average, auto")] = None,
+    override: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+        help="PATTERN=SCHEME for a module path or operator; may be repeated")] = None,
+    statistics: Annotated[Optional[Path], typer.Option(  # noqa: UP045
+        help="read calibration from this file instead of --data")] = None,
+    save_statistics: Annotated[Optional[Path], typer.Option(  # noqa: UP045
+        help="write what calibration saw to this file")] = None,
     runtime: Annotated[str, typer.Option(help="auto, python or torchscript")] = "auto",
     images: Annotated[int, typer.Option(help="at most this many images", min=1)] = 256,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
@@ -70,8 +77,9 @@ def compile(
     from fxq.cli_compile import compile_model  # torch is imported here, not for --help
 
     report = compile_model(model, weights, data, target=target, scheme=scheme,
-                           calibrator=calibrator, runtime=runtime, strict=strict,
-                           images=images, batch_size=batch_size)
+                           calibrator=calibrator, overrides=override or [], runtime=runtime,
+                           strict=strict, images=images, batch_size=batch_size,
+                           statistics=statistics, save_statistics=save_statistics)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
 
 

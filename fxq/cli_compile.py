@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tabulate import tabulate
 
 import fxq
 from fxq.compiler import SYNTHETIC, FxqWarning
+from fxq.errors import ConfigError
 from fxq.images import image_batches
 from fxq.inputs import image_shape
 from fxq.models import load_model
@@ -23,25 +26,59 @@ from fxq.targets import TARGETS
 
 
 def compile_model(name: str, weights: Path | None, data: Path | None, *, images: int,
-                  batch_size: int, **options: Any) -> Report:
+                  batch_size: int, statistics: Path | None, save_statistics: Path | None,
+                  overrides: list[str], **options: Any) -> Report:
     """Load, calibrate and compile; progress goes to stderr."""
+    if statistics and (data or save_statistics):
+        raise ConfigError("--statistics replaces --data and --save-statistics", fix="drop one")
+    if save_statistics and not data:
+        raise ConfigError("--save-statistics needs images to look at", fix="pass --data DIR")
     model = load_model(name, weights)
     shape = image_shape(model)
-    size = shape[1] if shape else 224
-    batches = image_batches(data, size, images, batch_size) if data else None
-    bar = Progress(TextColumn("calibrate"), BarColumn(), MofNCompleteColumn(),
-                   TimeRemainingColumn(), console=Console(stderr=True),
-                   disable=not sys.stderr.isatty())
+    batches = image_batches(data, shape[1] if shape else 224, images, batch_size) if data else None
     inputs = (next(iter(batches))[:1],) if batches else None  # so that SQNR is that of an image
-    with bar, warnings.catch_warnings():
+    options |= {"example_inputs": inputs, "overrides": parse_overrides(overrides)}
+    seen: Any = statistics
+    with _progress(len(batches) if batches else None) as progress, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FxqWarning)
-        task = bar.add_task("", total=len(batches) if batches else None)
-        compiled = fxq.compile(model, calibration_data=batches, example_inputs=inputs,
-                               progress=lambda n: bar.update(task, completed=n), **options)
-    if batches is None and get_scheme(options["scheme"]).needs_statistics:
+        if save_statistics and batches:
+            seen = _calibrated(model, batches, save_statistics, options, progress)
+        compiled = fxq.compile(model, calibration_data=batches, statistics=seen, progress=progress,
+                               **options)
+    if batches is None and seen is None and get_scheme(options["scheme"]).needs_statistics:
         typer.echo(f"warning: {SYNTHETIC.replace('calibration_data=loader', '--data DIR')}",
                    err=True)
     return compiled.report
+
+
+def parse_overrides(texts: list[str]) -> dict[str, str]:
+    """PATTERN=SCHEME as given on the command line; raises ConfigError for anything else."""
+    broken = [text for text in texts if not all(text.partition("="))]
+    if broken:
+        raise ConfigError(f"--override {broken[0]!r} is not PATTERN=SCHEME",
+                          fix='write it like --override "classifier.*=fp32"')
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _calibrated(model: Any, batches: Any, path: Path, options: dict[str, Any],
+                progress: Callable[[int], None]) -> fxq.Statistics:
+    """Run the data once and keep what was seen in a file."""
+    names = ("target", "scheme", "calibrator", "overrides", "example_inputs")
+    prepared = fxq.prepare(model, **{name: options[name] for name in names})
+    seen = fxq.calibrate(prepared, batches, progress=progress)
+    seen.save(path)
+    return seen
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while batches run; nothing when it is piped."""
+    bar = Progress(TextColumn("calibrate"), BarColumn(), MofNCompleteColumn(),
+                   TimeRemainingColumn(), console=Console(stderr=True),
+                   disable=not sys.stderr.isatty())
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.update(task, completed=count)
 
 
 def target_table() -> str:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 
-from fxq.errors import ConfigError, did_you_mean
+from fxq.errors import ConfigError, VerificationError, did_you_mean
 from fxq.isolation import EngineGuard
 from fxq.report import Report
 from fxq.runtime.python import Function
@@ -22,18 +22,21 @@ class CompiledModel(nn.Module):
 
     `report` says what was done; `graph_text(stage)` is the canonical text of a stage;
     `size_bytes` counts all parameters as they are kept (int8 weights, float32 scales, biases).
+    Integers have no NaN: an input's NaN becomes the largest number, infinities the ends of the
+    range. With `check_finite` such inputs raise VerificationError instead.
     """
 
     graph_module: fx.GraphModule
 
     def __init__(self, *, function: Function, traced: Traced, engine: str | None,
-                 texts: Mapping[Stage, str], report: Report,
-                 graph_module: fx.GraphModule) -> None:
+                 texts: Mapping[Stage, str], report: Report, graph_module: fx.GraphModule,
+                 check_finite: bool = False) -> None:
         super().__init__()
         self._function: Function
         object.__setattr__(self, "graph_module", graph_module)
         object.__setattr__(self, "_function", function)  # no submodule, even if it is one
         self._signature, self._traced = traced.signature, traced
+        self.check_finite = check_finite
         self._guard = EngineGuard(engine) if engine else None
         self._texts, self.report = dict(texts), report
         self._single = traced.rebuild_output is next and traced.fixed_outputs == (PLACE,)
@@ -41,12 +44,21 @@ class CompiledModel(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         inputs = self._signature.tensors(args, kwargs)
+        if self.check_finite:
+            self._refuse_not_finite(inputs)
         needs_engine = self._guard is not None and EngineGuard.is_needed()
         if needs_engine or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             outputs = self._call_shielded(inputs, needs_engine)
         else:
             outputs = self._function(*inputs)
         return outputs[0] if self._single else self._traced.outputs(iter(outputs))
+
+    def _refuse_not_finite(self, inputs: list[Tensor]) -> None:
+        for name, value in zip(self._signature.names, inputs, strict=True):
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise VerificationError(f"input {name!r} holds NaN or infinity",
+                                        why="as integers they would become ordinary numbers",
+                                        fix="clean the input, or compile without check_finite")
 
     def _call_shielded(self, inputs: list[Tensor], needs_engine: bool) -> tuple[Tensor, ...]:
         """The call, with everything switched off that would change its bits."""

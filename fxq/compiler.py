@@ -53,7 +53,8 @@ class Freezable(Protocol):
 
 
 def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Path | None = None,
-            strict: bool = False, runtime: str = "auto") -> CompiledModel:
+            strict: bool = False, runtime: str = "auto",
+            check_finite: bool = False) -> CompiledModel:
     """Turn a calibrated or trained model into a compiled one.
 
     Raises CalibrationError when a value was never observed, UnsupportedOpError when `strict`
@@ -83,7 +84,7 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         runtime_times=times)
     return CompiledModel(function=function, traced=prepared.traced,
                          engine=engine, texts=manager.texts,
-                         report=report, graph_module=module)
+                         report=report, graph_module=module, check_finite=check_finite)
 
 
 def _finish(prepared: Prepared,
@@ -148,13 +149,14 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             statistics: Statistics | str | Path | None = None, calibrator: str | None = None,
             overrides: Mapping[Any, str] | None = None, strict: bool = False,
             runtime: str = "auto", seed: int = 0, verify: bool = True,
-            progress: Progress | None = None) -> CompiledModel:
+            check_finite: bool = False, progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
     convention for torchvision and timm models). `calibration_data` is any iterable of batches;
     without it, ranges come from synthetic batches and a warning says so. `statistics` replaces
-    calibration. Raises the errors of `prepare`, `calibrate` and `convert`.
+    calibration; `check_finite` refuses NaN and infinity in every call. Raises the errors of
+    `prepare`, `calibrate` and `convert`.
     """
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
@@ -162,7 +164,8 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    return convert(prepared, statistics=statistics, strict=strict, runtime=runtime)
+    return convert(prepared, statistics=statistics, strict=strict, runtime=runtime,
+                   check_finite=check_finite)
 
 
 def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Transform | None,

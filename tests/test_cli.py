@@ -65,6 +65,35 @@ def test_json_is_machine_readable(folder):
     assert report["passes"][0]["name"] == "normalize"
 
 
+def test_statistics_are_kept_and_used_again(folder):
+    """--save-statistics writes what calibration saw; --statistics needs no images."""
+    options = ("--runtime", "python", "--json")
+    first = fxq_command("compile", "mine:build", "--data", "images", "--save-statistics", "s.stats",
+                        *options, cwd=folder)
+    again = fxq_command("compile", "mine:build", "--statistics", "s.stats", "--calibrator",
+                        "entropy", *options, cwd=folder)
+    assert (first.returncode, again.returncode, again.stderr) == (0, 0, "")
+    assert json.loads(again.stdout)["coverage"] == 1.0
+
+
+def test_overrides_and_schemes(folder):
+    """--override excepts layers; any width runs on the reference target."""
+    done = fxq_command("compile", "mine:build", "--data", "images", "--target", "reference",
+                       "--scheme", "W4A8", "--override", "classifier.*=fp32", cwd=folder)
+    assert done.returncode == 0 and "override" in done.stdout and "simulation" in done.stdout
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (("--override", "classifier"), "is not PATTERN=SCHEME"),
+    (("--save-statistics", "x"), "pass --data DIR"),
+    (("--statistics", "x", "--data", "images"), "replaces --data"),
+    (("--scheme", "int4_weight"), "fbgemm runs:"), (("--scheme", "int8_qat"), "is trained")])
+def test_contradictions_are_usage_errors(folder, arguments, text):
+    """What cannot be meant is refused with exit code 2."""
+    done = fxq_command("compile", "mine:build", *arguments, cwd=folder)
+    assert done.returncode == 2 and text in done.stderr
+
+
 def test_weights_are_loaded(folder):
     """safetensors and plain checkpoints fit; others are named."""
     from torchvision.models import squeezenet1_1

@@ -162,6 +162,18 @@ def test_both_runtimes_give_the_same_bits():
     assert all(torch.equal(r, results[0]) for r in results)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_not_finite_inputs(value):
+    """They become ordinary integers, or an error when check_finite asks for it (T39)."""
+    net, bad = lively(Classifier()), torch.full((1, 3, 16, 16), value)
+    x = ramp(1, 3, 16, 16)
+    assert torch.isfinite(compiled(net, x)(bad)).all()
+    checked = compiled(net, x, check_finite=True)
+    assert torch.isfinite(checked(x)).all()
+    with pytest.raises(fxq.VerificationError, match="input 'x' holds NaN or infinity"):
+        checked(bad)
+
+
 def test_unknown_names_suggest_the_right_one():
     """Typos in target, scheme, calibrator and runtime are errors (T82)."""
     for options, text in (({"target": "fbgem"}, "did you mean 'fbgemm'"),
