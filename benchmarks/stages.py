@@ -3,9 +3,9 @@
     FXQ_DATA=../shared/data python benchmarks/stages.py [--markdown docs/benchmarks/stages.md]
 
 A CNN of three convolutions and two linear layers is trained on the 15000 train images of the data
-folder and measured on all 10000 test images: in float, with weights scaled by the 3-sigma rule, with
-activations too, and with int32 biases at the combined scale. Three standard deviations cut the long
-tails of ReLU outputs, so that the rule suits weights only. The last row is fxq's default.
+folder and measured on all 10000 test images: in float, with weights scaled by the 3-sigma rule,
+with activations too, and with int32 biases at the combined scale. Three standard deviations cut the
+long tails of ReLU outputs, so that the rule suits weights only. The last row is fxq's default.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fxq.artifact.load import load
     from fxq.compiled import CompiledModel
     from fxq.compiler import FxqWarning, compile, convert
     from fxq.errors import (
@@ -47,6 +48,7 @@ _HOME = {
     "Target": "targets", "sqnr": "metrics", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
     "Parity": "qat.parity", "from_torch_ao": "torch_ao",
+    "load": "artifact.load",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),
@@ -57,7 +59,7 @@ __all__ = [
     "FxqError", "FxqWarning", "Parity", "Prepared", "QatModel", "Report", "Scheme", "Stage",
     "Statistics", "Target", "TargetUnavailableError", "TraceError", "UnsupportedOpError",
     "VerificationError", "calibrate", "check_parity", "compile", "convert", "from_torch_ao",
-    "prepare", "prepare_qat", "sqnr",
+    "load", "prepare", "prepare_qat", "sqnr",
 ]
 
 logging.getLogger("fxq").addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""The command line: `fxq compile`, `fxq demo`, `fxq targets`.
+"""The command line: `fxq compile`, `inspect`, `verify`, `demo`, `targets`.
 
 Results go to stdout, progress and errors to stderr.
 Nothing here imports torch before a command runs, so that `fxq --help` is instant.
@@ -71,6 +71,9 @@ def compile(
     images: Annotated[int, typer.Option(help="at most this many images", min=1)] = 256,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     strict: Annotated[bool, typer.Option(help="refuse what stays in float")] = False,
+    output: Annotated[Optional[Path], typer.Option(  # noqa: UP045
+        "--output", "-o", help="write the compiled model to this .fxq file")] = None,
+    force: Annotated[bool, typer.Option(help="replace an existing output file")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
 ) -> None:
     """Compile a model and print the report."""
@@ -79,8 +82,37 @@ def compile(
     report = compile_model(model, weights, data, target=target, scheme=scheme,
                            calibrator=calibrator, overrides=override or [], runtime=runtime,
                            strict=strict, images=images, batch_size=batch_size,
-                           statistics=statistics, save_statistics=save_statistics)
+                           statistics=statistics, save_statistics=save_statistics,
+                           output=output, force=force)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
+
+
+Artifact = Annotated[Path, typer.Argument(help="a file that fxq compile -o wrote")]
+
+
+@app.command()
+def inspect(
+    file: Artifact,
+    graph: Annotated[bool, typer.Option(help="print the graph too")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
+) -> None:
+    """Say what a .fxq file holds, without running it."""
+    from fxq.cli_artifact import inspect_artifact
+
+    text, data = inspect_artifact(file, graph)
+    typer.echo(json.dumps(data, indent=2) if as_json else text)
+
+
+@app.command()
+def verify(
+    file: Artifact,
+    inputs: Annotated[Optional[Path], typer.Option(  # noqa: UP045
+        help="safetensors with inputs by name, and output0, output1, … as recorded")] = None,
+) -> None:
+    """Check a .fxq file, run it, and compare its outputs with the recorded ones."""
+    from fxq.cli_artifact import verify_artifact
+
+    typer.echo(verify_artifact(file, inputs))
 
 
 @app.command()

@@ -27,8 +27,11 @@ from fxq.targets import TARGETS
 
 def compile_model(name: str, weights: Path | None, data: Path | None, *, images: int,
                   batch_size: int, statistics: Path | None, save_statistics: Path | None,
-                  overrides: list[str], **options: Any) -> Report:
-    """Load, calibrate and compile; progress goes to stderr."""
+                  overrides: list[str], output: Path | None, force: bool,
+                  **options: Any) -> Report:
+    """Load, calibrate, compile, and save; progress goes to stderr."""
+    if output and output.exists() and not force:
+        raise ConfigError(f"{output} exists", fix="choose another name, or pass --force")
     if statistics and (data or save_statistics):
         raise ConfigError("--statistics replaces --data and --save-statistics", fix="drop one")
     if save_statistics and not data:
@@ -48,6 +51,9 @@ def compile_model(name: str, weights: Path | None, data: Path | None, *, images:
     if batches is None and seen is None and get_scheme(options["scheme"]).needs_statistics:
         typer.echo(f"warning: {SYNTHETIC.replace('calibration_data=loader', '--data DIR')}",
                    err=True)
+    if output:
+        compiled.save(output)
+        typer.echo(f"saved {output} ({output.stat().st_size / 1e6:.3f} MB)", err=True)
     return compiled.report
 
 

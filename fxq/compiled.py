@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, fx, nn
 
-from fxq.errors import ConfigError, VerificationError, did_you_mean
-from fxq.isolation import EngineGuard
+from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
+from fxq.info import info
+from fxq.isolation import EngineGuard, isolated
 from fxq.report import Report
 from fxq.runtime.python import Function
 from fxq.stage import Stage
+from fxq.structure import LEAF
 from fxq.trace import PLACE, Traced
+
+if TYPE_CHECKING:
+    from fxq.artifact.save import Content
 
 
 class CompiledModel(nn.Module):
@@ -30,16 +36,16 @@ class CompiledModel(nn.Module):
 
     def __init__(self, *, function: Function, traced: Traced, engine: str | None,
                  texts: Mapping[Stage, str], report: Report, graph_module: fx.GraphModule,
-                 check_finite: bool = False) -> None:
+                 check_finite: bool = False, content: Content | None = None) -> None:
         super().__init__()
         self._function: Function
         object.__setattr__(self, "graph_module", graph_module)
         object.__setattr__(self, "_function", function)  # no submodule, even if it is one
         self._signature, self._traced = traced.signature, traced
-        self.check_finite = check_finite
+        self.check_finite, self._content = check_finite, content
         self._guard = EngineGuard(engine) if engine else None
         self._texts, self.report = dict(texts), report
-        self._single = traced.rebuild_output is next and traced.fixed_outputs == (PLACE,)
+        self._single = traced.rebuild_output == LEAF and traced.fixed_outputs == (PLACE,)
         super().train(False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -78,6 +84,26 @@ class CompiledModel(nn.Module):
             raise ConfigError(f"no stage {stage!r}", fix=did_you_mean(str(stage).upper(), names))
         return names[str(stage).upper()]
 
+    def save(self, path: str | Path) -> None:
+        """Write a `.fxq` file: integer weights, the graph as data, a manifest; no code.
+
+        The same model gives the same bytes. Raises ArtifactError for a graph that holds code of
+        the model's own, ConfigError for a place that cannot be written.
+        """
+        from fxq.artifact.save import check_of, save
+
+        if self._content is None:
+            raise ArtifactError("this model was not made by fxq.compile, convert or load")
+        shapes = [(info(n).shape or (), info(n).dtype or torch.float32)
+                  for n in self.graph_module.graph.nodes if n.op == "placeholder"]
+        with isolated():
+            check = check_of(lambda *x: self._flat(list(x)), shapes)
+        save(Path(path), self._content, self._traced, self.report, check)
+
+    def _flat(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        """The flat outputs for flat inputs, under the right engine."""
+        return self._call_shielded(inputs, self._guard is not None and EngineGuard.is_needed())
+
     @property
     def size_bytes(self) -> int:
         return self.report.size_bytes
@@ -100,7 +126,7 @@ class CompiledModel(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise ConfigError("a compiled model cannot be pickled",
                           why="a pickle would execute code when it is read",
-                          fix="keep the float model and compile again")
+                          fix="save it with .save(path) and read it with fxq.load(path)")
 
     def extra_repr(self) -> str:
         return f"target={self.report.target}, scheme={self.report.scheme}"

@@ -9,31 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import fx, nn
+from torch import nn
 
 from fxq import kernels
 from fxq.compiled import CompiledModel
 from fxq.data import Transform
 from fxq.errors import UnsupportedOpError
-from fxq.info import is_on_integers
-from fxq.integers import (
-    clamp_on_integers,
-    dequantize_weight,
-    float_op_of,
-    round_at_run_time,
-)
+from fxq.finishing import finish
 from fxq.isolation import isolated
 from fxq.legality import note_on
 from fxq.manager import Manager
 from fxq.metrics import sqnr_of_all
-from fxq.ops import op_name
-from fxq.pipeline import FINISH, HALF
 from fxq.preparation import Prepared, Progress, calibrate, prepare, run_batches
 from fxq.report import Report
-from fxq.rewrite import Refusal, label
+from fxq.rewrite import Refusal
 from fxq.runtime.select import select
-from fxq.scheme import Mode, Scheme
-from fxq.sizes import graph_bytes, macs, model_bytes
+from fxq.scheme import Scheme
+from fxq.sizes import model_bytes
 from fxq.statistics import Statistics
 from fxq.synthetic import synthetic_batches
 from fxq.targets import Target
@@ -69,64 +61,21 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         manager.context = replace(prepared.context, statistics=(
             prepared.statistics() if seen is None else seen))
     with isolated(), kernels.quiet():
-        integer, left, size, engine = _finish(prepared, module)
-        if strict and left:
-            raise _strict_error(left)
+        done = finish(prepared, module)
+        if strict and done.left_in_float:
+            raise _strict_error(done.left_in_float)
         name, function, times = select(module, prepared.inputs, runtime)
     report = Report(
         target=prepared.context.target.name, scheme=scheme.name,
         arithmetic=scheme.half or "integer",
         note=note_on(prepared.context), passes=tuple(manager.records), macs=prepared.macs,
-        integer_macs=integer,
-        float_bytes=model_bytes(prepared.model), size_bytes=size,
+        integer_macs=done.macs, float_bytes=model_bytes(prepared.model), size_bytes=done.bytes,
         sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
-        seconds=prepared.seconds + time.perf_counter() - start, left_in_float=left,
+        seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
         runtime_times=times)
     return CompiledModel(function=function, traced=prepared.traced,
-                         engine=engine, texts=manager.texts,
-                         report=report, graph_module=module, check_finite=check_finite)
-
-
-def _finish(prepared: Prepared,
-            module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...], int, str | None]:
-    """The rest of the pipeline: (MACs in low precision, refusals, bytes, engine to guard)."""
-    if not prepared.context.scheme.quantized:
-        return 0, (), graph_bytes(module), None
-    manager = prepared.manager
-    if prepared.context.scheme.mode is Mode.HALF:
-        return *_finish_half(prepared, module), graph_bytes(module), None
-    manager.run(module, FINISH[:-1])
-    size = graph_bytes(module)
-    refused = next(r.refusals for r in manager.records if r.name == "convert")
-    lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
-    engine = _sensitive_engine(module, prepared.context.target)
-    if prepared.context.target.engine:  # else REFERENCE is executed as it is
-        manager.run(module, FINISH[-1:])
-    return prepared.macs - lost, refused, size, engine
-
-
-def _sensitive_engine(module: fx.GraphModule, target: Target) -> str | None:
-    """The engine that calls must run under, when a kernel's row says that it matters."""
-    rows = [target.kernel_for(n) for n in module.graph.nodes if is_on_integers(n)]
-    moved = [op.name for n in module.graph.nodes if (op := float_op_of(n))]
-    clamped = ["clamp" for n in module.graph.nodes if n.target is clamp_on_integers]
-    rows += [target.row(name) for name in (*moved, *clamped)]
-    return target.engine if any(row and row.engine_sensitive for row in rows) else None
-
-
-def _finish_half(prepared: Prepared, module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...]]:
-    prepared.manager.run(module, HALF)
-    refused = prepared.manager.records[-1].refusals
-    paths = {(r.path, r.op) for r in refused}
-    lost = sum(macs(n) for n in module.graph.nodes if (label(n), op_name(n)) in paths)
-    return prepared.macs - lost, refused
-
-
-def _multiplies_integers(node: fx.Node) -> bool:
-    """A layer with integer weights whose input is integers too, or is rounded to such."""
-    if len(node.args) < 2 or getattr(node.args[1], "target", None) is not dequantize_weight:
-        return False
-    return is_on_integers(node) or getattr(node.args[0], "target", None) is round_at_run_time
+                         engine=done.engine, texts=manager.texts, report=report,
+                         graph_module=module, check_finite=check_finite, content=done.content)
 
 
 def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:

@@ -29,15 +29,18 @@ PREPARE: tuple[Pass, ...] = (
     *FUSE,
     InsertObservers(),  # on the fused graph, so that no value is watched that no kernel keeps
 )
-FINISH: tuple[Pass, ...] = (
+QUANTIZE: tuple[Pass, ...] = (
     Convert(),  # formats become explicit; needs statistics
     PairSafeWeights(),  # while weights are still plain integers
     CorrectBias(),  # after the last change of the integer weights
     QuantizeBias(),  # after the last change of the float biases
     FoldClamp(),  # before folding pairs, which would hide the quantize behind a clamp
-    FoldQdq(),  # last before lowering: integers stay integers between operators
-    Lower(),  # the target's kernels
+    FoldQdq(),  # last: integers stay integers between operators
 )
+LOWER: tuple[Pass, ...] = (
+    Lower(),  # the target's kernels; apart, because a file holds the graph before it
+)
+FINISH: tuple[Pass, ...] = (*QUANTIZE, *LOWER)
 HALF: tuple[Pass, ...] = (
     CastHalf(),  # all there is to half precision: the target's float kernels take it from here
 )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fxq.errors import ConfigError
-from fxq.structure import Rebuild, flatten
+from fxq.structure import Nest, flatten
 
 Kwargs = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ class Signature:
     parameters: inspect.Signature
     names: tuple[str, ...]
     leaves: tuple[Any, ...]
-    rebuild: Rebuild
+    rebuild: Nest
 
     @cached_property
     def _plain_dtypes(self) -> list[torch.dtype] | None:

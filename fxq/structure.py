@@ -7,38 +7,64 @@ return. Anything else is a leaf.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections import namedtuple
+from collections.abc import Iterator
 from typing import Any
 
-Rebuild = Callable[[Iterator[Any]], Any]
+
+@dataclasses.dataclass(frozen=True)
+class Nest:
+    """The shape of a nested value: its kind, the names of its parts, and the parts' own nests.
+
+    `record` is the class of a named tuple, a dataclass, or a dict of the user's own; a nest that
+    was read from a file has none, and gives named tuples and plain dicts instead.
+    """
+
+    kind: str = "leaf"  # or list, tuple, dict, fields (by keyword), named (by position)
+    keys: tuple[Any, ...] = ()
+    parts: tuple[Nest, ...] = ()
+    name: str = ""
+    record: type | None = dataclasses.field(default=None, compare=False)
+
+    def __call__(self, leaves: Iterator[Any]) -> Any:
+        """The nested value, with its leaves taken from left to right."""
+        if self.kind == "leaf":
+            return next(leaves)
+        values = [part(leaves) for part in self.parts]
+        if self.kind == "list":
+            return values
+        if self.kind == "tuple":
+            return tuple(values)
+        if self.kind == "dict":
+            items = zip(self.keys, values, strict=True)
+            return dict(items) if self.record is None else self.record(items)
+        record = self.record or namedtuple(self.name, self.keys)
+        if self.kind == "named":
+            return record(*values)
+        return record(**dict(zip(self.keys, values, strict=True)))
 
 
-def flatten(value: Any) -> tuple[list[Any], Rebuild]:
-    """All leaves from left to right, and the function that rebuilds `value` from others."""
+LEAF = Nest()
+
+
+def flatten(value: Any) -> tuple[list[Any], Nest]:
+    """All leaves from left to right, and the nest that rebuilds `value` from others."""
     if isinstance(value, dict):
-        keys, kind = list(value), type(value)
-        leaves, rebuilds = _flatten_all(value.values())
-        return leaves, lambda it: _as_dict(kind, zip(keys, [r(it) for r in rebuilds], strict=True))
+        own = None if type(value) is dict else type(value)
+        return _flatten_all("dict", tuple(value), value.values(), own)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        named = type(value)
-        leaves, rebuilds = _flatten_all(value)
-        return leaves, lambda it: named(*[r(it) for r in rebuilds])
+        return _flatten_all("named", value._fields, value, type(value))
     if isinstance(value, list | tuple):
-        sequence = list if isinstance(value, list) else tuple
-        leaves, rebuilds = _flatten_all(value)
-        return leaves, lambda it: sequence(r(it) for r in rebuilds)
+        return _flatten_all("list" if isinstance(value, list) else "tuple", (), value, None)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [f.name for f in dataclasses.fields(value)]
-        record = type(value)
-        leaves, rebuilds = _flatten_all(getattr(value, name) for name in names)
-        return leaves, lambda it: record(**{n: r(it) for n, r in zip(names, rebuilds, strict=True)})
-    return [value], next
+        names = tuple(f.name for f in dataclasses.fields(value))
+        return _flatten_all("fields", names, (getattr(value, n) for n in names), type(value))
+    return [value], LEAF
 
 
-def _as_dict(kind: type, items: Any) -> Any:
-    return dict(items) if kind is dict else kind(items)
-
-
-def _flatten_all(values: Any) -> tuple[list[Any], list[Rebuild]]:
+def _flatten_all(kind: str, keys: tuple[Any, ...], values: Any,
+                 record: type | None) -> tuple[list[Any], Nest]:
     parts = [flatten(value) for value in values]
-    return [leaf for leaves, _ in parts for leaf in leaves], [rebuild for _, rebuild in parts]
+    name = record.__name__ if record and kind != "dict" else ""
+    nest = Nest(kind, keys, tuple(nest for _, nest in parts), name, record)
+    return [leaf for leaves, _ in parts for leaf in leaves], nest

@@ -23,7 +23,7 @@ from fxq.errors import TraceError
 from fxq.info import Info, info, set_info
 from fxq.origins import Mark
 from fxq.signature import Signature, call_with
-from fxq.structure import Rebuild, flatten
+from fxq.structure import LEAF, Nest, flatten
 
 _LIBRARY = tuple(os.path.dirname(m.__file__ or "") + os.sep for m in (fx, nn)) + (
     os.path.dirname(torch.__file__ or "") + os.sep + "_", os.path.dirname(__file__) + os.sep)
@@ -36,7 +36,7 @@ class Traced:
 
     graph_module: fx.GraphModule
     signature: Signature
-    rebuild_output: Rebuild
+    rebuild_output: Nest
     fixed_outputs: tuple[Any, ...]  # one entry an output leaf; a Node's place holds PLACE
 
     def outputs(self, tensors: Iterator[Any]) -> Any:
@@ -57,7 +57,7 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self.signature = signature
         self.paths: list[str] = []
-        self.rebuild: Rebuild = next
+        self.rebuild: Nest = LEAF
         self.fixed: tuple[Any, ...] = ()
 
     def create_args_for_root(

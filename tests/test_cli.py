@@ -65,6 +65,40 @@ def test_json_is_machine_readable(folder):
     assert report["passes"][0]["name"] == "normalize"
 
 
+def test_compile_to_a_file_inspect_and_verify(folder):
+    """-o writes a file, inspect reads it, verify runs it; an existing file is kept."""
+    first = fxq_command("compile", "mine:build", "--data", "images", "-o", "m.fxq", "--runtime",
+                        "python", cwd=folder)
+    assert first.returncode == 0 and "saved m.fxq" in first.stderr
+    again = fxq_command("compile", "mine:build", "-o", "m.fxq", cwd=folder)
+    assert again.returncode == 2 and "m.fxq exists" in again.stderr
+    shown = fxq_command("inspect", "m.fxq", "--graph", cwd=folder)
+    assert "100.00 % of" in shown.stdout and "conv2d_relu" in shown.stdout
+    assert json.loads(fxq_command("inspect", "m.fxq", "--json", cwd=folder).stdout)["format"] == 1
+    checked = fxq_command("verify", "m.fxq", cwd=folder)
+    assert checked.returncode == 0 and "equal, bit for bit" in checked.stdout
+
+
+def test_verify_compares_recorded_outputs(folder):
+    """Recorded outputs that are equal pass; others fail."""
+    fxq_command("compile", "mine:build", "--data", "images", "-o", "r.fxq", "--runtime", "python",
+                cwd=folder)
+    x = torch.linspace(-1, 1, 3 * 224 * 224).reshape(1, 3, 224, 224)
+    y = fxq.load(folder / "r.fxq", runtime="python")(x)
+    for name, output, code in (("good", y, 0), ("bad", y + 1, 70)):
+        save_file({"x": x, "output0": output}, folder / f"{name}.safetensors")
+        done = fxq_command("verify", "r.fxq", "--inputs", f"{name}.safetensors", cwd=folder)
+        assert done.returncode == code, done.stderr
+
+
+def test_damaged_files_have_their_exit_code(folder):
+    """A file that is no artifact ends with 4."""
+    (folder / "x.fxq").write_text("text")
+    for command in ("inspect", "verify"):
+        done = fxq_command(command, "x.fxq", cwd=folder)
+        assert (done.returncode, done.stdout) == (4, "") and "no .fxq file" in done.stderr
+
+
 def test_statistics_are_kept_and_used_again(folder):
     """--save-statistics writes what calibration saw; --statistics needs no images."""
     options = ("--runtime", "python", "--json")

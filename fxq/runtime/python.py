@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from torch.fx import Node
 
 Function = Callable[..., Any]
-_LITERALS = (int, float, bool, str, type(None))
+_LITERALS = (int, float, bool, type(None))  # no texts: what comes from a file stays out of source
 
 
 class _Writer:

@@ -1,0 +1,172 @@
+"""Read a compiled model back, checking everything; nothing in the file is ever executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor, fx
+
+from fxq import kernels
+from fxq.artifact.compact import expand
+from fxq.artifact.container import read_file, unpack
+from fxq.artifact.graph import Portable, from_portable
+from fxq.artifact.save import FORMAT, Content
+from fxq.artifact.signature import from_json
+from fxq.artifact.validate import validate
+from fxq.compiled import CompiledModel
+from fxq.context import Context
+from fxq.engine import sensitive_engine
+from fxq.errors import ArtifactError
+from fxq.info import info
+from fxq.isolation import isolated
+from fxq.manager import Manager
+from fxq.pipeline import LOWER
+from fxq.printer import format_graph
+from fxq.report import Report
+from fxq.rewrite import Refusal
+from fxq.runtime.select import select
+from fxq.stage import Stage
+from fxq.targets import Target, get_target
+from fxq.trace import Traced
+
+_KEYS = {"format", "fxq", "torch", "target", "engine", "stage", "cpu", "report", "check", "members"}
+_STAGES = (Stage.FUSED, Stage.REFERENCE, Stage.LOWERED)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file whose digests, graph and signature were checked; nothing is packed yet."""
+
+    manifest: dict[str, Any]
+    portable: Portable
+    traced: Traced
+    stage: Stage
+
+    @property
+    def module(self) -> fx.GraphModule:
+        return self.traced.graph_module
+
+
+def open_artifact(path: str | Path) -> Opened:
+    """Read and check a file without running it; raises ArtifactError."""
+    where = str(path)
+    members = unpack(read_file(Path(path)), where)
+    manifest = _object(members["manifest.json"], "manifest.json")
+    _check_format(manifest, where)
+    if set(manifest) != _KEYS or not isinstance(manifest["members"], dict):
+        raise ArtifactError(f"{where}: the manifest has other entries than it should")
+    for name in ("graph.json", "weights.safetensors"):
+        said = manifest["members"].get(name)
+        if said != {"bytes": len(members[name]),
+                    "sha256": hashlib.sha256(members[name]).hexdigest()}:
+            raise ArtifactError(f"{where}: {name} is not what the manifest says")
+    if manifest["stage"] not in _STAGES:
+        raise ArtifactError(f"{where}: unknown stage {str(manifest['stage'])[:40]!r}")
+    stage = Stage(manifest["stage"])
+    graph = _object(members["graph.json"], "graph.json")
+    if set(graph) != {"texts", "nodes", "table", "call"} or not all(
+            isinstance(graph[k], list) for k in ("texts", "nodes", "table")):
+        raise ArtifactError(f"{where}: graph.json has other entries than it should")
+    if not all(isinstance(t, str) for t in graph["texts"]):
+        raise ArtifactError(f"{where}: graph.json is malformed")
+    portable = Portable(tuple(expand(graph)), tuple(graph["texts"]),
+                        _tensors(members["weights.safetensors"], where))
+    module = from_portable(portable)
+    validate(module, stage)
+    return Opened(manifest, portable, from_json(graph["call"], module), stage)
+
+
+def _object(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{name} is no JSON", why=str(error)[:200]) from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{name} is no JSON object")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return dict(pairs)
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _check_format(manifest: dict[str, Any], where: str) -> None:
+    version = manifest.get("format")
+    if type(version) is not int or version < 1:
+        raise ArtifactError(f"{where} has no format version")
+    if version > FORMAT:
+        raise ArtifactError(f"{where} has format {version}, and this fxq reads up to {FORMAT}",
+                            why=f"it was written by fxq {str(manifest.get('fxq'))[:20]}",
+                            fix="install that version of fxq, or a newer one")
+
+
+def _tensors(content: bytes, where: str) -> dict[str, Tensor]:
+    try:
+        return load_tensors(content)
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
+        raise ArtifactError(f"{where}: the weights cannot be read", why=str(error)) from error
+
+
+def load(path: str | Path, *, target: str | Target | None = None,
+         runtime: str = "auto") -> CompiledModel:
+    """Load a compiled model, in a process that need not know the model's class.
+
+    `target` overrides the one that it was compiled for, where this machine lacks its engine.
+    Raises ArtifactError for a file that is damaged, foreign or too new, and
+    TargetUnavailableError, with what is missing, for a machine that cannot run it.
+    """
+    opened = open_artifact(path)
+    chosen = get_target(target if target is not None else str(opened.manifest["target"]))
+    if chosen.engine:
+        kernels.require_engine(chosen.engine)
+    report = _report(opened.manifest["report"], chosen)
+    module, texts = opened.module, {opened.stage: format_graph(opened.module)}
+    engine = None
+    with isolated(), kernels.quiet():
+        if opened.stage is Stage.REFERENCE and chosen.engine:
+            engine = sensitive_engine(module, chosen)
+            manager = Manager(Context(chosen), verify=False, stage=Stage.REFERENCE)
+            manager.run(module, LOWER)
+            texts |= manager.texts
+        name, function, _ = select(module, _example(opened.module), runtime)
+    content = Content(opened.portable, opened.stage, chosen.engine)
+    return CompiledModel(function=function, traced=opened.traced, engine=engine, texts=texts,
+                         report=_with_runtime(report, name), graph_module=module, content=content)
+
+
+def _example(module: fx.GraphModule) -> list[Tensor]:
+    return [torch.zeros(info(n).shape or (), dtype=info(n).dtype)
+            for n in module.graph.nodes if n.op == "placeholder"]
+
+
+def _report(values: Any, target: Target) -> Report:
+    """The report of the compilation, without its passes; unknown entries are refused."""
+    known = {f.name for f in fields(Report)}
+    if not isinstance(values, dict) or not set(values) <= known - {"passes"}:
+        raise ArtifactError("the manifest's report is not understood")
+    try:
+        left = tuple(Refusal(**row) for row in values["left_in_float"])
+        report = Report(**{**values, "target": target.name, "left_in_float": left})
+        str(report)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise ArtifactError("the manifest's report is malformed", why=str(error)) from error
+    return report
+
+
+def _with_runtime(report: Report, name: str) -> Report:
+    from dataclasses import replace
+
+    return replace(report, runtime=name)

@@ -1,0 +1,116 @@
+"""The call of the model as JSON: its parameters, the nests of inputs and outputs, fixed values."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxq.artifact.calls import DTYPES
+from fxq.artifact.values import decode, encode
+from fxq.errors import ArtifactError
+from fxq.signature import Signature
+from fxq.structure import Nest
+from fxq.trace import PLACE, Traced
+
+_KINDS = ("leaf", "list", "tuple", "dict", "fields", "named")
+Json = dict[str, Any]
+
+
+def to_json(traced: Traced) -> Json:
+    """What `from_json` needs; raises ArtifactError for defaults that no file can hold."""
+    signature = traced.signature
+    return {
+        "parameters": [_parameter(p) for p in signature.parameters.parameters.values()],
+        "names": list(signature.names), "input": _nest(signature.rebuild),
+        "leaves": [_leaf(leaf) for leaf in signature.leaves],
+        "output": _nest(traced.rebuild_output),
+        "outputs": [{"place": True} if v is PLACE else {"fixed": _plain(v)}
+                    for v in traced.fixed_outputs]}
+
+
+def _plain(value: Any) -> Any:
+    return encode(value, lambda node: -1)
+
+
+def _leaf(value: Any) -> Json:
+    if isinstance(value, Tensor):
+        return {"tensor": str(value.dtype).removeprefix("torch.")}
+    return {"fixed": _plain(value)}
+
+
+def _parameter(parameter: inspect.Parameter) -> Json:
+    row: Json = {"name": parameter.name, "kind": parameter.kind.name}
+    if parameter.default is not inspect.Parameter.empty:
+        row["default"] = _plain(parameter.default)
+    return row
+
+
+def _nest(nest: Nest) -> Json:
+    if nest.kind == "leaf":
+        return {"kind": "leaf"}
+    return {"kind": nest.kind, "keys": [_plain(k) for k in nest.keys], "name": nest.name,
+            "parts": [_nest(part) for part in nest.parts]}
+
+
+def from_json(row: Json, module: fx.GraphModule) -> Traced:
+    """The call behind the JSON, for a graph; raises ArtifactError for what does not fit."""
+    try:
+        parameters = inspect.Signature([_read_parameter(p) for p in row["parameters"]])
+        leaves = tuple(_read_leaf(leaf) for leaf in row["leaves"])
+        names = tuple(str(n) for n in row["names"])
+        signature = Signature(parameters, names, leaves, _read_nest(row["input"]))
+        fixed = tuple(PLACE if "place" in v else decode(v["fixed"], ()) for v in row["outputs"])
+        traced = Traced(module, signature, _read_nest(row["output"]), fixed)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError("the model's signature is malformed", why=str(error)) from error
+    _check_counts(traced, module)
+    return traced
+
+
+def _check_counts(traced: Traced, module: fx.GraphModule) -> None:
+    """As many tensors go in and out as the graph takes and gives."""
+    signature = traced.signature
+    inputs = sum(n.op == "placeholder" for n in module.graph.nodes)
+    tensors = sum(isinstance(leaf, Tensor) for leaf in signature.leaves)
+    returned: Any = next(n for n in module.graph.nodes if n.op == "output").args[0]
+    outputs = len(returned)
+    given = sum(v is PLACE for v in traced.fixed_outputs)
+    if not inputs == tensors == len(signature.names) or outputs != given or (
+            _leaves(signature.rebuild) != len(signature.leaves)) or (
+            _leaves(traced.rebuild_output) != len(traced.fixed_outputs)):
+        raise ArtifactError("the model's signature does not fit its graph")
+
+
+def _leaves(nest: Nest) -> int:
+    return 1 if nest.kind == "leaf" else sum(map(_leaves, nest.parts))
+
+
+def _read_parameter(row: Json) -> inspect.Parameter:
+    default = decode(row["default"], ()) if "default" in row else inspect.Parameter.empty
+    kinds = {kind.name: kind for kind in inspect._ParameterKind}
+    return inspect.Parameter(row["name"], kinds[row["kind"]], default=default)
+
+
+def _read_leaf(row: Json) -> Any:
+    if "tensor" in row:
+        return torch.empty(0, dtype=DTYPES[row["tensor"]])
+    return decode(row["fixed"], ())
+
+
+def _read_nest(row: Json, depth: int = 0) -> Nest:
+    kind = row["kind"]
+    if kind not in _KINDS or depth > 32:
+        raise ValueError("a nest is not understood")
+    if kind == "leaf":
+        return Nest()
+    parts = tuple(_read_nest(part, depth + 1) for part in row["parts"])
+    keys = tuple(decode(k, ()) for k in row["keys"])
+    if kind in ("dict", "fields", "named") and len(keys) != len(parts):
+        raise ValueError("a nest has more names than parts")
+    if kind in ("fields", "named") and not (row["name"].isidentifier() and all(
+            isinstance(k, str) and k.isidentifier() for k in keys)):
+        raise ValueError("a record has names that are none")
+    return Nest("named" if kind == "fields" else kind, keys, parts, row["name"])

@@ -1,0 +1,94 @@
+"""What `fxq inspect` and `fxq verify` do with a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tabulate import tabulate
+
+import fxq
+from fxq.artifact.load import open_artifact
+from fxq.artifact.save import check_of, cpu_facts
+from fxq.errors import ConfigError, VerificationError
+from fxq.info import info
+from fxq.printer import format_graph
+
+
+def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:
+    """(text, data) about a file, without packing or running it."""
+    opened = open_artifact(path)
+    manifest, report = opened.manifest, opened.manifest["report"]
+    rows = [("file", f"{path.name}, format {manifest['format']}, fxq {manifest['fxq']}, "
+                     f"torch {manifest['torch']}"),
+            ("target", f"{manifest['target']}, scheme {report['scheme']}"),
+            ("graph", f"{opened.stage}, {len(opened.portable.nodes)} nodes, "
+                      f"{len(opened.portable.tensors)} tensors"),
+            ("size", f"{report['float_bytes'] / 1e6:.3f} MB in float, "
+                     f"{report['size_bytes'] / 1e6:.3f} MB of parameters, "
+                     f"{path.stat().st_size / 1e6:.3f} MB on disk"),
+            ("low precision", f"{100 * report['integer_macs'] / max(report['macs'], 1):.2f} % of "
+                              f"{report['macs'] / 1e6:.1f} M MACs ({report['arithmetic']})"),
+            ("in float", f"{len(report['left_in_float'])} nodes"),
+            ("built on", ", ".join(k for k, v in manifest["cpu"].items() if v) or "plain CPU")]
+    text = str(tabulate(rows, tablefmt="plain"))
+    if graph:
+        text += "\n\n" + format_graph(opened.module).rstrip()
+    return text, manifest | {"nodes": len(opened.portable.nodes)}
+
+
+def verify_artifact(path: Path, inputs: Path | None) -> str:
+    """Check a file and run it; raises ArtifactError or VerificationError.
+
+    `inputs` is a safetensors file with the model's inputs by name and, as `output0`, `output1`, …,
+    what the model gave for them.
+    """
+    opened = open_artifact(path)
+    model = fxq.load(path, runtime="python")
+    shapes = [(info(n).shape or (), info(n).dtype) for n in opened.module.graph.nodes
+              if n.op == "placeholder"]
+    lines = ["digests, graph and signature are as they were written"]
+    same = check_of(lambda *x: model._flat(list(x)), shapes) == opened.manifest["check"]  # type: ignore[arg-type]
+    if same:
+        lines.append("outputs for the built-in inputs are equal, bit for bit")
+    elif cpu_facts() == opened.manifest["cpu"] and _same_torch(opened.manifest["torch"]):
+        raise VerificationError(f"{path} computes other outputs than when it was saved",
+                                why="the CPU and torch are the same kind as then",
+                                fix="build it again, and please report this")
+    else:
+        lines.append("outputs differ in bits: it was built on another kind of CPU or torch")
+    if inputs is not None:
+        lines.append(_compare_recorded(path, model, inputs))
+    return "\n".join(lines)
+
+
+def _same_torch(version: str) -> bool:
+    import torch
+
+    return str(torch.__version__) == version
+
+
+def _compare_recorded(path: Path, model: fxq.CompiledModel, file: Path) -> str:
+    import torch
+
+    try:
+        known = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{file} cannot be read", why=str(error),
+                          fix="save inputs and outputs with safetensors") from error
+    names = model._signature.names
+    missing = [n for n in (*names, "output0") if n not in known]
+    if missing:
+        raise ConfigError(f"{file} does not hold {missing[0]!r}", why=f"the model's inputs are "
+                          f"{', '.join(names)}; outputs are called output0, output1, …",
+                          fix="save them under these names")
+    outputs = model._flat([known[n] for n in names])
+    for position, given in enumerate(outputs):
+        recorded = known.get(f"output{position}")
+        if recorded is not None and not (recorded.dtype == given.dtype
+                                         and torch.equal(recorded, given)):
+            raise VerificationError(f"output {position} of {path} is not the recorded one",
+                                    why=f"SQNR {fxq.sqnr(recorded.float(), given.float()):.1f} dB")
+    return f"recorded outputs in {file.name} are equal, bit for bit"

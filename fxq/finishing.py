@@ -1,0 +1,80 @@
+"""The second half of the pipeline, and what is known when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from fxq.artifact.graph import Portable, to_portable
+from fxq.artifact.save import Content
+from fxq.engine import sensitive_engine
+from fxq.errors import ArtifactError
+from fxq.info import is_on_integers
+from fxq.integers import dequantize_weight, round_at_run_time
+from fxq.ops import op_name
+from fxq.pipeline import HALF, LOWER, QUANTIZE
+from fxq.preparation import Prepared
+from fxq.rewrite import Refusal, label
+from fxq.scheme import Mode
+from fxq.sizes import graph_bytes, macs
+from fxq.stage import Stage
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Multiply-accumulates in low precision, what stayed in float, bytes, and what a file needs.
+
+    `engine` is the one that calls must run under, when a kernel's row says that it matters.
+    """
+
+    macs: int
+    left_in_float: tuple[Refusal, ...]
+    bytes: int
+    engine: str | None
+    content: Content
+
+
+def finish(prepared: Prepared, module: fx.GraphModule) -> Finished:
+    """Quantize and lower an observed graph, or leave a float one as it is."""
+    scheme, engine = prepared.context.scheme, prepared.context.target.engine
+    if not scheme.quantized:
+        return Finished(0, (), graph_bytes(module), None, _content(module, Stage.FUSED, engine))
+    if scheme.mode is Mode.HALF:
+        count, refused = _finish_half(prepared, module)
+        content = _content(module, Stage.LOWERED, engine)
+        return Finished(count, refused, graph_bytes(module), None, content)
+    manager = prepared.manager
+    manager.run(module, QUANTIZE)
+    size, content = graph_bytes(module), _content(module, Stage.REFERENCE, engine)
+    refused = next(r.refusals for r in manager.records if r.name == "convert")
+    lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
+    sensitive = sensitive_engine(module, prepared.context.target)
+    if engine:  # else REFERENCE is executed as it is
+        manager.run(module, LOWER)
+    return Finished(prepared.macs - lost, refused, size, sensitive, content)
+
+
+def _content(module: fx.GraphModule, stage: Stage, engine: str | None) -> Content:
+    """The graph as data; a graph that cannot be data is an error only when it is saved."""
+    portable: Portable | ArtifactError
+    try:
+        portable = to_portable(module)
+    except ArtifactError as error:
+        portable = error
+    return Content(portable, stage, engine)
+
+
+def _finish_half(prepared: Prepared, module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...]]:
+    prepared.manager.run(module, HALF)
+    refused = prepared.manager.records[-1].refusals
+    paths = {(r.path, r.op) for r in refused}
+    lost = sum(macs(n) for n in module.graph.nodes if (label(n), op_name(n)) in paths)
+    return prepared.macs - lost, refused
+
+
+def _multiplies_integers(node: fx.Node) -> bool:
+    """A layer with integer weights whose input is integers too, or is rounded to such."""
+    if len(node.args) < 2 or getattr(node.args[1], "target", None) is not dequantize_weight:
+        return False
+    return is_on_integers(node) or getattr(node.args[0], "target", None) is round_at_run_time

@@ -1,0 +1,380 @@
+"""`.fxq` files: the same bits back anywhere, the same bytes every time, and no surprises."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import fxq
+from fxq.artifact.container import MEMBERS, pack, unpack
+from tests.helpers import compiled
+from tests.nets import Classifier, Fn, SqueezeExcite, lively, ramp
+from tests.test_docs import ROOT
+
+X = ramp(2, 3, 16, 16)
+CASES = [("fbgemm", "int8_static"), ("fbgemm", "int8_dynamic"), ("fbgemm", "int8_weight_only"),
+         ("fbgemm", "fp32"), ("reference", "int8_static"), ("reference", "int16_static"),
+         ("reference", "W4A8"), ("reference", "fp16"), ("reference", "bf16")]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("artifact") / "net.fxq"
+    compiled(lively(Classifier()), X).save(path)
+    return path
+
+
+@pytest.mark.parametrize("target, scheme", CASES)
+@pytest.mark.parametrize("net", [Classifier, SqueezeExcite], ids=lambda n: n.__name__)
+def test_round_trip(net, target, scheme, tmp_path):
+    """Loaded models give the same bits, report and size; saved again, the same bytes."""
+    model = compiled(lively(net()), X, target=target, scheme=scheme)
+    model.save(tmp_path / "a.fxq")
+    loaded = fxq.load(tmp_path / "a.fxq", runtime="python")
+    assert torch.equal(model(X), loaded(X)) and torch.equal(model(X[:1]), loaded(X[:1]))
+    assert (loaded.size_bytes, loaded.report.coverage) == (model.size_bytes, model.report.coverage)
+    loaded.save(tmp_path / "b.fxq")
+    assert (tmp_path / "a.fxq").read_bytes() == (tmp_path / "b.fxq").read_bytes()
+
+
+def test_size_on_disk(tmp_path):
+    """At most 2 % and 64 kB beside the parameters."""
+    net = nn.Sequential(*(nn.Conv2d(c, d, 3, padding=1) for c, d in ((3, 64), (64, 128), (128, 256))))
+    model = compiled(net, X)
+    model.save(tmp_path / "a.fxq")
+    assert (tmp_path / "a.fxq").stat().st_size <= 1.02 * model.size_bytes + 65536
+
+
+BUILD = """
+import sys, torch, fxq
+torch.set_num_threads(int(sys.argv[1]))
+from tests.nets import Classifier, lively, ramp
+torch.manual_seed(0)
+x = ramp(2, 3, 16, 16)
+fxq.compile(lively(Classifier()), example_inputs=(x,), statistics=fxq.Statistics.load(sys.argv[2]),
+            runtime="python").save(sys.argv[3])
+"""
+
+
+def test_same_bytes_in_other_processes(tmp_path):
+    """Another hash seed, another number of threads, another time: the same file."""
+    prepared = fxq.prepare(lively(Classifier()), example_inputs=(X,))
+    fxq.calibrate(prepared, [X]).save(tmp_path / "s")
+    for name, seed, threads in (("a", "1", "1"), ("b", "2", "2")):
+        subprocess.run([sys.executable, "-W", "ignore", "-c", BUILD, threads, tmp_path / "s",
+                        tmp_path / name], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed},
+                       check=True)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+LOAD = """
+import sys, torch, fxq
+from tests.nets import ramp
+model = fxq.load(sys.argv[1], runtime="python")
+assert not any("Classifier" in str(t) for t in map(type, model.modules()))
+print(model(ramp(2, 3, 16, 16)).double().numpy().tobytes().hex())
+"""
+
+
+def test_loads_without_the_models_class(saved):
+    """A process that never saw the class computes the same bits."""
+    code = LOAD.replace("from tests.nets import ramp", "ramp = lambda *s: torch.linspace("
+                        "-1.0, 1.0, 1536).reshape(s)")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, saved], check=True,
+                          capture_output=True, text=True, cwd=saved.parent)
+    assert done.stdout.strip() == fxq.load(saved, runtime="python")(X).double().numpy(
+    ).tobytes().hex()
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+@dataclass
+class Result:
+    logits: torch.Tensor
+    label: str = "kept"
+
+
+@pytest.mark.parametrize("function, read", [
+    (lambda s, x: {"a": [s.c(x)], "b": 7}, lambda r: r["a"][0]),
+    (lambda s, x: Pair(s.c(x), s.c(x)), lambda r: r.second),
+    (lambda s, x: Result(s.c(x)), lambda r: r.logits), (lambda s, x: (s.c(x), None), lambda r: r[0])])
+def test_output_structures(function, read, tmp_path):
+    """Nests come back; records keep their fields, whatever their class was."""
+    model = compiled(Fn(function, c=nn.Conv2d(3, 4, 1)), X)
+    model.save(tmp_path / "a.fxq")
+    assert torch.equal(read(model(X)), read(fxq.load(tmp_path / "a.fxq", runtime="python")(X)))
+
+
+def test_calls_keep_their_signature(tmp_path):
+    """Keyword arguments, defaults and flags are checked as before."""
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x, scale=None, *, double=False):
+            return self.c(x) * 2 if double else self.c(x)
+
+    compiled(Net(), X).save(tmp_path / "a.fxq")
+    model = fxq.load(tmp_path / "a.fxq", runtime="python")
+    assert torch.equal(model(x=X), model(X, None, double=False))
+    with pytest.raises(fxq.ConfigError, match="was False"):
+        model(X, double=True)
+
+
+def test_model_code_cannot_be_saved(tmp_path):
+    """An operator outside of the table is named with the user's line."""
+    model = compiled(Fn(lambda s, x: torch.special.i0(s.c(x)), c=nn.Conv2d(3, 4, 1)), X)
+    with pytest.raises(fxq.ArtifactError, match="i0 cannot be kept in a file") as caught:
+        model.save(tmp_path / "a.fxq")
+    assert "torch.special.i0" in caught.value.where and not list(tmp_path.iterdir())
+
+
+def test_float_operators_of_the_table_are_saved(tmp_path):
+    """What fxq leaves in float may still be written, if it is on the list."""
+    net = Fn(lambda s, x: F.softmax(torch.cumsum(s.c(x), 1).exp().chunk(2, 1)[0], 1),
+             c=nn.Conv2d(3, 4, 1))
+    model = compiled(net, X)
+    model.save(tmp_path / "a.fxq")
+    assert torch.equal(model(X), fxq.load(tmp_path / "a.fxq", runtime="python")(X))
+
+
+def test_every_bit_matters(saved, tmp_path):
+    """A flip of any bit, in any part of the file, is an ArtifactError (T76)."""
+    content, path = saved.read_bytes(), tmp_path / "x.fxq"
+    places = {0, 4, 10, 30, len(content) - 1, len(content) - 64, len(content) - 65,
+              *range(0, len(content), len(content) // 97)}
+    for place in places:
+        broken = bytearray(content)
+        broken[place] ^= 1 << (place % 8)
+        path.write_bytes(broken)
+        with pytest.raises(fxq.ArtifactError):
+            fxq.load(path)
+
+
+def resealed(path, change):
+    """The file with changed members, digests made right again: what an attacker would write."""
+    members = unpack(path.read_bytes(), "x")
+    change(members)
+    manifest = json.loads(members["manifest.json"])
+    for name in MEMBERS[1:]:
+        manifest["members"][name] = {"bytes": len(members[name]),
+                                     "sha256": hashlib.sha256(members[name]).hexdigest()}
+    members["manifest.json"] = json.dumps(manifest).encode()
+    return pack(members)
+
+
+def edit_graph(edit):
+    def change(members):
+        graph = json.loads(members["graph.json"])
+        edit(graph)
+        members["graph.json"] = json.dumps(graph).encode()
+    return change
+
+
+def edit_manifest(**entries):
+    def change(members):
+        members["manifest.json"] = json.dumps(json.loads(members["manifest.json"]) | entries).encode()
+    return change
+
+
+def replace_in_table(old, new):
+    def edit(graph):
+        graph["table"] = [new if entry == old else entry for entry in graph["table"]]
+    return edit_graph(edit)
+
+
+HOSTILE = {
+    "unknown call": replace_in_table("conv2d_relu", "os.system"),
+    "attribute of torch": replace_in_table("conv2d_relu", "torch.load"),
+    "dunder": replace_in_table("conv2d_relu", "__class__"),
+    "zero stride": replace_in_table({"padding": 1}, {"padding": 1, "stride": 0}),
+    "many groups": replace_in_table({"padding": 1}, {"padding": 1, "groups": 7}),
+    "huge padding": replace_in_table({"padding": 1}, {"padding": 1 << 40}),
+    "negative padding": replace_in_table({"padding": 1}, {"padding": -1}),
+    "wrong shape": replace_in_table([2, 8, 4, 4], [2, 8, 4, 5]),
+    "huge shape": replace_in_table([2, 3, 16, 16], [2**40, 3, 2**20, 16]),
+    "wrong type": replace_in_table("uint8", "int64"),
+    "unknown type": replace_in_table("uint8", "quint8"),
+    "reads itself": edit_graph(lambda g: g["nodes"][5].__setitem__(6, [{"n": 5}])),
+    "reads the future": edit_graph(lambda g: g["nodes"][5].__setitem__(6, [{"n": 10**6}])),
+    "no output": edit_graph(lambda g: g["nodes"].pop()),
+    "no nodes": edit_graph(lambda g: g.__setitem__("nodes", [])),
+    "million nodes": edit_graph(lambda g: g.__setitem__("nodes", g["nodes"][:1] * 10**6)),
+    "deep nest": edit_graph(lambda g: g["nodes"][5].__setitem__(
+        6, json.loads("[" * 500 + "]" * 500))),
+    "text missing": edit_graph(lambda g: g.__setitem__("texts", [])),
+    "more inputs": edit_graph(lambda g: g["call"]["leaves"].append({"tensor": "float32"})),
+    "bad names": edit_graph(lambda g: g["call"]["parameters"][0].__setitem__("name", "x y")),
+    "extra entry": edit_graph(lambda g: g.__setitem__("code", "import os")),
+    "duplicate key": lambda m: m.__setitem__("graph.json", m["graph.json"][:-1] + b',"texts":[]}'),
+    "not a number": lambda m: m.__setitem__("graph.json", b'{"texts":[],"nodes":[NaN]}'),
+    "newer format": edit_manifest(format=2), "no format": edit_manifest(format="1"),
+    "unknown target": edit_manifest(target="abacus"), "unknown stage": edit_manifest(stage="RAW"),
+    "foreign manifest": edit_manifest(code="import os"), "bad report": edit_manifest(report=[1]),
+    "weights of nothing": lambda m: m.__setitem__("weights.safetensors", b"\\x08" + b"\\0" * 7 + b"{}      "),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files(saved, name, tmp_path):
+    """With all digests right, what a graph must not say is still refused, and quickly (T76)."""
+    (tmp_path / "x.fxq").write_bytes(resealed(saved, HOSTILE[name]))
+    with pytest.raises((fxq.ArtifactError, fxq.ConfigError)):
+        fxq.load(tmp_path / "x.fxq", runtime="python")
+
+
+def test_resealing_alone_is_fine(saved, tmp_path):
+    """The twin: the tool of the hostile tests leaves an unchanged file loadable."""
+    (tmp_path / "x.fxq").write_bytes(resealed(saved, lambda members: None))
+    assert torch.equal(fxq.load(tmp_path / "x.fxq", runtime="python")(X),
+                       fxq.load(saved, runtime="python")(X))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("1e400")])
+def test_impossible_scales(saved, scale, tmp_path):
+    """A scale is positive and finite."""
+    def edit(graph):
+        place = next(i for i, e in enumerate(graph["table"]) if isinstance(e, list) and len(e) == 4
+                     and isinstance(e[0], float))
+        graph["table"][place][0] = scale if scale < 1e300 else 1e39 * 1e300
+
+    try:
+        (tmp_path / "x.fxq").write_bytes(resealed(saved, edit_graph(edit)))
+    except ValueError:
+        pytest.skip("JSON itself refuses it")
+    with pytest.raises(fxq.ArtifactError):
+        fxq.load(tmp_path / "x.fxq", runtime="python")
+
+
+def test_newer_format_names_the_version(saved, tmp_path, golden):
+    """One clear error for a file of the future."""
+    (tmp_path / "x.fxq").write_bytes(resealed(saved, edit_manifest(format=9, fxq="7.1")))
+    with pytest.raises(fxq.ArtifactError) as caught:
+        fxq.load(tmp_path / "x.fxq")
+    golden.check(str(caught.value).replace(str(tmp_path), "FOLDER") + "\n")
+
+
+def test_other_containers_are_refused(saved, tmp_path):
+    """Compressed, reordered or extra members, folders and devices are no .fxq files."""
+    members = unpack(saved.read_bytes(), "x")
+    for kind, names in ((zipfile.ZIP_DEFLATED, MEMBERS), (zipfile.ZIP_STORED, MEMBERS[::-1]),
+                        (zipfile.ZIP_STORED, (*MEMBERS, "../evil"))):
+        with zipfile.ZipFile(tmp_path / "x.fxq", "w", kind) as archive:
+            for name in names:
+                archive.writestr(name, members.get(name, b"x"))
+            archive.comment = b"0" * 64
+        body = (tmp_path / "x.fxq").read_bytes()[:-64]
+        (tmp_path / "x.fxq").write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+        with pytest.raises(fxq.ArtifactError):
+            fxq.load(tmp_path / "x.fxq")
+    for path in (tmp_path, tmp_path / "nothing", "/dev/zero"):
+        with pytest.raises(fxq.ArtifactError):
+            fxq.load(path)
+
+
+def test_nothing_is_unpickled(saved, monkeypatch):
+    """Loading needs neither pickle nor torch.load (S1)."""
+    def forbidden(*args, **kwargs):
+        raise AssertionError("the load path must not do this")
+
+    for name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "torch.load", "torch.jit.load",
+                 "builtins.eval"):
+        monkeypatch.setattr(name, forbidden)
+    assert fxq.load(saved, runtime="python")(X).shape == (2, 5)
+
+
+def test_texts_of_the_file_never_reach_source(saved):
+    """Generated Python holds numbers and names that fxq made, and no text from the file."""
+    from fxq.runtime.python import source_of
+
+    source, _ = source_of(fxq.load(saved, runtime="python").graph_module)
+    assert "'" not in source and '"' not in source and len(source) > 100
+
+
+@pytest.mark.parametrize("engine", ["fbgemm", "qnnpack", "onednn", "x86"])
+def test_loaded_models_ignore_the_global_engine(saved, engine):
+    """Packing and running are those of the file's target, whatever is current."""
+    from fxq.kernels import using_engine
+
+    wanted = fxq.load(saved, runtime="python")(X)
+    with using_engine(engine):
+        assert torch.equal(fxq.load(saved, runtime="python")(X), wanted)
+        assert torch.backends.quantized.engine == engine
+
+
+def test_another_target_takes_the_file(saved):
+    """A machine without the engine runs the same integers on the reference target."""
+    model = fxq.load(saved, target="reference", runtime="python")
+    assert model.report.target == "reference"
+    assert fxq.sqnr(fxq.load(saved, runtime="python")(X), model(X)) > 30
+
+
+def test_missing_engine_is_named(saved, monkeypatch):
+    """A host that cannot run the file says what is missing (T77)."""
+    monkeypatch.setattr("fxq.kernels.require_engine", lambda engine: (_ for _ in ()).throw(
+        fxq.TargetUnavailableError(f"the engine {engine!r} is not available")))
+    with pytest.raises(fxq.TargetUnavailableError, match="'fbgemm' is not available"):
+        fxq.load(saved)
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("step", ["os.replace", "os.fsync"])
+def test_interrupted_save_keeps_the_old_file(saved, tmp_path, monkeypatch, failure, step):
+    """Disk full or Ctrl-C at any step: the old file is whole, and nothing lies beside it (T75)."""
+    path, model = tmp_path / "a b ü.fxq", fxq.load(saved, runtime="python")
+    model.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(step, lambda *a: (_ for _ in ()).throw(failure))
+    with pytest.raises((fxq.ConfigError, KeyboardInterrupt)):
+        model.save(path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_places_that_cannot_be_written(saved, tmp_path):
+    """A missing folder, or a folder of that name, is a clear error."""
+    model = fxq.load(saved, runtime="python")
+    (tmp_path / "folder.fxq").mkdir()
+    for path in (tmp_path / "none" / "a.fxq", tmp_path / "folder.fxq"):
+        with pytest.raises(fxq.ConfigError, match="cannot be written"):
+            model.save(path)
+
+
+KILLED = """
+import os, signal, sys, fxq
+model = fxq.load(sys.argv[1], runtime="python")
+real = os.fsync
+os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+model.save(sys.argv[1])
+"""
+
+
+def test_killed_save_keeps_the_old_file(saved, tmp_path):
+    """kill -9 in the middle of a save leaves the old file as it was (T75)."""
+    path = tmp_path / "a.fxq"
+    path.write_bytes(saved.read_bytes())
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED, path], check=False)
+    assert done.returncode == -9 and path.read_bytes() == saved.read_bytes()
+
+
+def test_saving_over_the_file_that_is_in_use(saved, tmp_path):
+    """Load, save to the same path, and run: nothing is zeroed (T74)."""
+    path = tmp_path / "a.fxq"
+    path.write_bytes(saved.read_bytes())
+    model = fxq.load(path, runtime="python")
+    wanted = model(X)
+    model.save(path)
+    assert torch.equal(model(X), wanted) and torch.equal(fxq.load(path, runtime="python")(X), wanted)
