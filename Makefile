@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := dev,vision,plots,demo
 
-.PHONY: setup demo test test-all lint types golden bench clean
+.PHONY: setup demo test test-all fuzz lint types golden bench clean
 
 # Editable, so that fxq.passes and fxq.targets are this checkout's folders. The second command
 # asks for torch and torchvision together: they must be of one build.
@@ -25,6 +25,12 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Random models and broken files, for hours if you like: make fuzz MODELS=100000
+MODELS ?= 3000
+FILES ?= 20000
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.campaign --models $(MODELS) --files $(FILES) $(FUZZ_ARGS)
 
 lint: setup
 	$(BIN)/ruff check fxq passes targets tests benchmarks

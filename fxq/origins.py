@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Node
 
+from fxq.errors import TraceError
 from fxq.qspec import QParams
 
 _KEY = "fxq.unfolded"
@@ -105,3 +106,17 @@ def mark_of(node: Node) -> QParams | None:
     """The format that a Mark gave to a node's value, or None."""
     known = node.meta.get(_GIVEN)
     return known if isinstance(known, QParams) else None
+
+
+_UNTRACEABLE = "fxq.untraceable"
+
+
+def set_untraceable(node: Node, error: TraceError) -> None:
+    """Record why a module is called as it is, instead of being looked into."""
+    advice = f"; {error.fix}" if error.fix else ""
+    node.meta[_UNTRACEABLE] = f"{error.why} at {error.where}{advice}"
+
+
+def why_untraceable(node: Node) -> str:
+    """Why the node calls a module of the user's own code, or an empty text."""
+    return str(node.meta.get(_UNTRACEABLE, ""))

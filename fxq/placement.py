@@ -11,6 +11,7 @@ from torch.fx import Node
 from fxq.context import Context
 from fxq.info import info, tensor_inputs
 from fxq.ops import Kind, base_name, op_of
+from fxq.origins import why_untraceable
 from fxq.overrides import scheme_of
 from fxq.rewrite import constant_of
 from fxq.scheme import Mode
@@ -44,7 +45,8 @@ def place(module: fx.GraphModule, context: Context) -> Placement:
     reasons: dict[Node, tuple[str, str]] = {}
     others: dict[Mode, set[Node]] = {Mode.DYNAMIC: set(), Mode.WEIGHT_ONLY: set()}
     for node in module.graph.nodes:
-        if node.op in ("placeholder", "output", "get_attr") or not info(node).is_float_tensor:
+        skipped = node.op in ("placeholder", "output", "get_attr")
+        if skipped or not (info(node).is_float_tensor or why_untraceable(node)):
             continue
         mode = scheme_of(node, context.scheme).mode
         reason = _why_not(node, mode, integer, context)
@@ -139,7 +141,8 @@ def _why_not(node: Node, mode: Mode, integer: set[Node],
              context: Context) -> tuple[str, str] | None:
     op = op_of(node)
     if op is None:
-        return "opaque", "fxq does not know this operator"
+        reason = why_untraceable(node)
+        return ("untraceable", reason) if reason else ("opaque", "fxq does not know this operator")
     if mode is Mode.FLOAT:
         return ("scheme", "the scheme leaves it in float") if (
             context.scheme.mode is Mode.FLOAT) else (

@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 
 from fxq.errors import TraceError
 from fxq.info import Info, info, set_info
-from fxq.origins import Mark
+from fxq.origins import Mark, set_untraceable
 from fxq.signature import Signature, call_with
 from fxq.structure import LEAF, Nest, flatten
 
@@ -53,9 +53,10 @@ class _Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, untraceable: Mapping[str, TraceError]) -> None:
         super().__init__()
-        self.signature = signature
+        self.signature, self.untraceable = signature, untraceable
+        self.failed = ""  # the innermost module that was running when tracing failed
         self.paths: list[str] = []
         self.rebuild: Nest = LEAF
         self.fixed: tuple[Any, ...] = ()
@@ -76,12 +77,16 @@ class _Tracer(fx.Tracer):
         return forward, [self.root, *proxies]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Mark) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, Mark) or module_qualified_name in self.untraceable or (
+            super().is_leaf_module(m, module_qualified_name))
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         self.paths.append(self.path_of_module(m))
         try:
             return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.failed = self.failed or self.paths[-1]
+            raise
         finally:
             self.paths.pop()
 
@@ -170,13 +175,25 @@ def _refuse_module(path: str, module: nn.Module, training: bool) -> None:
 
 
 def trace(model: nn.Module, signature: Signature) -> Traced:
-    """Trace a private copy. Raises TraceError with the user's line when it cannot be traced."""
-    tracer = _Tracer(signature)
-    try:
-        graph = tracer.trace(model)
-    except Exception as error:
-        raise _explain(model, error) from error
+    """Trace a private copy; the smallest modules that cannot be traced are called as they are.
+
+    Raises TraceError, with the user's line, when the model's own forward cannot be traced.
+    """
+    untraceable: dict[str, TraceError] = {}
+    while True:
+        tracer = _Tracer(signature, untraceable)
+        try:
+            graph = tracer.trace(model)
+            break
+        except Exception as error:
+            reason = _explain(model, error)
+            if not tracer.failed or tracer.failed in untraceable:
+                raise reason from error
+            untraceable[tracer.failed] = reason
     _refuse_state(model)
+    for node in graph.nodes:
+        if node.op == "call_module" and str(node.target) in untraceable:
+            set_untraceable(node, untraceable[str(node.target)])
     module = fx.GraphModule(model, graph)
     return Traced(module, signature, tracer.rebuild, tracer.fixed)
 

@@ -26,7 +26,7 @@ from fxq.context import Context
 from fxq.errors import TraceError
 from fxq.info import info, set_info, tensor_inputs
 from fxq.ops import OPS, canonical_kwargs
-from fxq.origins import Dropout, Mark, remember_dropout, set_mark
+from fxq.origins import Dropout, Mark, remember_dropout, set_mark, why_untraceable
 from fxq.passes.base import Pass
 from fxq.printer import value_names
 from fxq.rewrite import PassResult, Rewriter, constant_of, label
@@ -65,8 +65,10 @@ def _normalize(node: Node, rewriter: Rewriter, roots: dict[Node, Node],
     call = _bind(node)
     if call is None:
         _refuse_unknown_mutation(node)
-        if not _is_canonical(node) and info(node).is_float_tensor:
-            rewriter.refuse(node, "opaque", "fxq does not know this operator; it runs in float")
+        reason = why_untraceable(node)
+        if reason or (not _is_canonical(node) and info(node).is_float_tensor):
+            rewriter.refuse(node, "untraceable" if reason else "opaque",
+                            reason or "fxq does not know this operator; it runs in float")
         return
     if call.op == ASSERTION:
         rewriter.erase(node)

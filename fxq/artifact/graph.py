@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.artifact.calls import CALLS, DTYPES, METHODS, NAMES
-from fxq.artifact.values import decode, encode
+from fxq.artifact.values import MALFORMED, decode, encode
 from fxq.errors import ArtifactError
 from fxq.info import (
     Info,
@@ -117,10 +117,10 @@ def from_portable(portable: Portable) -> fx.GraphModule:
     for position, row in enumerate(portable.nodes):
         try:
             node = _make(graph, row, nodes, portable, position)
-        except (KeyError, TypeError, ValueError) as error:
+            _restore(node, row, portable.texts)
+        except MALFORMED as error:
             raise ArtifactError(f"node {position} is malformed", why=str(error)) from error
         nodes.append(node)
-        _restore(node, row, portable.texts)
     if not nodes or nodes[-1].op != "output":
         raise ArtifactError("the graph returns nothing")
     return fx.GraphModule(root, graph)

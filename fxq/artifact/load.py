@@ -20,6 +20,7 @@ from fxq.artifact.graph import Portable, from_portable
 from fxq.artifact.save import FORMAT, Content
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
+from fxq.artifact.values import MALFORMED
 from fxq.compiled import CompiledModel
 from fxq.context import Context
 from fxq.engine import sensitive_engine
@@ -161,7 +162,7 @@ def _report(values: Any, target: Target) -> Report:
         left = tuple(Refusal(**row) for row in values["left_in_float"])
         report = Report(**{**values, "target": target.name, "left_in_float": left})
         str(report)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise ArtifactError("the manifest's report is malformed", why=str(error)) from error
     return report
 

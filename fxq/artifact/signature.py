@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from fxq.artifact.calls import DTYPES
-from fxq.artifact.values import decode, encode
+from fxq.artifact.values import MALFORMED, decode, encode
 from fxq.errors import ArtifactError
 from fxq.signature import Signature
 from fxq.structure import Nest
@@ -64,7 +64,7 @@ def from_json(row: Json, module: fx.GraphModule) -> Traced:
         signature = Signature(parameters, names, leaves, _read_nest(row["input"]))
         fixed = tuple(PLACE if "place" in v else decode(v["fixed"], ()) for v in row["outputs"])
         traced = Traced(module, signature, _read_nest(row["output"]), fixed)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise ArtifactError("the model's signature is malformed", why=str(error)) from error
     _check_counts(traced, module)
     return traced

@@ -50,22 +50,28 @@ class _Meta(fx.Interpreter):
 
 def validate(module: fx.GraphModule, stage: Stage) -> None:
     """Raise ArtifactError unless every node can be run and is what it says."""
-    for node in module.graph.nodes:
-        _check_numbers(node)
-    inputs = []
+    try:
+        for node in module.graph.nodes:
+            _check_numbers(node)
+        with torch.no_grad():
+            _Meta(module).run(*_inputs(module))
+        verify_stage(module, stage)
+    except ArtifactError:
+        raise
+    except Exception as error:  # whatever a broken graph raises, it is the file's fault
+        text = str(error).strip().split("\n")[0]
+        raise ArtifactError("the graph of this file cannot be run", why=text[:300]) from error
+
+
+def _inputs(module: fx.GraphModule) -> list[Tensor]:
+    made = []
     for node in module.graph.nodes:
         if node.op == "placeholder":
             known = info(node)
             if known.shape is None or known.dtype is None or math.prod(known.shape) > LARGEST_INPUT:
                 raise ArtifactError("an input has no shape, or an impossible one")
-            inputs.append(torch.empty(known.shape, dtype=known.dtype, device="meta"))
-    try:
-        with torch.no_grad():
-            _Meta(module).run(*inputs)
-        verify_stage(module, stage)
-    except Exception as error:  # whatever a broken graph raises, it is the file's fault
-        text = str(error).strip().split("\n")[0]
-        raise ArtifactError("the graph of this file cannot be run", why=text[:300]) from error
+            made.append(torch.empty(known.shape, dtype=known.dtype, device="meta"))
+    return made
 
 
 def _check_numbers(node: Node) -> None:

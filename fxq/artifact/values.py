@@ -13,6 +13,8 @@ from fxq.artifact.calls import DTYPES
 from fxq.errors import ArtifactError
 
 DEEPEST = 32
+# What reading a value of the wrong kind raises: each becomes an ArtifactError that says where.
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 def encode(value: Any, index: Callable[[Node], int]) -> Any:

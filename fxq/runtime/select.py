@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from fxq.errors import ConfigError, did_you_mean
 from fxq.kernels import quiet
+from fxq.origins import why_untraceable
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
 from fxq.timing import race
@@ -28,8 +29,8 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str) -> tuple[str
     if name not in RUNTIMES:
         raise ConfigError(f"unknown runtime {name!r}", fix=did_you_mean(name, RUNTIMES))
     python = build(module)
-    if name == "python":
-        return name, python, ()
+    if name == "python" or (name == "auto" and _calls_user_code(module)):
+        return "python", python, ()
     try:
         script = build_torchscript(module, inputs)
     except ConfigError:
@@ -39,6 +40,11 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str) -> tuple[str
     if name == "torchscript":
         return name, script, ()
     return _faster(python, script, inputs)
+
+
+def _calls_user_code(module: fx.GraphModule) -> bool:
+    """A module that could not be traced decides at each call; TorchScript would keep one branch."""
+    return any(why_untraceable(n) for n in module.graph.nodes)
 
 
 def _faster(python: Function, script: Function,
