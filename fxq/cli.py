@@ -73,6 +73,8 @@ def compile(
     strict: Annotated[bool, typer.Option(help="refuse what stays in float")] = False,
     output: Annotated[Optional[Path], typer.Option(  # noqa: UP045
         "--output", "-o", help="write the compiled model to this .fxq file")] = None,
+    lock: Annotated[Optional[Path], typer.Option(  # noqa: UP045
+        help="write the build's provenance here, or hold this build to it")] = None,
     force: Annotated[bool, typer.Option(help="replace an existing output file")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
 ) -> None:
@@ -83,7 +85,7 @@ def compile(
                            calibrator=calibrator, overrides=override or [], runtime=runtime,
                            strict=strict, images=images, batch_size=batch_size,
                            statistics=statistics, save_statistics=save_statistics,
-                           output=output, force=force)
+                           output=output, force=force, lock=lock)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
 
 

@@ -14,10 +14,11 @@ from torch import nn
 from fxq import kernels
 from fxq.compiled import CompiledModel
 from fxq.data import Transform
-from fxq.errors import UnsupportedOpError
+from fxq.errors import UnsupportedOpError, VerificationError
 from fxq.finishing import finish
 from fxq.isolation import isolated
 from fxq.legality import note_on
+from fxq.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.manager import Manager
 from fxq.metrics import sqnr_of_all
 from fxq.preparation import Prepared, Progress, calibrate, prepare, run_batches
@@ -98,23 +99,42 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             statistics: Statistics | str | Path | None = None, calibrator: str | None = None,
             overrides: Mapping[Any, str] | None = None, strict: bool = False,
             runtime: str = "auto", seed: int = 0, verify: bool = True,
-            check_finite: bool = False, progress: Progress | None = None) -> CompiledModel:
+            check_finite: bool = False, lock: str | Path | None = None,
+            progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
     convention for torchvision and timm models). `calibration_data` is any iterable of batches;
     without it, ranges come from synthetic batches and a warning says so. `statistics` replaces
-    calibration; `check_finite` refuses NaN and infinity in every call. Raises the errors of
-    `prepare`, `calibrate` and `convert`.
+    calibration; `check_finite` refuses NaN and infinity in every call. `lock` names a file: the
+    first build writes its provenance there, and a later one that differs raises VerificationError
+    with the first difference. Raises the errors of `prepare`, `calibrate` and `convert`.
     """
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
-                       verify=verify)
+                       verify=verify, locking=lock is not None)
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    return convert(prepared, statistics=statistics, strict=strict, runtime=runtime,
-                   check_finite=check_finite)
+    compiled = convert(prepared, statistics=statistics, strict=strict, runtime=runtime,
+                       check_finite=check_finite)
+    if lock is not None:
+        _keep_lock(Path(lock), prepared, seed)
+    return compiled
+
+
+def _keep_lock(path: Path, prepared: Prepared, seed: int) -> None:
+    """Write the lock of a first build; hold a later one to it."""
+    made = make_lock(prepared.manager.context, prepared.model, prepared.batch_digests, seed,
+                     prepared.manager.digests)
+    if not path.exists():
+        write_lock(path, made)
+        return
+    difference = first_difference(read_lock(path), made)
+    if difference:
+        raise VerificationError(f"this build is not the one in {path}: {difference}",
+                                why="the same model, data and versions give the same lock",
+                                fix="restore what differs, or delete the lock to accept the change")
 
 
 def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Transform | None,

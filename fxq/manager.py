@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, fx
 
 from fxq.context import Context
+from fxq.digests import digest_graph
 from fxq.errors import ConfigError, FxqError, VerificationError
 from fxq.metrics import sqnr_of_all
 from fxq.passes.base import Effect, Pass
@@ -44,6 +45,8 @@ class Manager:
     records: list[PassRecord] = field(default_factory=list)
     texts: dict[Stage, str] = field(default_factory=dict)
     stage: Stage = Stage.FLOAT
+    locking: bool = False  # keep a digest of each pass's graph, weights and all
+    digests: list[tuple[str, str]] = field(default_factory=list)
     _outputs: tuple[Tensor, ...] | None = None
     _count: int = 0
 
@@ -73,6 +76,8 @@ class Manager:
         except Exception as error:
             raise _with_reproducer(error, item, before_text, module) from error
         self._record(module, item, result, elapsed, quality, before_text, before_ops)
+        if self.locking:
+            self.digests.append((item.name, digest_graph(module)))
 
     def _outputs_of(self, module: fx.GraphModule) -> tuple[Tensor, ...] | None:
         if not self.verify or not self.inputs:

@@ -15,6 +15,7 @@ from fxq import kernels
 from fxq.calibrators import AUTO, get_calibrator
 from fxq.context import Context
 from fxq.data import Transform, batches
+from fxq.digests import digest_tensors
 from fxq.errors import CalibrationError, ConfigError
 from fxq.inputs import example_inputs_for
 from fxq.isolation import isolated
@@ -53,6 +54,7 @@ class Prepared:
     seconds: float
     calibration: str = ""
     merged: Statistics = field(default_factory=Statistics)  # of all workers, once they met
+    batch_digests: list[str] = field(default_factory=list)  # when a lock is kept
 
     @property
     def graph_module(self) -> fx.GraphModule:
@@ -82,7 +84,8 @@ class Prepared:
 def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
             scheme: str | Scheme = "int8_static", example_inputs: tuple[Any, ...] | None = None,
             example_kwargs: Mapping[str, Any] | None = None, calibrator: str | None = None,
-            overrides: Mapping[Any, str] | None = None, verify: bool = True) -> Prepared:
+            overrides: Mapping[Any, str] | None = None, verify: bool = True,
+            locking: bool = False) -> Prepared:
     """Trace, normalize, fuse, and insert observers.
 
     Raises ConfigError for unknown names or inputs that do not fit, TraceError for a model that
@@ -99,11 +102,12 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
                           why="its formats are learned together with the weights",
                           fix="prepared = fxq.prepare_qat(model, ...); train it; "
                               "fxq.convert(prepared)")
-    return prepare_in(context, model, example_inputs, example_kwargs, verify)
+    return prepare_in(context, model, example_inputs, example_kwargs, verify, locking)
 
 
 def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ...] | None,
-               example_kwargs: Mapping[str, Any] | None, verify: bool = True) -> Prepared:
+               example_kwargs: Mapping[str, Any] | None, verify: bool = True,
+               locking: bool = False) -> Prepared:
     """`prepare` in a context that is known to be legal."""
     start = time.perf_counter()
     with isolated(), kernels.quiet():
@@ -116,7 +120,7 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
         traced = trace(twin, signature)
         outputs = list(record_shapes(traced.graph_module, _clones(inputs)))
         _check_trace(twin, signature, _clones(inputs), outputs)
-        manager = Manager(context, inputs, verify)
+        manager = Manager(context, inputs, verify, locking=locking)
         passes = PREPARE if context.scheme.quantized else FUSE
         manager.run(traced.graph_module, passes)
     total = sum(macs(n) for n in traced.graph_module.graph.nodes)
@@ -191,6 +195,8 @@ def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]],
     count = 0
     with isolated():
         for batch in flat:
+            if prepared.manager.locking:
+                prepared.batch_digests.append(digest_tensors(batch))
             try:
                 prepared.function(*batch)
             except CalibrationError as error:

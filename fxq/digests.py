@@ -1,0 +1,29 @@
+"""Digests of tensors and graphs: equal exactly when every bit is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from fxq.printer import format_graph
+from fxq.rewrite import constant_of
+
+
+def digest_tensors(tensors: Sequence[Tensor]) -> str:
+    """One digest of shapes, types and contents."""
+    content = hashlib.sha256()
+    for tensor in tensors:
+        dense = tensor.detach().cpu().contiguous()
+        content.update(f"{tuple(dense.shape)} {dense.dtype}".encode())
+        content.update(dense.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def digest_graph(module: fx.GraphModule) -> str:
+    """The canonical text of a graph and all of its constants."""
+    constants = [t for n in module.graph.nodes if (t := constant_of(n)) is not None]
+    text = hashlib.sha256(format_graph(module).encode()).hexdigest()
+    return hashlib.sha256((text + digest_tensors(constants)).encode()).hexdigest()

@@ -1,0 +1,84 @@
+"""`fxq.lock`: everything that a compiled model came from, as digests, and what differs between two.
+
+A rebuild from the same model, data and versions has the same lock and the same file. When it does
+not, the first entry that differs says where the builds parted: the model, a batch of the data, the
+statistics, or the first pass whose graph is another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxq.artifact.container import write_file
+from fxq.artifact.save import cpu_facts
+from fxq.context import Context
+from fxq.digests import digest_tensors
+from fxq.errors import ArtifactError
+from fxq.statistics_file import to_bytes
+
+# In the order in which a build uses them, so that the first difference is the cause.
+ORDER = ("fxq", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model", "weights",
+         "batches", "statistics", "passes")
+Lock = dict[str, Any]
+
+
+def make_lock(context: Context, model: nn.Module, batches: Sequence[str], seed: int,
+              passes: Sequence[tuple[str, str]]) -> Lock:
+    """The provenance of one compilation, as plain values."""
+    import fxq
+
+    state = model.state_dict()
+    return {
+        "fxq": fxq.__version__, "torch": str(torch.__version__),
+        "python": platform.python_version(), "cpu": cpu_facts(),
+        "threads": torch.get_num_threads(), "target": context.target.name,
+        "scheme": hashlib.sha256(repr(context.scheme).encode()).hexdigest(), "seed": seed,
+        "model": hashlib.sha256(str(model).encode()).hexdigest(),
+        "weights": digest_tensors(list(state.values())), "batches": list(batches),
+        "statistics": hashlib.sha256(to_bytes(context.statistics.values)).hexdigest(),
+        "passes": [list(row) for row in passes]}
+
+
+def write_lock(path: str | Path, lock: Lock) -> None:
+    """Write a lock as JSON, in one step."""
+    write_file(Path(path), (json.dumps(lock, indent=1) + "\n").encode())
+
+
+def read_lock(path: str | Path) -> Lock:
+    """Read a lock; raises ArtifactError for anything else."""
+    try:
+        lock = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is no lock of fxq", why=str(error)[:200]) from error
+    if not isinstance(lock, dict) or set(lock) != set(ORDER):
+        raise ArtifactError(f"{path} is no lock of fxq", fix="write it again with --lock")
+    return lock
+
+
+def first_difference(before: Lock, after: Lock) -> str:
+    """Where two builds part, in one sentence; empty when they are the same."""
+    for name in ORDER:
+        if before[name] == after[name]:
+            continue
+        if name in ("batches", "passes"):
+            return _first_row(name, before[name], after[name])
+        return f"{name} differs: {str(before[name])[:60]} was {str(after[name])[:60]}" if name in (
+            "fxq", "torch", "python", "threads", "target", "seed", "cpu") else f"{name} differs"
+    return ""
+
+
+def _first_row(name: str, before: Sequence[Any], after: Sequence[Any]) -> str:
+    for position, (a, b) in enumerate(zip(before, after, strict=False)):
+        if a != b:
+            what = f"pass {b[0]} is the first whose graph" if name == "passes" else (
+                f"batch {position} of the data")
+            return f"{what} differs"
+    return f"{len(before)} {name} were {len(after)}"
