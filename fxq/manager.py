@@ -22,11 +22,14 @@ from torch import Tensor, fx
 from fxq.context import Context
 from fxq.digests import digest_graph
 from fxq.errors import ConfigError, FxqError, VerificationError
+from fxq.info import info
 from fxq.metrics import sqnr_of_all
 from fxq.passes.base import Effect, Pass
-from fxq.printer import format_graph, target_name
+from fxq.printer import format_graph, format_node, target_name
 from fxq.report import PassRecord
+from fxq.reproduce import leave
 from fxq.rewrite import PassResult
+from fxq.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
 from fxq.stage import Stage, verify_stage
 from fxq.verify import Integers, check_outputs, check_steps, integers_of, run
 
@@ -65,6 +68,7 @@ class Manager:
 
     def _run_one(self, module: fx.GraphModule, item: Pass) -> None:
         before_text, before_ops = format_graph(module), count_ops(module)
+        snapshot = snapshot_of(module)
         integers = self._integers_before(module, item)
         before = self._outputs_of(module)
         start = time.perf_counter()
@@ -72,9 +76,11 @@ class Manager:
             result = item.run(module, self.context)
             elapsed = time.perf_counter() - start
             verify_stage(module, item.after)
-            quality = self._check_numbers(module, item, before, integers)
+            quality = self._check_numbers(module, item, before, integers, snapshot)
         except Exception as error:
-            raise _with_reproducer(error, item, before_text, module) from error
+            named = self._named(error, item, snapshot, module)
+            raise _with_reproducer(named, item, before_text, module, snapshot,
+                                   self.context, self.inputs) from error
         self._record(module, item, result, elapsed, quality, before_text, before_ops)
         if self.locking:
             self.digests.append((item.name, digest_graph(module)))
@@ -92,15 +98,32 @@ class Manager:
         return integers_of(module, self.inputs)
 
     def _check_numbers(self, module: fx.GraphModule, item: Pass, before: tuple[Tensor, ...] | None,
-                       integers: Integers | None) -> float | None:
+                       integers: Integers | None, snapshot: Snapshot) -> float | None:
         """Compare with the graph before; returns the SQNR against it, or None."""
         if before is None:
             return None
         self._outputs = run(module, self.inputs)
-        check_outputs(item.name, item.effect, before, self._outputs)
+        try:
+            check_outputs(item.name, item.effect, before, self._outputs)
+        except VerificationError:
+            if item.effect is not Effect.REASSOCIATING or not within_own_noise(
+                    snapshot, self.inputs, before, self._outputs):
+                raise
         if integers is not None:
             check_steps(item.name, module, self.inputs, integers)
         return sqnr_of_all(before, self._outputs)
+
+    def _named(self, error: Exception, item: Pass, snapshot: Snapshot,
+               module: fx.GraphModule) -> Exception:
+        """The same error, with the first operator whose value the pass has changed."""
+        if not isinstance(error, VerificationError) or error.where or not self.inputs:
+            return error
+        node = first_changed(snapshot, module, self.inputs, item.effect)
+        if node is None:
+            return error
+        return VerificationError(error.what, where=info(node).source, fix=error.fix,
+                                 why=f"{error.why}; the first value that differs is "
+                                     f"{format_node(node)}")
 
     def _record(self, module: fx.GraphModule, item: Pass, result: PassResult, seconds: float,
                 quality: float | None, before_text: str, before_ops: Counter[str]) -> None:
@@ -135,8 +158,8 @@ def count_ops(module: fx.GraphModule) -> Counter[str]:
     return Counter(target_name(n) for n in module.graph.nodes if n.op.startswith("call_"))
 
 
-def _with_reproducer(error: Exception, item: Pass, before: str,
-                     module: fx.GraphModule) -> FxqError:
+def _with_reproducer(error: Exception, item: Pass, before: str, module: fx.GraphModule,
+                     snapshot: Snapshot, context: Context, inputs: Sequence[Tensor]) -> FxqError:
     """The error to raise, after leaving the graphs of the failed pass in a folder."""
     folder = Path(tempfile.mkdtemp(prefix=f"fxq-{item.name}-", dir=os.environ.get("FXQ_DUMP")))
     (folder / "before.txt").write_text(before)
@@ -145,6 +168,8 @@ def _with_reproducer(error: Exception, item: Pass, before: str,
     (folder / "environment.txt").write_text(
         f"pass {item}\ntorch {torch.__version__}\npython {platform.python_version()}\n"
         f"machine {platform.machine()}\n")
+    if leave(folder, snapshot.graph_module(), item, context, inputs):
+        (folder / "README.txt").write_text(f"python -m fxq.reproduce {folder.name}\n")
     if isinstance(error, FxqError):
         error.args = (f"{error}\n  graphs {folder}",)
         return error

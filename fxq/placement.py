@@ -141,8 +141,8 @@ def _why_not(node: Node, mode: Mode, integer: set[Node],
              context: Context) -> tuple[str, str] | None:
     op = op_of(node)
     if op is None:
-        reason = why_untraceable(node)
-        return ("untraceable", reason) if reason else ("opaque", "fxq does not know this operator")
+        why = why_untraceable(node)
+        return ("untraceable", why) if why else ("opaque", "fxq does not know this operator")
     if mode is Mode.FLOAT:
         return ("scheme", "the scheme leaves it in float") if (
             context.scheme.mode is Mode.FLOAT) else (

@@ -190,6 +190,14 @@ def drop_unused_attributes(module: fx.GraphModule, used: set[str]) -> None:
         delattr(module, name)
 
 
+def is_constant(node: Any) -> bool:
+    """A constant, or a value that is computed from constants only."""
+    if not isinstance(node, Node) or node.op == "get_attr":
+        return True
+    return node.op == "call_function" and bool(node.all_input_nodes) and all(
+        map(is_constant, node.all_input_nodes))
+
+
 def constant_of(node: Any) -> Tensor | None:
     """The tensor behind a get_attr node, or None for anything else."""
     if not isinstance(node, Node) or node.op != "get_attr":

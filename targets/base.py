@@ -12,7 +12,7 @@ from fxq.errors import ConfigError
 from fxq.info import info
 from fxq.ops import ACTIVATIONS, OPS, attribute, op_of
 from fxq.qspec import QSpec
-from fxq.rewrite import constant_of
+from fxq.rewrite import constant_of, is_constant
 from fxq.scheme import Mode, Scheme
 
 
@@ -135,7 +135,7 @@ def tensors() -> Limit:
     """All operands are tensors that are computed at run time: no numbers, no constants."""
     return Limit("one operand is a number or a constant",
                  lambda node: all(isinstance(a, Node) and info(a).shape is not None
-                                  and constant_of(a) is None for a in node.args))
+                                  and not is_constant(a) for a in node.args))
 
 
 def broadcast_channels() -> Limit:

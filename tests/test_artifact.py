@@ -205,6 +205,9 @@ HOSTILE = {
     "many groups": replace_in_table({"padding": 1}, {"padding": 1, "groups": 7}),
     "huge padding": replace_in_table({"padding": 1}, {"padding": 1 << 40}),
     "negative padding": replace_in_table({"padding": 1}, {"padding": -1}),
+    "lopsided padding": replace_in_table({"padding": 1}, {"padding": [1, 1, 1]}),
+    "float placed on integers": edit_graph(lambda g: g["nodes"].__delitem__(
+        next(i for i, n in enumerate(g["nodes"]) if g["table"][n[1] or 0] == "quantize"))),
     "wrong shape": replace_in_table([2, 8, 4, 4], [2, 8, 4, 5]),
     "huge shape": replace_in_table([2, 3, 16, 16], [2**40, 3, 2**20, 16]),
     "wrong type": replace_in_table("uint8", "int64"),

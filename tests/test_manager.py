@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from torch import fx
+import torch
+from torch import fx, nn
 
 import fxq
 from fxq import integers, kernels
@@ -15,7 +16,7 @@ from fxq.passes.base import Effect, Pass
 from fxq.pipeline import FINISH, PREPARE
 from fxq.rewrite import PassResult, Rewriter
 from fxq.stage import Stage
-from tests.helpers import MINMAX, finished, prepared, statistics_of
+from tests.helpers import MINMAX, finished, prepared, statistics_of, upto
 from tests.nets import Classifier, lively, ramp
 
 X = ramp(2, 3, 16, 16)
@@ -113,6 +114,17 @@ def test_reassociating_pass_may_round_but_no_more():
         prepared(lively(Classifier()), X, passes=(*passes, larger))
 
 
+def test_a_network_that_amplifies_rounding_sets_its_own_bound():
+    """Where float32 itself is far from float64, folding may move outputs as far."""
+    net = lively(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)))
+    with torch.no_grad():  # a difference of large numbers: most digits are lost
+        net[1].bias.fill_(3e6)
+        net[2].weight[:, ::2] = -net[2].weight[:, 1::2]
+        net[2].bias.zero_()
+    module, record = upto("fold-batch-norm", net, X)
+    assert record.rewrites and module is not None
+
+
 def test_crashing_pass_leaves_its_graphs(tmp_path, monkeypatch):
     """The folder has the graph before, after, the error and the environment."""
     monkeypatch.setenv("FXQ_DUMP", str(tmp_path))
@@ -123,8 +135,47 @@ def test_crashing_pass_leaves_its_graphs(tmp_path, monkeypatch):
     with pytest.raises(fxq.VerificationError, match="pass wrong failed: KeyError"):
         prepared(lively(Classifier()), X, passes=(*PREPARE[:1], wrong_pass(Stage.NORMAL, crash)))
     folder = next(tmp_path.glob("fxq-wrong-*"))
-    assert {p.name for p in folder.iterdir()} == {"before.txt", "after.txt", "error.txt",
-                                                  "environment.txt"}
+    assert {p.name for p in folder.iterdir()} == {
+        "before.txt", "after.txt", "error.txt", "environment.txt", "case.json", "README.txt",
+        "statistics.safetensors"}
+
+
+@pytest.fixture
+def wrong_fold(tmp_path, monkeypatch):
+    """fold-batch-norm with a factor that is 1 % off; the folder that it leaves, and the error."""
+    from fxq.passes import fold_batch_norm
+
+    real = fold_batch_norm.scale_and_shift
+    monkeypatch.setenv("FXQ_DUMP", str(tmp_path))
+    monkeypatch.setattr(fold_batch_norm, "scale_and_shift", lambda norm: (
+        real(norm)[0] * 1.01, real(norm)[1]))
+    with pytest.raises(fxq.VerificationError) as caught:
+        prepared(lively(Classifier()), X, passes=PREPARE)
+    return next(tmp_path.glob("fxq-fold-batch-norm-*")), caught.value
+
+
+def test_the_first_changed_operator_is_named(wrong_fold):
+    """A pass that changes values names the first one, with the user's line."""
+    _, error = wrong_fold
+    assert "the first value that differs is stem.0" in str(error)
+    assert "self.stem" in str(error) or "nets.py" in str(error)
+
+
+def test_reproducer_fails_again(wrong_fold):
+    """Without the real weights, on drawn ones, the same pass fails the same way."""
+    from fxq.reproduce import run
+
+    folder, _ = wrong_fold
+    assert "fails again" in run(folder) and not (folder / "weights.safetensors").exists()
+
+
+def test_reproducer_of_a_right_pass_says_so(wrong_fold, monkeypatch):
+    """The twin: once the pass is mended, the folder runs clean."""
+    from fxq.reproduce import run
+
+    folder, _ = wrong_fold
+    monkeypatch.undo()
+    assert "is right on drawn weights" in run(folder)
 
 
 def test_dumps_are_numbered_and_only_on_change(tmp_path, monkeypatch):

@@ -27,13 +27,12 @@ from fxq.engine import sensitive_engine
 from fxq.errors import ArtifactError
 from fxq.info import info
 from fxq.isolation import isolated
-from fxq.manager import Manager
 from fxq.pipeline import LOWER
 from fxq.printer import format_graph
 from fxq.report import Report
 from fxq.rewrite import Refusal
 from fxq.runtime.select import select
-from fxq.stage import Stage
+from fxq.stage import Stage, verify_stage
 from fxq.targets import Target, get_target
 from fxq.trace import Traced
 
@@ -139,13 +138,23 @@ def load(path: str | Path, *, target: str | Target | None = None,
     with isolated(), kernels.quiet():
         if opened.stage is Stage.REFERENCE and chosen.engine:
             engine = sensitive_engine(module, chosen)
-            manager = Manager(Context(chosen), verify=False, stage=Stage.REFERENCE)
-            manager.run(module, LOWER)
-            texts |= manager.texts
+            _lower(module, chosen)
+            texts[Stage.LOWERED] = format_graph(module)
         name, function, _ = select(module, _example(opened.module), runtime)
     content = Content(opened.portable, opened.stage, chosen.engine)
     return CompiledModel(function=function, traced=opened.traced, engine=engine, texts=texts,
                          report=_with_runtime(report, name), graph_module=module, content=content)
+
+
+def _lower(module: fx.GraphModule, target: Target) -> None:
+    """Pack the weights for this machine; what cannot be packed is the file's fault."""
+    try:
+        for item in LOWER:
+            item.run(module, Context(target))
+            verify_stage(module, item.after)
+    except Exception as error:
+        raise ArtifactError(f"the graph of this file cannot be lowered to {target.name}",
+                            why=str(error).split("\n")[0][:300]) from error
 
 
 def _example(module: fx.GraphModule) -> list[Tensor]:

@@ -1,0 +1,106 @@
+"""A graph as it was before a pass, cheap to take, and the first value that a pass has changed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx import Node
+
+from fxq import kernels
+from fxq.info import info
+from fxq.passes.base import Effect
+
+_CLOSE = 1e-4  # relative, as in fxq.verify
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a graph, and the tensors and modules that it names (not copied)."""
+
+    graph: fx.Graph
+    root: nn.Module
+
+    def graph_module(self) -> fx.GraphModule:
+        """The graph as a module that can be run."""
+        return fx.GraphModule(self.root, self.graph)
+
+
+def snapshot_of(module: fx.GraphModule) -> Snapshot:
+    """Copy the nodes; share everything else."""
+    graph, root = fx.Graph(), nn.Module()
+    copied: dict[Node, Node] = {}
+    output = graph.graph_copy(module.graph, copied)
+    graph.output(output)
+    for store in ("_parameters", "_buffers", "_modules"):
+        getattr(root, store).update(getattr(module, store))
+    for name, value in vars(module).items():
+        if isinstance(value, torch.ScriptObject):
+            setattr(root, name, value)
+    return Snapshot(graph, root)
+
+
+class _Values(fx.Interpreter):
+    """Runs a graph and keeps the float values by their canonical keys."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(root, graph=graph)
+        self.extra_traceback = False
+        self.values: dict[str, tuple[Node, Tensor]] = {}
+
+    def run_node(self, n: Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor) and value.is_floating_point() and info(n).value:
+            self.values[info(n).value] = (n, value)
+        return value
+
+
+def first_changed(before: Snapshot, after: fx.GraphModule, inputs: Sequence[Tensor],
+                  effect: Effect) -> Node | None:
+    """The first node after a pass whose value is not what it was; None when none is found."""
+    try:
+        old, new = _Values(before.root, before.graph), _Values(after, after.graph)
+        with torch.no_grad(), kernels.quiet():
+            old.run(*inputs)
+            new.run(*inputs)
+    except Exception:  # a graph that cannot be run has no values to compare
+        return None
+    for key, (node, value) in new.values.items():
+        known = old.values.get(key)
+        if known is not None and not _same(known[1], value, effect):
+            return node
+    return None
+
+
+def _same(a: Tensor, b: Tensor, effect: Effect) -> bool:
+    if a.shape != b.shape:
+        return False
+    if effect is Effect.EXACT or not a.numel():
+        return torch.equal(a, b)
+    return bool((a.double() - b.double()).abs().max() <= _CLOSE * a.double().abs().max())
+
+
+def within_own_noise(before: Snapshot, inputs: Sequence[Tensor], old: Sequence[Tensor],
+                     new: Sequence[Tensor]) -> bool:
+    """Two float32 results are as close as both are to float64 on the graph before.
+
+    Networks with badly scaled statistics amplify rounding until nothing of it can be told apart
+    from an error; then only a bound that the network itself sets is fair.
+    """
+    try:
+        root = copy.deepcopy(before.root).double()
+        exact_run: Any = fx.Interpreter(root, graph=before.graph)
+        with torch.no_grad():
+            exact = exact_run.run(*(x.double() if x.is_floating_point() else x for x in inputs))
+    except Exception:  # packed weights, or operators without float64: no second opinion
+        return False
+    return all(_distance(a, b) <= 8 * min(_distance(a, e), _distance(b, e))
+               for a, b, e in zip(old, new, exact, strict=True) if a.is_floating_point())
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
