@@ -65,6 +65,18 @@ def seeded():
 
 
 @pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """A small compiled model as a file; tests that change it copy it first."""
+    from tests.helpers import compiled
+    from tests.nets import Classifier, lively, ramp
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("artifact") / "net.fxq"
+    compiled(lively(Classifier()), ramp(2, 3, 16, 16)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def data():
     """The folder of real images and weights, or a skip."""
     folder = os.environ.get("FXQ_DATA")

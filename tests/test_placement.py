@@ -85,3 +85,13 @@ def test_overrides_by_path_type_and_operator():
         model = compiled(net, x, overrides={key: "fp32"})
         assert path in [r.path for r in model.report.left_in_float if r.code == "override"]
         assert fxq.sqnr(net(x), model(x)) > 25
+
+
+def test_values_of_constants_need_no_statistics():
+    """A parameter that is reshaped on the way is a constant, not a value to observe."""
+    net = Fn(lambda s, x: s.c(x) * s.gamma.reshape(1, -1, 1, 1), c=nn.Conv2d(3, 4, 1),
+             gamma=nn.Parameter(torch.rand(4)))
+    x = ramp(2, 3, 8, 8)
+    model = compiled(net, x)
+    assert "limit" in {r.code for r in model.report.left_in_float if r.op == "mul"}
+    assert fxq.sqnr(net(x), model(x)) > 25

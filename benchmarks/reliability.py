@@ -1,0 +1,115 @@
+"""What was tried to break fxq, and what broke: the table of docs/reliability.md.
+
+    python benchmarks/reliability.py --campaign campaign.json [--markdown docs/reliability.md]
+
+`campaign.json` is what `make fuzz FUZZ_ARGS="--json campaign.json"` wrote; faults and hostile files
+are counted from the tests, and every failure that was found names the test that keeps it fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from common import environment
+from tabulate import tabulate
+
+ROOT = Path(__file__).parent.parent
+TESTS = ("tests/test_faults.py", "tests/test_artifact.py", "tests/test_hostile_files.py",
+         "tests/test_statistics_file.py",
+         "tests/test_trace_doctor.py", "tests/test_manager.py", "tests/test_qat.py")
+# (what happened, found by, test that keeps it fixed)
+FOUND = (
+    ("a file whose shape or type is a list ended in TypeError", "loader fuzz",
+     "test_hostile_files.py::test_hostile_files[shape of lists]"),
+    ("attributes that are a text ended in AttributeError", "loader fuzz",
+     "test_hostile_files.py::test_hostile_files[attributes that are a text]"),
+    ("a scale that is a text broke the error message itself", "loader fuzz",
+     "test_hostile_files.py::test_hostile_files[scale that is a text]"),
+    ("a quantize that reads a text ended in AttributeError", "loader fuzz",
+     "test_hostile_files.py::test_hostile_files[quantize of a text]"),
+    ("padding of three numbers reached the kernel's packing", "loader fuzz",
+     "test_hostile_files.py::test_hostile_files[lopsided padding]"),
+    ("a float layer marked as integer failed inside of a pass", "loader fuzz",
+     "test_hostile_files.py::test_hostile_files[float placed on integers]"),
+    ("an input of 2^60 elements overflowed before it was refused", "hostile files",
+     "test_hostile_files.py::test_hostile_files[huge shape]"),
+    ("statistics files had two byte orders of the same metadata", "round-trip test",
+     "test_statistics_file.py::test_round_trip_is_exact"),
+    ("trained weights on a rounding tie became other integers than in training", "parity guard",
+     "test_qat.py::test_integers_equal_training[fbgemm-int8_qat-Classifier]"),
+    ("rounding in training hid NaN, so that a lost run looked alive", "QAT tests",
+     "test_qat.py::test_batches_that_are_not_finite_leave_ranges_alone"),
+    ("a product with a reshaped parameter asked for its statistics", "timm",
+     "test_placement.py::test_values_of_constants_need_no_statistics"),
+    ("networks that amplify rounding failed the check of a right fold", "timm",
+     "test_manager.py::test_a_network_that_amplifies_rounding_sets_its_own_bound"),
+)
+
+
+def collected() -> dict[str, list[str]]:
+    """The tests of each file, with their cases."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", *TESTS,
+                           "tests/test_placement.py"], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        if "::" in line:
+            path, _, name = line.partition("::")
+            found.setdefault(Path(path).name, []).append(name)
+    return found
+
+
+def count(tests: list[str], pattern: str) -> int:
+    return sum(bool(re.match(pattern, name)) for name in tests)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--campaign", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args()
+    campaign, tests = json.loads(options.campaign.read_text()), collected()
+    missing = [row[2] for row in FOUND if row[2].partition("::")[2] not in tests[
+        row[2].partition("::")[0]]]
+    assert not missing, f"no such tests: {missing}"
+    models, files = campaign["totals"]["models"], campaign["totals"]["files"]
+    rows = [
+        ("random models, all relations", sum(models.values()),
+         sum(f[0] == "models" for f in campaign["failures"])),
+        ("damaged and resealed files", sum(files.values()),
+         sum(f[0] == "files" for f in campaign["failures"])),
+        ("hostile files by hand", count(
+            tests["test_hostile_files.py"], "test_hostile|test_other"), 0),
+        ("faults in passes, data and training", count(tests["test_faults.py"], "test_a_fault"), 0),
+        ("interrupted, killed, impossible saves", count(
+            tests["test_artifact.py"], "test_interrupted|test_killed|test_places"), 0),
+        ("wrong passes that must be caught", count(
+            tests["test_manager.py"], "test_wrong|test_crash|test_the_first|test_reass"), 0)]
+    table = tabulate(rows, ("what was tried", "times", "failures left"), tablefmt="github")
+    found = tabulate([(what, by, f"`{test}`") for what, by, test in FOUND],
+                     ("found and fixed", "found by", "kept fixed by"), tablefmt="github")
+    print(f"{table}\n\n{found}")
+    if options.markdown:
+        options.markdown.write_text(f"# Reliability\n\n{environment()}\n\n{__doc__}\n{table}\n\n"
+                                    f"{RELATIONS}\n{found}\n")
+
+
+RELATIONS = """Of each random model: the trace equals the model bit for bit; every pass keeps its
+word; each kernel is within one step of integer arithmetic; batches may be split; any memory layout
+and any global engine give the same result; two builds have the same bytes; a loaded file gives the
+same bits; the model and torch's state are untouched. Each batch of 50 models runs in a process of
+its own, so that a crash or a hang is seen. Not part of the campaign: kernels of older CPUs (O4) and
+shuffled passes (O12).
+
+A file that loads after a change was changed in a place that means nothing (a name, a source line, a
+figure of the report); it is run as well.
+"""
+
+
+if __name__ == "__main__":
+    main()
