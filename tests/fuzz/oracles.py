@@ -76,20 +76,26 @@ def uses_the_batch(module):
 
 
 def check_calls(compiled, x, splits):
-    """Batches may be split (O5), memory may lie anyhow (O6), any engine may be current."""
+    """Batches may be split (O5), memory may lie anyhow (O6), any engine may be current.
+
+    Both but for norms over the batch: they are float sums, whose last bits follow the layout, and
+    a later rounding to integers can make a step of that.
+    """
     wanted = compiled(x)
+    with using_engine("qnnpack"):
+        assert equal(compiled(x), wanted), "another global engine gives other bits"
+    if not splits:
+        return
     whole = [torch.cat([a, b]) for a, b in zip(flat(compiled(x[:1])), flat(compiled(x[1:])),
                                                strict=True)]
     close = all(torch.allclose(a, b, atol=1e-5, rtol=1e-5)
                 for a, b in zip(flat(wanted), whole, strict=True))
-    assert close or not splits, "a batch differs from its parts"
+    assert close, "a batch differs from its parts"
     for name, view in (("channels_last", x.contiguous(memory_format=torch.channels_last)),
                        ("strided", torch.stack([x, x], -1)[..., 0])):
         same = all(torch.allclose(a, b, atol=1e-5, rtol=1e-5) for a, b in zip(
             flat(wanted), flat(compiled(view)), strict=True))
         assert same, f"a {name} input gives other values"
-    with using_engine("qnnpack"):
-        assert equal(compiled(x), wanted), "another global engine gives other bits"
 
 
 def check_file(model, compiled, x):
