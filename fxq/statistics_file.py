@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fxq.artifact.container import write_file
 from fxq.errors import ArtifactError
 from fxq.statistics import BINS, TensorStatistics
 
@@ -25,16 +24,8 @@ FORMAT = "fxq-statistics-1"
 
 
 def write(values: Mapping[str, TensorStatistics], path: Path) -> None:
-    """Write beside the file first, then put it in place in one step."""
-    content = to_bytes(values)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    """Write the file in one step; raises ConfigError for a place that cannot be written."""
+    write_file(path, to_bytes(values))
 
 
 def to_bytes(values: Mapping[str, TensorStatistics]) -> bytes:

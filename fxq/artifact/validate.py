@@ -39,8 +39,8 @@ class _Meta(fx.Interpreter):
         known = info(n)
         try:
             rule = _SHAPE_RULES.get(n.target) if n.op == "call_function" else None
-            value = rule(*self.map_nodes_to_values(n.args, n), **n.kwargs) if rule else (
-                super().run_node(n))
+            operands: Any = self.map_nodes_to_values(n.args, n)
+            value = rule(*operands, **n.kwargs) if rule else super().run_node(n)
         except NotImplementedError:  # torch has no shape rule for it: take the file's word
             assert known.shape is not None and known.dtype is not None
             return torch.empty(known.shape, dtype=known.dtype, device="meta")
