@@ -100,6 +100,20 @@ class CompiledModel(nn.Module):
             check = check_of(lambda *x: self._flat(list(x)), shapes)
         save(Path(path), self._content, self._traced, self.report, check)
 
+    def float_graph(self) -> fx.GraphModule:
+        """The float graph that the integers stand for: flat inputs, a tuple of flat outputs.
+
+        Its weights are the dequantized ones. Raises ArtifactError for a graph with code of the
+        model's own.
+        """
+        from fxq.artifact.float_graph import float_graph
+
+        if self._content is None:
+            raise ArtifactError("this model was not made by fxq.compile, convert or load")
+        if isinstance(self._content.portable, ArtifactError):
+            raise self._content.portable
+        return float_graph(self._content.portable)
+
     def _flat(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
         """The flat outputs for flat inputs, under the right engine."""
         return self._call_shielded(inputs, self._guard is not None and EngineGuard.is_needed())

@@ -35,6 +35,9 @@ SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches 
              "model's batch norms; accuracy may suffer. Pass calibration_data=loader")
 
 
+POOR = 10.0  # dB, below which a report says so in words
+
+
 class FxqWarning(UserWarning):
     """Something works, but not as well as it could."""
 
@@ -69,7 +72,7 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
     report = Report(
         target=prepared.context.target.name, scheme=scheme.name,
         arithmetic=scheme.half or "integer",
-        note=note_on(prepared.context), passes=tuple(manager.records), macs=prepared.macs,
+        note=_notes(prepared, manager), passes=tuple(manager.records), macs=prepared.macs,
         integer_macs=done.macs, float_bytes=model_bytes(prepared.model), size_bytes=done.bytes,
         sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
@@ -77,6 +80,14 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
     return CompiledModel(function=function, traced=prepared.traced,
                          engine=done.engine, texts=manager.texts, report=report,
                          graph_module=module, check_finite=check_finite, content=done.content)
+
+
+def _notes(prepared: Prepared, manager: Manager) -> str:
+    """What a reader must know: simulation, emulation, or a result that is far from float."""
+    quality = _final_quality(prepared, manager)
+    far = "" if quality is None or quality >= POOR else (
+        f"the outputs for the example inputs are only {quality:.1f} dB close to the float model's")
+    return "; ".join(filter(None, (note_on(prepared.context), far)))
 
 
 def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:

@@ -35,6 +35,19 @@ def test_round_trip(net, target, scheme, tmp_path):
     assert (tmp_path / "a.fxq").read_bytes() == (tmp_path / "b.fxq").read_bytes()
 
 
+@pytest.mark.parametrize("target, scheme", CASES)
+def test_float_side_of_a_file(target, scheme, tmp_path):
+    """The float graph behind a loaded model is close to the model that it came from."""
+    net = lively(Classifier())
+    compiled(net, X, target=target, scheme=scheme).save(tmp_path / "a.fxq")
+    graph = fxq.load(tmp_path / "a.fxq", runtime="python").float_graph()
+    names = {n.op + str(getattr(n.target, "__name__", "")) for n in graph.graph.nodes}
+    assert not any("quantize" in n or "integers" in n for n in names)
+    floor = {"W4A8": 12, "fp16": 40, "bf16": 30}.get(scheme, 30)  # dB: rounding of weights only
+    if scheme not in ("fp16", "bf16"):  # half-precision graphs keep half-precision weights
+        assert fxq.sqnr(net(X), graph(X)[0]) > floor
+
+
 def test_size_on_disk(tmp_path):
     """At most 2 % and 64 kB beside the parameters."""
     net = nn.Sequential(*(nn.Conv2d(c, d, 3, padding=1) for c, d in ((3, 64), (64, 128), (128, 256))))
