@@ -14,8 +14,7 @@ from torch.fx import Node
 from fxq import kernels
 from fxq.info import info
 from fxq.passes.base import Effect
-
-_CLOSE = 1e-4  # relative, as in fxq.verify
+from fxq.verify import close, equal
 
 
 @dataclass(frozen=True)
@@ -69,19 +68,12 @@ def first_changed(before: Snapshot, after: fx.GraphModule, inputs: Sequence[Tens
             new.run(*inputs)
     except Exception:  # a graph that cannot be run has no values to compare
         return None
+    same = equal if effect is Effect.EXACT else close
     for key, (node, value) in new.values.items():
         known = old.values.get(key)
-        if known is not None and not _same(known[1], value, effect):
+        if known is not None and not same(known[1], value):
             return node
     return None
-
-
-def _same(a: Tensor, b: Tensor, effect: Effect) -> bool:
-    if a.shape != b.shape:
-        return False
-    if effect is Effect.EXACT or not a.numel():
-        return torch.equal(a, b)
-    return bool((a.double() - b.double()).abs().max() <= _CLOSE * a.double().abs().max())
 
 
 def within_own_noise(before: Snapshot, inputs: Sequence[Tensor], old: Sequence[Tensor],

@@ -81,9 +81,9 @@ def check_outputs(name: str, effect: Effect, before: Sequence[Tensor],
                   after: Sequence[Tensor]) -> None:
     """Hold an exact or reassociating pass to its word; raises VerificationError."""
     for position, (a, b) in enumerate(zip(before, after, strict=True)):
-        if effect is Effect.EXACT and not _equal(a, b):
+        if effect is Effect.EXACT and not equal(a, b):
             raise _wrong(name, position, "is not bit-equal", a, b)
-        if effect is Effect.REASSOCIATING and not _close(a, b):
+        if effect is Effect.REASSOCIATING and not close(a, b):
             raise _wrong(name, position, "moved by more than float rounding", a, b)
 
 
@@ -107,12 +107,14 @@ def check_steps(name: str, module: fx.GraphModule, inputs: Sequence[Tensor],
                                 fix="this is a fault of fxq or of a kernel; please report it")
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
+def equal(a: Tensor, b: Tensor) -> bool:
+    """The same type, shape and bits; NaN equals NaN."""
     return a.dtype == b.dtype and a.shape == b.shape and bool(
         torch.equal(a, b) or torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)))
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
+def close(a: Tensor, b: Tensor) -> bool:
+    """As close as float rounding leaves two values (`REASSOCIATION`)."""
     if a.shape != b.shape:
         return False
     if not a.is_floating_point() or not a.numel():
