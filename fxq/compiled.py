@@ -34,7 +34,7 @@ class CompiledModel(nn.Module):
 
     graph_module: fx.GraphModule
 
-    def __init__(self, *, function: Function, traced: Traced, engine: str | None,
+    def __init__(self, *, function: Function, traced: Traced, guard: EngineGuard | None,
                  texts: Mapping[Stage, str], report: Report, graph_module: fx.GraphModule,
                  check_finite: bool = False, content: Content | None = None) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class CompiledModel(nn.Module):
         object.__setattr__(self, "_function", function)  # no submodule, even if it is one
         self._signature, self._traced = traced.signature, traced
         self.check_finite, self._content = check_finite, content
-        self._guard = EngineGuard(engine) if engine else None
+        self._guard = guard
         self._texts, self.report = dict(texts), report
         self._single = traced.rebuild_output == LEAF and traced.fixed_outputs == (PLACE,)
         super().train(False)
@@ -52,7 +52,7 @@ class CompiledModel(nn.Module):
         inputs = self._signature.tensors(args, kwargs)
         if self.check_finite:
             self._refuse_not_finite(inputs)
-        needs_engine = self._guard is not None and EngineGuard.is_needed()
+        needs_engine = self._guard is not None and self._guard.is_needed()
         if needs_engine or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             outputs = self._call_shielded(inputs, needs_engine)
         else:
@@ -116,7 +116,7 @@ class CompiledModel(nn.Module):
 
     def _flat(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
         """The flat outputs for flat inputs, under the right engine."""
-        return self._call_shielded(inputs, self._guard is not None and EngineGuard.is_needed())
+        return self._call_shielded(inputs, self._guard is not None and self._guard.is_needed())
 
     @property
     def size_bytes(self) -> int:

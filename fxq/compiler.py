@@ -73,12 +73,13 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         target=prepared.context.target.name, scheme=scheme.name,
         arithmetic=scheme.half or "integer",
         note=_notes(prepared, manager), passes=tuple(manager.records), macs=prepared.macs,
-        integer_macs=done.macs, float_bytes=model_bytes(prepared.model), size_bytes=done.bytes,
+        integer_macs=done.macs, isa=done.isa, float_bytes=model_bytes(prepared.model),
+        size_bytes=done.bytes,
         sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
         runtime_times=times)
     return CompiledModel(function=function, traced=prepared.traced,
-                         engine=done.engine, texts=manager.texts, report=report,
+                         guard=done.guard, texts=manager.texts, report=report,
                          graph_module=module, check_finite=check_finite, content=done.content)
 
 
@@ -108,8 +109,8 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             example_kwargs: Mapping[str, Any] | None = None,
             calibration_data: Iterable[Any] | None = None, transform: Transform | None = None,
             statistics: Statistics | str | Path | None = None, calibrator: str | None = None,
-            overrides: Mapping[Any, str] | None = None, strict: bool = False,
-            runtime: str = "auto", seed: int = 0, verify: bool = True,
+            overrides: Mapping[Any, str] | None = None, isa: str | None = None,
+            strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
             progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
@@ -117,13 +118,15 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
     convention for torchvision and timm models). `calibration_data` is any iterable of batches;
     without it, ranges come from synthetic batches and a warning says so. `statistics` replaces
-    calibration; `check_finite` refuses NaN and infinity in every call. `lock` names a file: the
-    first build writes its provenance there, and a later one that differs raises VerificationError
-    with the first difference. Raises the errors of `prepare`, `calibrate` and `convert`.
+    calibration; `isa="any"` keeps the numbers right on x86 CPUs without VNNI too, for up to one
+    bit of the weights that need it; `check_finite` refuses NaN and infinity in every call. `lock`
+    names a file: the first build writes its provenance there, and a later one that differs raises
+    VerificationError with the first difference. Raises the errors of `prepare`, `calibrate` and
+    `convert`.
     """
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
-                       verify=verify, locking=lock is not None)
+                       isa=isa, verify=verify, locking=lock is not None)
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)

@@ -8,14 +8,16 @@ from torch import fx
 
 from fxq.artifact.graph import Portable, to_portable
 from fxq.artifact.save import Content
-from fxq.engine import sensitive_engine
+from fxq.engine import guard_for
 from fxq.errors import ArtifactError
 from fxq.info import is_on_integers
 from fxq.integers import dequantize_weight, round_at_run_time
+from fxq.isolation import EngineGuard
 from fxq.ops import op_name
 from fxq.pipeline import HALF, LOWER, QUANTIZE
 from fxq.preparation import Prepared
 from fxq.rewrite import Refusal, label
+from fxq.saturation import prove
 from fxq.scheme import Mode
 from fxq.sizes import graph_bytes, macs
 from fxq.stage import Stage
@@ -25,14 +27,15 @@ from fxq.stage import Stage
 class Finished:
     """Multiply-accumulates in low precision, what stayed in float, bytes, and what a file needs.
 
-    `engine` is the one that calls must run under, when a kernel's row says that it matters.
+    `guard` is what calls must run under, when a kernel's row says that the engine matters.
     """
 
     macs: int
     left_in_float: tuple[Refusal, ...]
     bytes: int
-    engine: str | None
+    guard: EngineGuard | None
     content: Content
+    isa: str = ""
 
 
 def finish(prepared: Prepared, module: fx.GraphModule) -> Finished:
@@ -49,10 +52,11 @@ def finish(prepared: Prepared, module: fx.GraphModule) -> Finished:
     size, content = graph_bytes(module), _content(module, Stage.REFERENCE, engine)
     refused = next(r.refusals for r in manager.records if r.name == "convert")
     lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
-    sensitive = sensitive_engine(module, prepared.context.target)
+    guard = guard_for(module, prepared.context.target)
+    isa = prove(module, prepared.context.target).isa(prepared.context.target) if engine else ""
     if engine:  # else REFERENCE is executed as it is
         manager.run(module, LOWER)
-    return Finished(prepared.macs - lost, refused, size, sensitive, content)
+    return Finished(prepared.macs - lost, refused, size, guard, content, isa)
 
 
 def _content(module: fx.GraphModule, stage: Stage, engine: str | None) -> Content:

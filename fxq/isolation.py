@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from fxq.kernels import runtime_engine
+
 
 @contextmanager
 def isolated() -> Iterator[None]:
@@ -15,6 +17,7 @@ def isolated() -> Iterator[None]:
     dtype, rng = torch.get_default_dtype(), torch.get_rng_state()
     engine = torch.backends.quantized.engine
     torch.set_default_dtype(torch.float32)
+    torch.backends.quantized.engine = runtime_engine(engine)
     try:
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             yield
@@ -28,16 +31,16 @@ class EngineGuard:
     """Runs calls under an engine whose kernels give the right bits, from any thread.
 
     Some operators read torch's process-wide engine at call time; under `qnnpack` they give other
-    bits or wrong data. The first caller that finds it current switches; the last one to leave
-    switches back.
+    bits or wrong data, and a few (`strict`) run under one engine only. The first caller that
+    finds another current switches; the last one to leave switches back.
     """
 
     _lock = threading.Lock()
     _inside = 0
     _before = ""
 
-    def __init__(self, engine: str) -> None:
-        self.engine = engine
+    def __init__(self, engine: str, strict: bool = False) -> None:
+        self.engine, self.strict = engine, strict
 
     def __enter__(self) -> None:
         with EngineGuard._lock:
@@ -52,7 +55,8 @@ class EngineGuard:
             if EngineGuard._inside == 0:
                 torch.backends.quantized.engine = EngineGuard._before
 
-    @staticmethod
-    def is_needed() -> bool:
+    def is_needed(self) -> bool:
         """The current engine would change bits, or another thread has switched already."""
-        return EngineGuard._inside > 0 or torch.backends.quantized.engine == "qnnpack"
+        current = torch.backends.quantized.engine
+        return EngineGuard._inside > 0 or current == "qnnpack" != self.engine or (
+            self.strict and current != self.engine)

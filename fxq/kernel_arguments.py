@@ -29,14 +29,22 @@ def _weighted(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
     return (integer_behind(node.args[0]), packed, out.scale, out.zero_point), {}
 
 
+def _adding(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
+            target: Target) -> Arguments:
+    """The sum comes second, and its memory takes the result."""
+    packed = packed_weight(node, call, rewriter, target)
+    source, other = (integer_behind(node.args[i]) for i in (0, 3))
+    return (source, other, packed, out.scale, out.zero_point), {}
+
+
 def packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Target) -> Node:
     """The weight and bias of a layer, packed for the target's engine."""
     weight = node.args[1]
-    assert isinstance(weight, Node) and target.engine is not None
+    assert isinstance(weight, Node)
     values, scales = (constant_of(a) for a in weight.args)
     assert values is not None and scales is not None
     axis: Any = weight.kwargs["axis"]
-    packed = kernels.prepack(call, target.engine, values, scales, axis,
+    packed = kernels.prepack(call, target.engine_of(node), values, scales, axis,
                              integers.constant_value(node.args[2]),
                              _geometry(node, values))
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
@@ -82,6 +90,12 @@ def _affine(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
     return (*args, out.scale, out.zero_point), {}
 
 
+def _layer_norm(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+    shape, eps = attribute(node, "normalized_shape"), attribute(node, "eps")
+    return (integer_behind(node.args[0]), list(shape), node.args[1], node.args[2], eps,
+            out.scale, out.zero_point), {}
+
+
 def _scaled(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
     return (integer_behind(node.args[0]), out.scale, out.zero_point), {}
 
@@ -99,5 +113,6 @@ def _elu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
     return (integer_behind(node.args[0]), out.scale, out.zero_point, attribute(node, "alpha")), {}
 
 
-ARGUMENTS = {"weighted": _weighted, "binary": _binary, "cat": _cat, "affine": _affine,
-              "scaled": _scaled, "fixed": _fixed, "leaky_relu": _leaky_relu, "elu": _elu}
+ARGUMENTS = {"weighted": _weighted, "adding": _adding, "binary": _binary, "cat": _cat,
+             "affine": _affine, "layer_norm": _layer_norm, "scaled": _scaled, "fixed": _fixed,
+             "leaky_relu": _leaky_relu, "elu": _elu}

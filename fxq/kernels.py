@@ -53,6 +53,7 @@ def _op(name: str) -> Any:
 
 
 # form -> kernel names. "same" rows are torch functions that act on quantized tensors.
+_ADDING = ("conv2d_add", "conv2d_add_relu")
 _WEIGHTED = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
              "conv_transpose3d", "linear")
 _SAME: dict[str, Callable[..., Any]] = {
@@ -67,10 +68,32 @@ _SAME: dict[str, Callable[..., Any]] = {
     "pad": F.pad}
 
 
+def look_up(input: Tensor, table: Tensor, scale: float, zero_point: int) -> Tensor:
+    """An elementwise function as a table of its 256 results (uint8)."""
+    values = table[input.int_repr().int()]
+    return torch._make_per_tensor_quantized_tensor(values, scale, zero_point)
+
+
+def interpolate(input: Tensor, **attributes: Any) -> Tensor:
+    """Nearest on integers; everything else in float between integers.
+
+    torch's own kernel mixes channels up when it enlarges 1x1 images, and its bilinear one is
+    slower than float in between (both measured).
+    """
+    if attributes.get("mode", "nearest") == "nearest" and input.shape[2:] != (1, 1):
+        return F.interpolate(input, **attributes)
+    values = F.interpolate(torch.dequantize(input), **attributes)
+    return torch.quantize_per_tensor(values, input.q_scale(), input.q_zero_point(), input.dtype)
+
+
+_SAME["interpolate"] = interpolate
+
+
 def _calls() -> dict[str, Call]:
     rows = [Call(n, _op(n), "weighted", f"{n}_prepack") for n in _WEIGHTED]
     rows += [Call(f"{n}_relu", _op(f"{n}_relu"), "weighted", f"{n}_prepack")
              for n in ("conv1d", "conv2d", "conv3d", "linear")]
+    rows += [Call(n, _op(n), "adding", "conv2d_prepack") for n in _ADDING]
     rows += [Call(n, _op(f"linear_with_input_q_dq_qweight_dq_{relu}output_fp32"), "float",
                   "linear_prepack") for n, relu in (("linear_float", ""),
                                                     ("linear_relu_float", "relu_"))]
@@ -78,6 +101,8 @@ def _calls() -> dict[str, Call]:
              for n in ("linear_dynamic", "linear_relu_dynamic")]
     rows += [Call(n, _op(n), "binary") for n in ("add", "add_relu", "mul", "mul_relu")]
     rows += [Call(n, _op(n), "affine") for n in ("batch_norm2d", "batch_norm2d_relu")]
+    rows += [Call("layer_norm", _op("layer_norm"), "layer_norm"),
+             Call("function", look_up, "function")]
     rows += [Call("cat", _op("cat"), "cat"), Call("hardswish", _op("hardswish"), "scaled"),
              Call("leaky_relu", _op("leaky_relu"), "leaky_relu"), Call("elu", _op("elu"), "elu")]
     rows += [Call("sigmoid", torch.sigmoid, "fixed"), Call("tanh", torch.tanh, "fixed"),
@@ -156,6 +181,15 @@ def require_engine(engine: str) -> None:
             f"the engine {engine!r} is not available on this machine",
             why=f"torch offers: {', '.join(map(str, supported))}",
             fix="choose one of these as target, or target='reference'")
+
+
+def runtime_engine(engine: str) -> str:
+    """The engine that is current while a target's models run: one for all where there is oneDNN.
+
+    QNNPACK's kernels for what is not packed give other bits, and some wrong data; convolutions
+    that add run under oneDNN's only. All other kernels give the same bits under both (measured).
+    """
+    return "onednn" if "onednn" in torch.backends.quantized.supported_engines else engine
 
 
 @contextmanager

@@ -132,7 +132,8 @@ class Manager:
                    if after_ops[op] != before_ops[op]}
         self.records.append(PassRecord(item.name, str(item.effect), result.rewrites,
                                        result.refusals, seconds * 1e3,
-                                       tuple(sorted(changes.items())), quality))
+                                       tuple(sorted(changes.items())), quality,
+                                       result.choices))
         if after_text != before_text:
             self._dump(item.name, after_text)
         self._count += 1

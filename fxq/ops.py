@@ -149,6 +149,7 @@ _ROWS: tuple[Op, ...] = (
 )
 
 ACTIVATIONS = ("relu", "clamp")
+ABSORBED = (*ACTIVATIONS, "add", "add_relu")  # what a kernel may do besides its own operator
 _ABSORBING = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
               "conv_transpose3d", "linear", "affine", "add", "mul")
 
@@ -166,8 +167,24 @@ def _fuse(base: Op, activation: Op) -> Op:
               base.kind, base.name, activation.name)
 
 
+def conv2d_add(input: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor,
+               **attributes: Any) -> Tensor:
+    """A convolution and the sum that it joins."""
+    return F.conv2d(input, weight, bias, **attributes) + other
+
+
+def conv2d_add_relu(input: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor,
+                    **attributes: Any) -> Tensor:
+    """A convolution, the sum that it joins, and a ReLU."""
+    return torch.relu(conv2d_add(input, weight, bias, other, **attributes))
+
+
+_SUMS = tuple(Op(call.__name__, call, (*_WEIGHTED, "other"), _CONV, Kind.MAC, "conv2d",
+                 call.__name__.removeprefix("conv2d_")) for call in (conv2d_add, conv2d_add_relu))
+
+
 def _table() -> dict[str, Op]:
-    rows = {row.name: row for row in _ROWS}
+    rows = {row.name: row for row in (*_ROWS, *_SUMS)}
     for base in _ABSORBING:
         for activation in ACTIVATIONS:
             fused = _fuse(rows[base], rows[activation])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fxq.passes.absorb_add import AbsorbAdd
 from fxq.passes.base import Pass
 from fxq.passes.batch_norm_to_affine import BatchNormToAffine
 from fxq.passes.cast_half import CastHalf
@@ -35,7 +36,8 @@ QUANTIZE: tuple[Pass, ...] = (
     CorrectBias(),  # after the last change of the integer weights
     QuantizeBias(),  # after the last change of the float biases
     FoldClamp(),  # before folding pairs, which would hide the quantize behind a clamp
-    FoldQdq(),  # last: integers stay integers between operators
+    FoldQdq(),  # integers stay integers between operators
+    AbsorbAdd(),  # last: what only some engines do, when it is clear who reads what
 )
 LOWER: tuple[Pass, ...] = (
     Lower(),  # the target's kernels; apart, because a file holds the graph before it

@@ -58,6 +58,7 @@ def place(module: fx.GraphModule, context: Context) -> Placement:
             others[mode].add(node)
     while _join_quantized_inputs(integer, reasons):
         pass
+    _keep_unread_functions_in_float(module, integer, reasons, context)
     if context.scheme.float_averages:
         _keep_averages_in_float(module, integer, reasons)
         _keep_fine_averages_in_float(module, integer, reasons, context)
@@ -81,6 +82,17 @@ def _join_quantized_inputs(integer: set[Node], reasons: dict[Node, tuple[str, st
         del reasons[node]
     integer.update(joining)
     return bool(joining)
+
+
+def _keep_unread_functions_in_float(module: fx.GraphModule, integer: set[Node],
+                                    reasons: dict[Node, tuple[str, str]],
+                                    context: Context) -> None:
+    """Functions without a kernel whose result nobody reads as integers: rounding buys nothing."""
+    for node in reversed(module.graph.nodes):
+        row = context.target.kernel_for(node) if node in integer else None
+        if row and row.call == "function" and not any(u in integer for u in node.users):
+            integer.discard(node)
+            reasons[node] = ("float-output", "it has no kernel, and its result is read in float")
 
 
 def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],

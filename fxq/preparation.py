@@ -26,6 +26,7 @@ from fxq.overrides import checked_overrides
 from fxq.passes.base import Effect
 from fxq.pipeline import FUSE, PREPARE
 from fxq.runtime.python import Function, build
+from fxq.saturation import has_vnni
 from fxq.scheme import Mode, Scheme, get_scheme
 from fxq.shapes import record_shapes
 from fxq.signature import Signature, call_with, signature_of
@@ -84,8 +85,8 @@ class Prepared:
 def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
             scheme: str | Scheme = "int8_static", example_inputs: tuple[Any, ...] | None = None,
             example_kwargs: Mapping[str, Any] | None = None, calibrator: str | None = None,
-            overrides: Mapping[Any, str] | None = None, verify: bool = True,
-            locking: bool = False) -> Prepared:
+            overrides: Mapping[Any, str] | None = None, isa: str | None = None,
+            verify: bool = True, locking: bool = False) -> Prepared:
     """Trace, normalize, fuse, and insert observers.
 
     Raises ConfigError for unknown names or inputs that do not fit, TraceError for a model that
@@ -96,7 +97,7 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
 
         scheme, own = scheme_from_mapping(model, scheme)
         overrides = own | dict(overrides or {})
-    context = make_context(model, target, scheme, calibrator, overrides)
+    context = make_context(model, target, scheme, calibrator, overrides, isa)
     if context.scheme.trained:
         raise ConfigError(f"scheme {context.scheme.name!r} is trained",
                           why="its formats are learned together with the weights",
@@ -133,11 +134,14 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
 
 
 def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
-                 calibrator: str | None, overrides: Mapping[Any, str] | None) -> Context:
+                 calibrator: str | None, overrides: Mapping[Any, str] | None,
+                 isa: str | None = None) -> Context:
     """Check that all names exist and that the target runs the scheme and its overrides."""
     chosen, kind = get_target(target), get_scheme(scheme)
     if calibrator:
         kind = replace(kind, activation_calibrator=calibrator)
+    if isa:
+        kind = replace(kind, isa=isa)
     if kind.activation_calibrator != AUTO:
         get_calibrator(kind.activation_calibrator)
     get_weight_rule(kind.weight_calibrator)
@@ -146,7 +150,8 @@ def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
     check_legal(chosen, kind)
     if chosen.engine:
         kernels.require_engine(chosen.engine)
-    return Context(chosen, kind, native_half=is_native(kind.half))
+    return Context(chosen, kind, native_half=is_native(kind.half),
+                   vnni=kind.isa == "host" and has_vnni())
 
 
 def _clones(tensors: list[Tensor]) -> list[Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from fxq.functions import Choice
 from fxq.rewrite import Refusal, Rewrite
 
 
@@ -23,6 +24,7 @@ class PassRecord:
     milliseconds: float
     changes: tuple[tuple[str, int], ...]
     sqnr: float | None  # dB against the graph before the pass
+    choices: tuple[Choice, ...] = ()  # what the cost table decided
 
     def row(self) -> tuple[str, ...]:
         changes = sorted(self.changes, key=lambda c: (-abs(c[1]), c[0]))
@@ -70,6 +72,7 @@ class Report:
     runtime_times: tuple[tuple[str, float], ...] = ()  # microseconds, medians
     arithmetic: str = "integer"  # of the multiply-accumulates that `integer_macs` counts
     note: str = ""  # what a reader of speed or size must know
+    isa: str = ""  # CPUs that give the right numbers
 
     @property
     def coverage(self) -> float:
@@ -85,13 +88,18 @@ class Report:
     def refusals(self) -> tuple[Refusal, ...]:
         return tuple(r for record in self.passes for r in record.refusals)
 
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return tuple(c for record in self.passes for c in record.choices)
+
     def __str__(self) -> str:
-        parts = [self._headline(), self._pass_table(), self._float_table()]
+        parts = [self._headline(), self._pass_table(), self._choice_table(), self._float_table()]
         return "\n\n".join(part for part in parts if part)
 
     def _headline(self) -> str:
         ratio = self.float_bytes / self.size_bytes if self.size_bytes else float("nan")
         rows = [("target", f"{self.target}, scheme {self.scheme}, runtime {self.runtime}"),
+                ("runs on", self.isa),
                 ("note", self.note),
                 (f"{self.arithmetic} MACs",
                  f"{100 * self.coverage:.2f} % of {self.macs / 1e6:.1f} M"),
@@ -106,6 +114,14 @@ class Report:
         headers = ("pass", "rewrites", "refused", "ms", "against before", "operators")
         return str(tabulate([p.row() for p in self.passes], headers=headers, tablefmt="simple",
                             disable_numparse=True))
+
+    def _choice_table(self) -> str:
+        if not self.choices:
+            return ""
+        rows = [(c.path, c.op, c.elements, c.way, c.table_us, c.float_us) for c in self.choices]
+        table = tabulate(rows, headers=("function", "op", "values", "runs as", "table µs",
+                                        "float µs"), tablefmt="simple")
+        return f"functions without a kernel, and the cost table's microseconds\n{table}"
 
     def _float_table(self) -> str:
         if not self.left_in_float:

@@ -40,6 +40,7 @@ class Refusal:
 class PassResult:
     rewrites: tuple[Rewrite, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    choices: tuple[Any, ...] = ()  # of fxq.functions: what the cost table decided
 
 
 def label(node: Node) -> str:
@@ -54,6 +55,7 @@ class Rewriter:
     module: fx.GraphModule
     rewrites: list[Rewrite] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    choices: list[Any] = field(default_factory=list)
 
     @property
     def graph(self) -> fx.Graph:
@@ -139,6 +141,10 @@ class Rewriter:
     def note(self, node: Node, what: str) -> None:
         self.rewrites.append(Rewrite(label(node), what))
 
+    def choose(self, choice: Any) -> None:
+        """Record what a cost table decided."""
+        self.choices.append(choice)
+
     def refuse(self, node: Node, code: str, reason: str) -> None:
         op = op_name(node) or str(getattr(node.target, "__name__", node.target))
         self.refusals.append(Refusal(label(node), op, code, reason, info(node).source))
@@ -153,7 +159,7 @@ class Rewriter:
 
     def result(self) -> PassResult:
         self.sweep()
-        return PassResult(tuple(self.rewrites), tuple(self.refusals))
+        return PassResult(tuple(self.rewrites), tuple(self.refusals), tuple(self.choices))
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:
@@ -192,10 +198,16 @@ def drop_unused_attributes(module: fx.GraphModule, used: set[str]) -> None:
 
 def is_constant(node: Any) -> bool:
     """A constant, or a value that is computed from constants only."""
-    if not isinstance(node, Node) or node.op == "get_attr":
-        return True
-    return node.op == "call_function" and bool(node.all_input_nodes) and all(
-        map(is_constant, node.all_input_nodes))
+    waiting, seen = [node] if isinstance(node, Node) else [], set()
+    while waiting:
+        source = waiting.pop()
+        if source.op == "get_attr" or source in seen:
+            continue
+        if source.op != "call_function" or not source.all_input_nodes:
+            return False
+        seen.add(source)
+        waiting += source.all_input_nodes
+    return True
 
 
 def constant_of(node: Any) -> Tensor | None:

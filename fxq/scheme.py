@@ -44,6 +44,7 @@ class Scheme:
     bias: str = "float"
     trained: bool = False
     pair_safe: bool = True  # keep weights that a 16-bit adder pairs from saturating it
+    isa: str = "host"  # CPUs that must give the right numbers: like this one, or "any"
     correct_bias: bool = True  # take back what rounding the weights adds to channel means
     float_averages: bool = True  # averages that 8 bits would spoil are computed in float
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +52,8 @@ class Scheme:
     def __post_init__(self) -> None:
         if self.bias not in ("float", "int32"):
             raise ConfigError(f"bias={self.bias!r}", fix='it is "float" or "int32"')
+        if self.isa not in ("host", "any"):
+            raise ConfigError(f"isa={self.isa!r}", fix='it is "host" or "any"')
 
     @property
     def modes(self) -> frozenset[Mode]:

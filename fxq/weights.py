@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from fxq.qspec import QSpec
 from fxq.weight_ranges import get_weight_rule
 
-Pairs = tuple[tuple[int, int], ...] | None
+Arrange = Callable[[Tensor], Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -61,35 +62,43 @@ def round_weight(weight: Tensor, scales: Tensor, axis: int | None, spec: QSpec,
     return steps.clamp(spec.low, spec.high).to(spec.dtype)
 
 
-def safe_scales(source: Tensor, scales: Tensor, limit: int, pairs: Pairs, spec: QSpec) -> Tensor:
-    """Scales at which no pair of taps of a depthwise weight adds up to more than `limit`.
+def safe_scales(source: Tensor, scales: Tensor, limit: int, arrange: Arrange,
+                spec: QSpec) -> Tensor:
+    """Scales at which no pair of weights that meet adds up to more than `limit`.
 
-    Only the scales of unsafe channels grow, by the least factor that makes their worst pair fit.
+    `source` has its output channels first. Only the scales of unsafe channels grow, by the least
+    factor that makes their worst pair fit.
     """
-    scales = scales.clone()
-    values = round_weight(source, scales, 0, spec)
-    while bool((unsafe := worst_pair(values, pairs) > limit).any()):
-        steps = worst_pair(source / scales.reshape(-1, *[1] * (source.dim() - 1)), pairs)
+    scales, axis = scales.clone(), 0 if scales.numel() > 1 else None
+    shape = (-1, *[1] * (source.dim() - 1))
+    while bool((unsafe := _worst(round_weight(source, scales, axis, spec), scales, arrange)
+                > limit).any()):
+        steps = _worst(source / scales.reshape(shape), scales, arrange)
         growth = torch.clamp(steps / limit, min=1 + 2**-10)
         scales = torch.where(unsafe, scales * growth, scales)
-        values = round_weight(source, scales, 0, spec)
     return scales
 
 
-def worst_pair(weight: Tensor, pairs: Pairs) -> Tensor:
-    """The largest |w_i + w_j| of each output channel, over the given pairs of taps.
+def _worst(weight: Tensor, scales: Tensor, arrange: Arrange) -> Tensor:
+    """The worst pair for each scale: of a channel, or of all where they share one."""
+    worst = worst_pair(weight, arrange)
+    return worst if scales.numel() > 1 or not worst.numel() else worst.amax().reshape(1)
 
-    `weight` is (channels, 1, *kernel) of a depthwise convolution. Without known pairs, any
-    two taps of a channel may meet.
+
+def worst_pair(weight: Tensor, arrange: Arrange) -> Tensor:
+    """The largest |w_i + w_j| of each output channel, over the pairs that meet.
+
+    `weight` has its output channels first. Without a known arrangement, any two weights of a
+    channel may meet.
     """
-    taps = weight.flatten(1).to(torch.float32)
-    if pairs is None:
-        ordered = taps.sort(1).values
-        return torch.maximum(ordered[:, -2:].sum(1), -ordered[:, :2].sum(1))
-    if not pairs:
-        return torch.zeros(taps.shape[0])
-    left, right = (list(side) for side in zip(*pairs, strict=True))
-    return (taps[:, left] + taps[:, right]).abs().amax(1)
+    wide = weight if weight.is_floating_point() else weight.to(torch.int16)
+    if not wide.numel():
+        return torch.zeros(wide.shape[0])
+    if arrange is None:
+        ordered = wide.flatten(1).sort(1).values
+        return torch.maximum(ordered[:, -2:].sum(1), -ordered[:, :2].sum(1)).float()
+    laid_out = arrange(wide)
+    return (laid_out[:, ::2] + laid_out[:, 1::2]).abs().amax(1).float()
 
 
 def per_output(factor: Tensor, op: str, groups: int, weight: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch.fx import Node
 
 from fxq import integers, kernels
 from fxq.context import Context
+from fxq.functions import FLOAT, choose, table_of
 from fxq.info import info, is_on_integers, qparams
 from fxq.kernel_arguments import ARGUMENTS, integer_behind, packed_weight
 from fxq.ops import op_of
@@ -66,8 +67,24 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
         _lower_entry(quantize, format_, rewriter)
         return
     call = kernels.get_call(row.call)
+    if call.form == "function":
+        _lower_function(quantize, producer, call.function, rewriter)
+        return
     args, kwargs = ARGUMENTS[call.form](producer, call, format_, rewriter, target)
     _swap(quantize, producer, call.function, args, kwargs, rewriter)
+
+
+def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewriter) -> None:
+    """A table of all results where that is faster; else the function stays in float."""
+    choice, format_ = choose(producer), integers.qparams_argument(quantize)
+    rewriter.choose(choice)
+    if choice.way == FLOAT:
+        _lower_entry(quantize, format_, rewriter)
+        return
+    table = rewriter.constant(f"{label(producer)}.table", table_of(producer, format_), producer)
+    source = next(a for a in producer.args if getattr(a, "target", None) is integers.dequantize)
+    args = (integer_behind(source), table, format_.scale, format_.zero_point)
+    _swap(quantize, producer, look_up, args, {}, rewriter)
 
 
 def _reuse_memory(node: Node, rewriter: Rewriter) -> None:

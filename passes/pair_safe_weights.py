@@ -5,7 +5,8 @@
 With activations up to 255 the sum of two products fits into 16 bits iff |w0 + w1| <= 128
 (255 · 128 = 32640 <= 32767).
 
-  1. The target's row says that this node takes such a kernel, and which taps meet.
+  1. The target's row says that this node takes such a kernel, and which weights meet: on this
+     machine, or, where the scheme is for any machine, on one without VNNI.
   2. Only channels with an unsafe pair change, and only as far as needed: the scale grows by the
      least factor that makes the worst pair fit, then the float weights are rounded again.
 """
@@ -20,12 +21,12 @@ from torch.fx import Node
 
 from fxq import integers
 from fxq.context import Context
-from fxq.info import is_on_integers
-from fxq.ops import op_of
+from fxq.ops import base_name
 from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.qspec import QSpec
-from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.rewrite import PassResult, Rewriter, label
+from fxq.saturation import channels_first, integer_weight, pairing_for
 from fxq.stage import Stage
 from fxq.targets.base import Pairing
 from fxq.weights import round_weight, safe_scales, worst_pair
@@ -43,40 +44,25 @@ class PairSafeWeights(Pass):
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
         for node in list(module.graph.nodes):
-            pairing = pairing_of(node, context) if _has_integer_weight(node) else None
+            pairing = pairing_for(node, context) if integer_weight(node) else None
             if pairing is not None:
                 _make_safe(node, pairing, rewriter, scheme_of(node, context.scheme).weight)
         return rewriter.result()
 
 
-def pairing_of(node: Node, context: Context) -> Pairing | None:
-    """Condition 1: which taps meet in 16 bits, for a layer of 8-bit integers."""
-    kernel = context.target.kernel_for(node) if op_of(node) else None
-    spec = scheme_of(node, context.scheme).weight
-    if kernel is None or kernel.pairing is None or spec.bits > 8 or not spec.symmetric:
-        return None  # wider formats are simulated: there is no such kernel
-    return kernel.pairing if context.scheme.pair_safe and kernel.pairing.when(node) else None
-
-
-def _has_integer_weight(node: Node) -> bool:
-    weight = node.args[1] if op_of(node) and len(node.args) > 1 else None
-    return is_on_integers(node) and getattr(weight, "target", None) is integers.dequantize_weight
-
-
 def _make_safe(node: Node, pairing: Pairing, rewriter: Rewriter, spec: QSpec) -> None:
-    dequantized = node.args[1]
-    assert isinstance(dequantized, Node)
-    values, scales = (constant_of(a) for a in dequantized.args)
-    assert values is not None and scales is not None
-    pairs = pairing.taps(values[0].numel())
-    unsafe = worst_pair(values, pairs) > pairing.limit
+    known, dequantized = integer_weight(node), node.args[1]
+    assert known is not None and isinstance(dequantized, Node)
+    values, scales = channels_first(known.values, node), known.scales
+    unsafe = worst_pair(values, pairing.arrange) > pairing.limit
     if not bool(unsafe.any()):
         return
-    source = _float_weight(node, values, scales)
-    new_scales = safe_scales(source, scales, pairing.limit, pairs, spec)
-    new_values = round_weight(source, new_scales, 0, spec)
+    source = channels_first(_float_weight(node, known.values, scales), node)
+    new_scales = safe_scales(source, scales, pairing.limit, pairing.arrange, spec)
+    axis = 0 if scales.numel() > 1 else None
+    new_values = channels_first(round_weight(source, new_scales, axis, spec), node)
     path = label(node)
-    operands = (rewriter.constant(f"{path}.weight_int8", new_values, dequantized),
+    operands = (rewriter.constant(f"{path}.weight_int8", new_values.contiguous(), dequantized),
                 rewriter.constant(f"{path}.weight_scale", new_scales, dequantized))
     new = rewriter.call(integers.dequantize_weight, operands, dict(dequantized.kwargs),
                         like=dequantized)
@@ -86,5 +72,5 @@ def _make_safe(node: Node, pairing: Pairing, rewriter: Rewriter, spec: QSpec) ->
 def _float_weight(node: Node, values: Tensor, scales: Tensor) -> Tensor:
     """The float weights if they are still known, else those that the integers stand for."""
     kept = node.meta.get("fxq.float_weight")
-    return kept if isinstance(kept, Tensor) else integers.dequantize_weight(values, scales, axis=0)
-
+    return kept if isinstance(kept, Tensor) else integers.dequantize_weight(
+        values, scales, axis=1 if base_name(node).startswith("conv_transpose") else 0)

@@ -5,8 +5,11 @@
 Hardware that adds in 32-bit integers wants its bias there too (Jacob et al. 2018, "Quantization
 and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 2.4).
 
-  1. The scheme asks for bias="int32", and the layer computes on integers.
-  2. Every bias fits: |b| / (s_x·s_w) < 2^31. Else all of the layer's stay in float.
+  1. The scheme asks for bias="int32", or the target's kernels add it so; and the layer computes
+     on integers.
+  2. Every bias fits: |b| / (s_x·s_w) < 2^31. Else the weight scales of the channels that it does
+     not fit grow until it does where the target has no float bias, and the biases of the layer
+     stay in float where it has.
 
 Preserved: outputs within half a step of s_x·s_w, which is far finer than an output step.
 """
@@ -27,6 +30,7 @@ from fxq.ops import Kind, op_of
 from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.rewrite import PassResult, Rewriter, constant_of, label
+from fxq.saturation import channels_first, integer_weight
 from fxq.stage import Stage
 
 LIMIT = 2**31
@@ -47,8 +51,10 @@ class QuantizeBias(Pass):
             op = op_of(node)
             if op is None or op.kind is not Kind.MAC or not is_on_integers(node):
                 continue
-            bias = constant_of(node.args[2])
-            if bias is not None and scheme_of(node, context.scheme).bias == "int32":
+            bias, native = constant_of(node.args[2]), context.target.bias == "int32"
+            if bias is not None and native:
+                _grow_scales(node, bias, rewriter)
+            if bias is not None and (native or scheme_of(node, context.scheme).bias == "int32"):
                 _quantize(node, bias, rewriter)
         return rewriter.result()
 
@@ -62,6 +68,30 @@ def bias_scale(node: Node) -> Tensor | None:
         return None
     format_, scales = qparams(source.args[0]), constant_of(weight.args[1])  # type: ignore[arg-type]
     return None if format_ is None or scales is None else scales * format_.scale
+
+
+def _grow_scales(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
+    """Coarser weights in the channels whose bias would overflow; in practice these are all zero."""
+    scale, known = bias_scale(node), integer_weight(node)
+    if scale is None or known is None:
+        return
+    growth = (bias.double().abs() / scale.double() / (LIMIT - 128)).clamp(min=1.0)  # float rounding
+    if not bool((growth > 1).any()):
+        return
+    growth = growth if known.scales.numel() > 1 else growth.amax().reshape(1)
+    dequantized = node.args[1]
+    assert isinstance(dequantized, Node)
+    scales = (known.scales.double() * growth).float()
+    ratio = (1 / growth).reshape(-1, *[1] * (known.values.dim() - 1))
+    first = torch.round(channels_first(known.values, node).double() * ratio).to(torch.int8)
+    path = label(node)
+    operands = (rewriter.constant(f"{path}.weight_int8", channels_first(first, node).contiguous(),
+                                  dequantized),
+                rewriter.constant(f"{path}.weight_scale", scales, dequantized))
+    new = rewriter.call(integers.dequantize_weight, operands, dict(dequantized.kwargs),
+                        like=dequantized)
+    rewriter.replace(dequantized, new, f"{int((growth > 1).sum())} channels are coarser, so that "
+                                       "their biases fit")
 
 
 def _quantize(node: Node, bias: Tensor, rewriter: Rewriter) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from fxq.errors import ConfigError, did_you_mean
 from fxq.targets.base import Kernel, Limit, Pairing, Target
 from fxq.targets.fbgemm import FBGEMM
+from fxq.targets.qnnpack import QNNPACK
 from fxq.targets.reference import REFERENCE
+from fxq.targets.x86 import X86
 
-TARGETS: Mapping[str, Target] = {t.name: t for t in (FBGEMM, REFERENCE)}
+TARGETS: Mapping[str, Target] = {t.name: t for t in (FBGEMM, X86, QNNPACK, REFERENCE)}
 
 
 def get_target(target: str | Target) -> Target:

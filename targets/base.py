@@ -10,10 +10,12 @@ from torch.fx import Node
 
 from fxq.errors import ConfigError
 from fxq.info import info
-from fxq.ops import ACTIVATIONS, OPS, attribute, op_of
+from fxq.integers import dequantize_weight
+from fxq.ops import ABSORBED, OPS, attribute, op_of
 from fxq.qspec import QSpec
 from fxq.rewrite import constant_of, is_constant
 from fxq.scheme import Mode, Scheme
+from fxq.weights import Arrange
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,15 @@ class Limit:
 class Pairing:
     """Which weights a kernel multiplies and adds in 16 bits, where 255·|w0+w1| may saturate.
 
-    `when` selects the nodes that take this kernel path; `taps` gives index pairs into the
-    kernel's taps in row-major order, or None where the pairing is not known (any two may meet).
+    `when` selects the nodes that take this kernel path; `arrange` lays a weight out as (output
+    channels, n) so that neighbours (2i, 2i+1) meet, and is None where the pairing is not known
+    (any two may meet). Most kernels add in 32 bits on CPUs with VNNI, a few in 16 even there.
     """
 
     when: Callable[[Node], bool]
-    taps: Callable[[int], tuple[tuple[int, int], ...] | None]
+    arrange: Arrange
     limit: int = 128
+    even_with_vnni: bool = False
     source: str = ""
 
 
@@ -43,18 +47,21 @@ class Pairing:
 class Kernel:
     """One row: an operator, what it absorbs, the call in `fxq.kernels`, and its limits.
 
-    `engine_sensitive`: the result (or its speed) depends on torch's process-wide quantized
-    engine at the time of the call.
+    Of several rows for one operator the first whose limits hold is taken. `engine_sensitive`: the
+    result (or its speed) depends on torch's process-wide quantized engine at the time of the
+    call. `engine` is the one that weights are packed for, where it is not the target's.
     """
 
     op: str
     call: str
     absorbs: str = ""
     limits: tuple[Limit, ...] = ()
-    pairing: Pairing | None = None
+    pairings: tuple[Pairing, ...] = ()
     engine_sensitive: bool = False
     float_call: str = ""  # the same operator with float output, for values read in float only
     dynamic_call: str = ""  # float in, float out; the input's range is measured at each call
+    engine: str = ""
+    engine_required: bool = False  # it fails under any other engine of the process
 
 
 @dataclass(frozen=True)
@@ -70,15 +77,16 @@ class Target:
     refused_modes: Mapping[Mode, str] = field(default_factory=dict)  # mode -> reason
     unsupported: Mapping[str, str] = field(default_factory=dict)
     per_tensor_weights: frozenset[str] = frozenset()
+    bias: str = "float"  # or "int32", at the scale of the sums
 
     def __post_init__(self) -> None:
-        rows = [(k.op, k.absorbs) for k in self.kernels]
+        rows = [(k.op, k.absorbs, k.call, k.engine) for k in self.kernels]
         problems = [f"two rows for {r}" for r in rows if rows.count(r) > 1]
         problems += [f"unknown operator {op!r}" for op in (*(r[0] for r in rows), *self.unsupported)
                      if op not in OPS]
         problems += [f"{op} is both a kernel and unsupported" for op in self.unsupported
                      if op in {r[0] for r in rows}]
-        problems += [f"nothing absorbs {r[1]!r}" for r in rows if r[1] not in ("", *ACTIVATIONS)]
+        problems += [f"nothing absorbs {r[1]!r}" for r in rows if r[1] not in ("", *ABSORBED)]
         if problems:
             raise ConfigError(f"the table of target {self.name!r} is inconsistent",
                               why="; ".join(problems))
@@ -100,16 +108,27 @@ class Target:
             return f"its kernels take {self.activation} activations, not {scheme.activation}"
         return None
 
+    def rows(self, op: str, absorbs: str = "") -> tuple[Kernel, ...]:
+        """The kernels for an operator and what it absorbs, in order of preference."""
+        return tuple(k for k in self.kernels if (k.op, k.absorbs) == (op, absorbs))
+
     def row(self, op: str, absorbs: str = "") -> Kernel | None:
-        """The kernel for an operator and the activation that it absorbs."""
-        return next((k for k in self.kernels if (k.op, k.absorbs) == (op, absorbs)), None)
+        """The first kernel for an operator and what it absorbs."""
+        return next(iter(self.rows(op, absorbs)), None)
 
     def kernel_for(self, node: Node) -> Kernel | None:
-        """The row that runs this node, limits aside: with its activation, else without."""
+        """The first row whose limits hold, else the last; with what it absorbs, or without."""
         op = op_of(node)
         if op is None:
             return None
-        return self.row(op.base or op.name, op.activation) or self.row(op.base or op.name)
+        rows = self.rows(op.base or op.name, op.activation) or self.rows(op.base or op.name)
+        fitting = (k for k in rows if all(limit.holds(node) for limit in k.limits))
+        return next(fitting, rows[-1] if rows else None)
+
+    def engine_of(self, node: Node) -> str:
+        """The engine that the weights of a layer are packed for."""
+        kernel = self.kernel_for(node)
+        return (kernel.engine if kernel else "") or self.engine or ""
 
     def why_not(self, node: Node) -> tuple[str, str] | None:
         """(code, sentence) why the target cannot run the node on integers, or None."""
@@ -129,6 +148,18 @@ def rank(*allowed: int) -> Limit:
     text = " or ".join(map(str, allowed))
     return Limit(f"the kernel takes {text}-dimensional input",
                  lambda node: len(info(node.args[0]).shape or ()) in allowed)  # type: ignore[arg-type]
+
+
+def one_tensor() -> Limit:
+    """One operand is computed at run time, and the others are numbers."""
+
+    def holds(node: Node) -> bool:
+        computed = [a for a in node.args if isinstance(a, Node) and not is_constant(a)]
+        constants = (constant_of(a) for a in node.args if isinstance(a, Node) and is_constant(a))
+        return len(computed) == 1 and info(computed[0]).shape == info(node).shape and all(
+            c is not None and c.numel() == 1 for c in constants)
+
+    return Limit("both operands are tensors of several shapes, or not known when compiling", holds)
 
 
 def tensors() -> Limit:
@@ -166,8 +197,12 @@ def option(name: str, *allowed: Any, reason: str = "") -> Limit:
 
 def constant_weight() -> Limit:
     """The weight is known when compiling, so that it can be packed."""
-    return Limit("its weight is computed at run time",
-                 lambda node: constant_of(node.args[1]) is not None)
+    return Limit("its weight is computed at run time", lambda node: _is_stored(node.args[1]))
+
+
+def _is_stored(weight: object) -> bool:
+    integer = getattr(weight, "target", None) is dequantize_weight
+    return integer or constant_of(weight) is not None
 
 
 def nonempty_channels() -> Limit:

@@ -117,7 +117,7 @@ def test_only_sensitive_kernels_are_guarded():
     """A model of convolutions and linear layers does not look at the engine at all."""
     dense = compiled(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)), X)
     assert dense._guard is None
-    assert compiled(lively(SqueezeExcite()), X)._guard.engine == "fbgemm"
+    assert compiled(lively(SqueezeExcite()), X)._guard.strict is False
 
 
 def test_compiling_under_any_engine_gives_the_same_bits():

@@ -23,7 +23,7 @@ from fxq.artifact.validate import validate
 from fxq.artifact.values import MALFORMED
 from fxq.compiled import CompiledModel
 from fxq.context import Context
-from fxq.engine import sensitive_engine
+from fxq.engine import guard_for
 from fxq.errors import ArtifactError
 from fxq.info import info
 from fxq.isolation import isolated
@@ -134,15 +134,15 @@ def load(path: str | Path, *, target: str | Target | None = None,
         kernels.require_engine(chosen.engine)
     report = _report(opened.manifest["report"], chosen)
     module, texts = opened.module, {opened.stage: format_graph(opened.module)}
-    engine = None
+    guard = None
     with isolated(), kernels.quiet():
         if opened.stage is Stage.REFERENCE and chosen.engine:
-            engine = sensitive_engine(module, chosen)
+            guard = guard_for(module, chosen)
             _lower(module, chosen)
             texts[Stage.LOWERED] = format_graph(module)
         name, function, _ = select(module, _example(opened.module), runtime)
     content = Content(opened.portable, opened.stage, chosen.engine)
-    return CompiledModel(function=function, traced=opened.traced, engine=engine, texts=texts,
+    return CompiledModel(function=function, traced=opened.traced, guard=guard, texts=texts,
                          report=_with_runtime(report, name), graph_module=module, content=content)
 
 

@@ -138,7 +138,7 @@ def layer_scales(layer: Layer, folded: Tensor, learned: Tensor | None) -> tuple[
         scales, zeros = weight_scales(folded.detach(), layer.axis, layer.spec, layer.rule)
         if layer.pairing is not None:
             scales = safe_scales(folded.detach(), scales, layer.pairing.limit,
-                                 layer.pairing.taps(folded[0].numel()), layer.spec)
+                                 layer.pairing.arrange, layer.spec)
     return scales, zeros
 
 

@@ -22,12 +22,12 @@ from fxq.origins import Norm, dropouts_behind, move_dropouts, unfolded
 from fxq.overrides import scheme_of
 from fxq.passes.cast_half import why_not_half
 from fxq.passes.convert import drop_observers, weight_axis
-from fxq.passes.pair_safe_weights import pairing_of
 from fxq.placement import Placement, place
 from fxq.qat.layer import Layer, NormNames
 from fxq.ranges import fixed_format, format_groups, sources_of, value_spec
 from fxq.rewrite import Rewriter, constant_of
 from fxq.runtime.python import Function, build
+from fxq.saturation import pairing_for
 from fxq.scheme import Mode
 
 # Operators that select or move values: what was rounded before stays on the grid.
@@ -110,7 +110,7 @@ def layer_of(node: Node, names: dict[int, str], model: nn.Module, placement: Pla
         "" if bias is None else names[bias.data_ptr()],
         norm_names(origin.norm, names, model) if origin else None,
         scheme.weight if rounded else None, scheme.weight_calibrator,
-        weight_axis(node, context), pairing_of(node, context) if rounded else None, half)
+        weight_axis(node, context), pairing_for(node, context) if rounded else None, half)
 
 
 def norm_names(norm: Norm, names: dict[int, str], model: nn.Module) -> NormNames:

@@ -8,7 +8,8 @@ from torch import nn
 
 import fxq
 from fxq.printer import format_graph
-from fxq.targets.fbgemm import _DEPTHWISE, FBGEMM
+from fxq.targets.fbgemm import FBGEMM
+from fxq.targets.x86_shapes import IMAGES, channels_flat, channels_in_tap, taps
 from fxq.weights import quantize_weight, round_weight, safe_scales, worst_pair
 from tests.helpers import finished, ops, rewrites, run, without_scales
 from tests.nets import ramp
@@ -34,7 +35,7 @@ def test_golden_unsafe_channels_are_rescaled(golden):
     module, record = finished("pair-safe-weights", net, X)
     golden.check(without_scales(format_graph(module)) + rewrites(record))
     assert len(record.rewrites) == 1
-    assert worst_pair(weight_of(module), FBGEMM.row("conv2d").pairing.taps(9)).max() <= 128
+    assert worst_pair(weight_of(module), taps).max() <= 128
     assert fxq.sqnr(net(X), run(module, X)) > 40
 
 
@@ -69,12 +70,12 @@ def test_second_run_changes_nothing():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-4, 4, width=32), min_size=18, max_size=18),
-       st.sampled_from([_DEPTHWISE.taps(9), None]))
+       st.sampled_from([taps, channels_flat, channels_in_tap, None]))
 def test_law_every_result_is_safe(values, pairs):
     """For any weights, known pairing or not, no pair sums beyond the limit."""
-    weight = torch.tensor(values).reshape(2, 1, 3, 3)
+    weight = torch.tensor(values).reshape(2, 3, 3, 1)
     scales = quantize_weight(weight, 0, S8).scales
-    grown = safe_scales(weight, scales, _DEPTHWISE.limit, pairs, S8)
+    grown = safe_scales(weight, scales, IMAGES.limit, pairs, S8)
     safe = round_weight(weight, grown, 0, S8)
     assert worst_pair(safe, pairs).max() <= 128
     assert (grown >= scales).all()

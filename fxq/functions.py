@@ -1,0 +1,70 @@
+"""Elementwise functions without a kernel: a table of 256 results, or float between integers.
+
+Both give the same integers; which is faster depends on the size, and is read from a cost table
+that is checked in.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from fxq import integers
+from fxq.info import info
+from fxq.ops import op_name, op_of
+from fxq.qspec import QParams
+from fxq.rewrite import constant_of, label
+from fxq.targets.costs import FUNCTION
+
+TABLE, FLOAT = "table", "float"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one function runs, and what the cost table says of both ways, in microseconds."""
+
+    path: str
+    op: str
+    elements: int
+    way: str
+    table_us: float
+    float_us: float
+
+
+def choose(node: Node) -> Choice:
+    """The faster way for the shape of the example; a table needs one input and plain numbers."""
+    elements = math.prod(info(node).shape or ())
+    sizes, *costs = zip(*FUNCTION, strict=True)
+    table, between = (round(float(np.interp(elements, sizes, cost)), 1) for cost in costs)
+    way = TABLE if table < between and has_table(node) else FLOAT
+    return Choice(label(node), op_name(node), elements, way, table, between)
+
+
+def has_table(node: Node) -> bool:
+    """Each result depends on one integer alone."""
+    return all(not isinstance(a, Node) or integers.is_integer_node(a)
+               or ((c := constant_of(a)) is not None and c.numel() == 1) for a in node.args)
+
+
+def table_of(node: Node, out: QParams) -> Tensor:
+    """What the function makes of every integer of its input's format, as integers of its own."""
+    op = op_of(node)
+    assert op is not None
+    results: Tensor = op.call(*map(_every_value, node.args), **node.kwargs)
+    made: Tensor = integers.quantize(results, **integers.qparams_kwargs(out))
+    return made
+
+
+def _every_value(operand: object) -> object:
+    if not isinstance(operand, Node):
+        return operand
+    if (constant := constant_of(operand)) is not None:
+        return constant.reshape(())
+    format_ = integers.qparams_argument(operand)
+    every = torch.arange(format_.low, format_.high + 1)
+    return integers.dequantize(every, **integers.qparams_kwargs(format_))

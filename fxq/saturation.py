@@ -1,0 +1,82 @@
+"""Which layers can saturate a 16-bit adder, and on which CPUs: proved from their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch.fx import Node
+
+from fxq import integers
+from fxq.context import Context
+from fxq.info import is_on_integers
+from fxq.ops import base_name, op_of
+from fxq.overrides import scheme_of
+from fxq.rewrite import constant_of
+from fxq.targets.base import Pairing, Target
+from fxq.weights import IntegerWeight, channel_axis, worst_pair
+
+ANY_X86, VNNI_ONLY, ANY = "any x86 CPU", "x86 CPUs with VNNI", "any CPU"
+
+
+def has_vnni() -> bool:
+    """This CPU adds four products of 8 bits in 32 bits."""
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_vnni") or known.get("avx_vnni"))
+
+
+def pairing_for(node: Node, context: Context) -> Pairing | None:
+    """The pairing that a layer's weights must be kept safe from, or None."""
+    spec = scheme_of(node, context.scheme).weight
+    if not context.scheme.pair_safe or spec.bits > 8 or not spec.symmetric:
+        return None  # wider formats are simulated: there is no such kernel
+    found = pairing_of(node, context.target)
+    return found if found and (found.even_with_vnni or not context.vnni) else None
+
+
+def pairing_of(node: Node, target: Target) -> Pairing | None:
+    """The pairing of the kernel that a layer takes, on one CPU or another."""
+    kernel = target.kernel_for(node) if op_of(node) else None
+    return next((p for p in kernel.pairings if p.when(node)), None) if kernel else None
+
+
+def integer_weight(node: Node) -> IntegerWeight | None:
+    """The integers of a layer that computes on integers."""
+    weight = node.args[1] if op_of(node) and len(node.args) > 1 else None
+    if not isinstance(weight, Node) or weight.target is not integers.dequantize_weight:
+        return None
+    values, scales = (constant_of(a) for a in weight.args[:2])
+    known = is_on_integers(node) and values is not None and scales is not None
+    return IntegerWeight(values, scales) if known else None  # type: ignore[arg-type]
+
+
+def channels_first(weight: Tensor, node: Node) -> Tensor:
+    """Output channels first; the same call takes it back."""
+    return weight.transpose(0, channel_axis(base_name(node)))
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How many output channels were looked at, and how many may saturate without VNNI."""
+
+    channels: int = 0
+    unsafe: int = 0
+
+    def isa(self, target: Target) -> str:
+        """The CPUs that give the right numbers."""
+        if not any(row.pairings for row in target.kernels):
+            return ANY
+        return VNNI_ONLY if self.unsafe else ANY_X86
+
+
+def prove(module: fx.GraphModule, target: Target) -> Proof:
+    """Look at every pair of integer weights that meets in 16 bits."""
+    channels = unsafe = 0
+    for node in module.graph.nodes:
+        known, pairing = integer_weight(node), pairing_of(node, target)
+        if known is None or pairing is None or known.values.dtype is not torch.int8:
+            continue
+        worst = worst_pair(channels_first(known.values, node), pairing.arrange)
+        channels, unsafe = channels + len(worst), unsafe + int((worst > pairing.limit).sum())
+    return Proof(channels, unsafe)

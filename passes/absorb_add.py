@@ -1,0 +1,106 @@
+"""absorb-add: a sum joins the convolution that makes one of its operands, where a kernel does both.
+
+    a8 = quantize(conv2d(x))
+    y8 = quantize(add_relu(dequantize(a8), dequantize(r8)))
+ -> y8 = quantize(conv2d_add_relu(x, w, b, dequantize(r8)))
+
+  1. The target's table has a row for the convolution with the sum, and its limits hold.
+  2. Only the sum reads the convolution, and both operands have one shape.
+  3. The kernel writes over r8: the sum is its last reader, no view shares its memory, and the
+     convolution does not read it too.
+
+The convolution is no longer rounded before the sum, so that results are closer to float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+from torch.fx import Node
+
+from fxq import integers
+from fxq.context import Context
+from fxq.info import info, is_on_integers, place_on_integers
+from fxq.ops import OPS, op_name, op_of
+from fxq.passes.base import Effect, Pass
+from fxq.rewrite import PassResult, Rewriter
+from fxq.stage import Stage
+
+_SUMS = {"add": "conv2d_add", "add_relu": "conv2d_add_relu"}
+_FRESH = ("conv", "linear", "add", "mul", "affine")  # kernels that always return new memory
+
+
+@dataclass(frozen=True)
+class AbsorbAdd(Pass):
+    """Residual sums cost nothing where the convolution's kernel adds them."""
+
+    name: ClassVar[str] = "absorb-add"
+    before: ClassVar[Stage] = Stage.REFERENCE
+    after: ClassVar[Stage] = Stage.REFERENCE
+    effect: ClassVar[Effect] = Effect.QUANTIZING
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        overwritten: set[Node] = set()
+        for node in list(module.graph.nodes):
+            if op_name(node) in _SUMS and is_on_integers(node):
+                _absorb(node, overwritten, rewriter, context)
+        return rewriter.result()
+
+
+def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Context) -> None:
+    order = {n: i for i, n in enumerate(rewriter.graph.nodes)}
+    operands = [n for n in add.args if isinstance(n, Node)]
+    for mine, other in sorted(((0, 1), (1, 0)), key=lambda p: -order[operands[p[0]]]):
+        conv, rest = _convolution(operands[mine], add), operands[other]
+        if conv is None or not _may_join(conv, context, op_name(add)):
+            continue
+        source = _behind(conv.args[0])
+        if source in overwritten or not _may_be_overwritten(rest, add, source, order):
+            continue
+        overwritten.add(_behind(rest))
+        new = rewriter.call(OPS[_SUMS[op_name(add)]], (*conv.args[:3], rest), dict(conv.kwargs),
+                            like=add)
+        place_on_integers(new)
+        rewriter.replace(add, new, "the convolution adds")
+        return
+
+
+def _behind(dequantize: object) -> Node:
+    """The integers that a dequantize reads."""
+    assert isinstance(dequantize, Node) and isinstance(dequantize.args[0], Node)
+    return dequantize.args[0]
+
+
+def _convolution(dequantize: Node, add: Node) -> Node | None:
+    """Condition 2: a plain convolution on integers that only the sum reads."""
+    if dequantize.target is not integers.dequantize or set(dequantize.users) != {add}:
+        return None
+    quantize = _behind(dequantize)
+    conv = quantize.args[0] if quantize.target is integers.quantize else None
+    if not isinstance(conv, Node) or op_name(conv) != "conv2d" or not is_on_integers(conv):
+        return None
+    alone = set(quantize.users) == {dequantize} and set(conv.users) == {quantize}
+    return conv if alone and info(conv).shape == info(add).shape else None
+
+
+def _may_join(conv: Node, context: Context, absorbed: str) -> bool:
+    """Condition 1."""
+    rows = context.target.rows("conv2d", absorbed)
+    return any(all(limit.holds(conv) for limit in row.limits) for row in rows)
+
+
+def _may_be_overwritten(rest: Node, add: Node, source: Node, order: dict[Node, int]) -> bool:
+    """Condition 3."""
+    if rest.target is not integers.dequantize or info(rest).shape != info(add).shape:
+        return False
+    memory = _behind(rest)
+    maker = memory.args[0] if memory.target is integers.quantize else None
+    if not isinstance(maker, Node) or not op_name(maker).startswith(_FRESH) or source is memory:
+        return False
+    readers = [u for n in (memory, *memory.users) for u in n.users if (
+        n is not memory or u.target is not integers.dequantize)]
+    shared = any(integers.float_op_of(u) or op_of(u) is None for u in readers if u.op != "output")
+    return not shared and all(order[u] < order[add] for u in readers if u is not add)

@@ -1,0 +1,112 @@
+"""Every operator on every integer target against the numpy oracle, and the shapes of real life."""
+
+import threading
+import zlib
+
+import pytest
+import torch
+
+import fxq
+from fxq import kernels
+from tests.conformance import run
+from tests.conformance.cases import CASES
+from tests.conformance.run import checked
+from tests.helpers import MINMAX
+from tests.nets import lively
+
+TARGETS = ("fbgemm", "x86", "qnnpack")
+
+
+def inputs_of(case, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in case.shapes]
+
+
+@pytest.fixture(autouse=True)
+def _remember_weights(monkeypatch):
+    monkeypatch.setattr(kernels, "prepack", run.remember)
+    yield
+    run.PACKED.clear()
+
+
+def compiled_for(case, target, runtime="python"):
+    torch.manual_seed(zlib.crc32(case.name.encode()) % 1000)
+    net, inputs = case.make(), inputs_of(case)
+    with torch.no_grad():
+        net(*inputs)  # lazy layers take their shape
+    net = lively(net)
+    return fxq.compile(net, target=target, scheme=MINMAX, example_inputs=tuple(inputs),
+                       calibration_data=[tuple(inputs)] if len(inputs) > 1 else inputs,
+                       runtime=runtime), inputs
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_within_one_step_of_the_oracle(case, target):
+    """Each kernel gives the oracle's integers within one step, or is left in float by its row."""
+    compiled, inputs = compiled_for(case, target)
+    seen = checked(compiled, *inputs)
+    names = {n.target.__name__ if n.target.__name__ == "look_up" else "" for n in
+             compiled.graph_module.graph.nodes if hasattr(n.target, "__name__")}
+    if target in case.absent:
+        assert compiled.report.left_in_float or case.kernel not in seen
+        return
+    found = {*seen, *compiled_kernels(compiled), *names}
+    assert case.kernel in found or case.kernel.removesuffix("_relu") in found, sorted(found)
+    assert max(worst for _, _, worst in seen.values()) <= 1, seen
+
+
+def compiled_kernels(compiled):
+    from fxq.kernels import kernel_name
+
+    return {kernel_name(n.target) for n in compiled.graph_module.graph.nodes}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_layouts_and_batches(case, target):
+    """Strided and channels_last inputs give the same bits; other batches, and none, run."""
+    compiled, inputs = compiled_for(case, target)
+    expected = compiled(*inputs)
+    for change in (strided, channels_last):
+        assert torch.equal(compiled(*map(change, inputs)), expected)
+    many = compiled(*(torch.cat([x, x, x]) for x in inputs))
+    assert torch.equal(many[: len(expected)], expected)
+    assert compiled(*(x[:0] for x in inputs)).shape == (0, *expected.shape[1:])
+
+
+def strided(x):
+    """The same values, with gaps in memory."""
+    wide = torch.zeros(*x.shape[:-1], 2 * x.shape[-1])
+    wide[..., ::2] = x
+    return wide[..., ::2]
+
+
+def channels_last(x):
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_eight_threads_at_once(target):
+    """T62: first calls from eight threads give the bits of one."""
+    case = next(c for c in CASES if c.name == "mul of one a channel")
+    compiled, inputs = compiled_for(case, target)
+    expected, results = compiled_for(case, target)[0](*inputs), []
+    threads = [threading.Thread(target=lambda: results.append(compiled(*inputs)))
+               for _ in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert len(results) == 8
+    assert all(torch.equal(r, expected) for r in results)
+
+
+def test_the_oracle_sees_a_wrong_kernel(monkeypatch):
+    """Sums that are two steps off somewhere are seen: the check can fail."""
+    case = next(c for c in CASES if c.name == "add")
+    compiled, inputs = compiled_for(case, "fbgemm")
+    node = next(n for n in compiled.graph_module.graph.nodes if "add" in str(n.target))
+    assert checked(compiled, *inputs)["add"][2] <= 1
+    right = run.real_result
+    monkeypatch.setattr(run, "real_result", lambda name, *a: (
+        right(name, *a) + 2 * node.args[2] if name == "add" else None))
+    assert checked(compiled, *inputs)["add"][2] > 1
