@@ -62,6 +62,7 @@ def place(module: fx.GraphModule, context: Context) -> Placement:
     if context.scheme.float_averages:
         _keep_averages_in_float(module, integer, reasons)
         _keep_fine_averages_in_float(module, integer, reasons, context)
+    reasons = {n: reasons[n] for n in module.graph.nodes if n in reasons}  # in the graph's order
     return Placement(frozenset(integer), _float_outputs(integer, context), reasons,
                      frozenset(others[Mode.DYNAMIC]), frozenset(others[Mode.WEIGHT_ONLY]))
 

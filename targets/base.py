@@ -81,7 +81,7 @@ class Target:
 
     def __post_init__(self) -> None:
         rows = [(k.op, k.absorbs, k.call, k.engine) for k in self.kernels]
-        problems = [f"two rows for {r}" for r in rows if rows.count(r) > 1]
+        problems = [f"two rows for {r[0]}" for r in rows if rows.count(r) > 1]
         problems += [f"unknown operator {op!r}" for op in (*(r[0] for r in rows), *self.unsupported)
                      if op not in OPS]
         problems += [f"{op} is both a kernel and unsupported" for op in self.unsupported

@@ -31,7 +31,9 @@ def folder(tmp_path_factory):
     (path / "mine.py").write_text(
         "from torchvision.models import squeezenet1_1\n"
         "def build():\n    return squeezenet1_1(num_classes=4)\n"
-        "def nothing():\n    return 7\n")
+        "def nothing():\n    return 7\n"
+        "def soft():\n    from torch import nn\n"
+        "    return nn.Sequential(build(), nn.Softmax(1))\n")
     return path
 
 
@@ -160,7 +162,7 @@ def test_without_data_a_warning_says_so(folder):
     (["mine:build", "--data", "."], 0, ""),
     (["mine:build", "--weights", "mine.py"], 2, "cannot be read as weights"),
     (["mine:build", "--weights", "gone.pth"], 2, "no such weights file"),
-    (["torchvision:efficientnet_b0", "--data", "images", "--strict"], 3, "no integer kernel"),
+    (["mine:soft", "--data", "images", "--strict"], 3, "cannot run on integers"),
     (["mine:build", "--speed", "9"], 2, "No such option"),
 ])
 def test_exit_codes_and_errors(folder, arguments, code, text):
