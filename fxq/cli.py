@@ -63,6 +63,8 @@ def compile(
         help="mse, minmax, entropy, percentile:99.9, sigma:3, moving_average, auto")] = None,
     override: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
         help="PATTERN=SCHEME for a module path or operator; may be repeated")] = None,
+    isa: Annotated[Optional[str], typer.Option(  # noqa: UP045
+        help='"any": right numbers on x86 CPUs without VNNI too')] = None,
     statistics: Annotated[Optional[Path], typer.Option(  # noqa: UP045
         help="read calibration from this file instead of --data")] = None,
     save_statistics: Annotated[Optional[Path], typer.Option(  # noqa: UP045
@@ -83,7 +85,7 @@ def compile(
 
     report = compile_model(model, weights, data, target=target, scheme=scheme,
                            calibrator=calibrator, overrides=override or [], runtime=runtime,
-                           strict=strict, images=images, batch_size=batch_size,
+                           strict=strict, images=images, isa=isa, batch_size=batch_size,
                            statistics=statistics, save_statistics=save_statistics,
                            output=output, force=force, lock=lock)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
@@ -110,11 +112,13 @@ def verify(
     file: Artifact,
     inputs: Annotated[Optional[Path], typer.Option(  # noqa: UP045
         help="safetensors with inputs by name, and output0, output1, … as recorded")] = None,
+    isa: Annotated[str, typer.Option(
+        help='"all": run it under the kernels of older CPUs too')] = "host",
 ) -> None:
     """Check a .fxq file, run it, and compare its outputs with the recorded ones."""
     from fxq.cli_artifact import verify_artifact
 
-    typer.echo(verify_artifact(file, inputs))
+    typer.echo(verify_artifact(file, inputs, isa))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from fxq.artifact.load import open_artifact
 from fxq.artifact.save import check_of, cpu_facts
 from fxq.errors import ConfigError, VerificationError
 from fxq.info import info
+from fxq.isa import compare_isas
 from fxq.printer import format_graph
 
 
@@ -32,6 +33,7 @@ def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:
             ("low precision", f"{100 * report['integer_macs'] / max(report['macs'], 1):.2f} % of "
                               f"{report['macs'] / 1e6:.1f} M MACs ({report['arithmetic']})"),
             ("in float", f"{len(report['left_in_float'])} nodes"),
+            ("runs on", report["isa"] or "any CPU"),
             ("built on", ", ".join(k for k, v in manifest["cpu"].items() if v) or "plain CPU")]
     text = str(tabulate(rows, tablefmt="plain"))
     if graph:
@@ -39,12 +41,14 @@ def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:
     return text, manifest | {"nodes": len(opened.portable.nodes)}
 
 
-def verify_artifact(path: Path, inputs: Path | None) -> str:
+def verify_artifact(path: Path, inputs: Path | None, isa: str = "host") -> str:
     """Check a file and run it; raises ArtifactError or VerificationError.
 
     `inputs` is a safetensors file with the model's inputs by name and, as `output0`, `output1`, …,
-    what the model gave for them.
+    what the model gave for them. With isa="all", the file is run under older CPUs' kernels too.
     """
+    if isa not in ("host", "all"):
+        raise ConfigError(f"--isa {isa!r}", fix='it is "host" or "all"')
     opened = open_artifact(path)
     model = fxq.load(path, runtime="python")
     shapes = [(info(n).shape or (), info(n).dtype) for n in opened.module.graph.nodes
@@ -61,6 +65,8 @@ def verify_artifact(path: Path, inputs: Path | None) -> str:
         lines.append("outputs differ in bits: it was built on another kind of CPU or torch")
     if inputs is not None:
         lines.append(_compare_recorded(path, model, inputs))
+    if isa == "all":
+        lines += compare_isas(path, model.report.isa)
     return "\n".join(lines)
 
 

@@ -68,7 +68,8 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         done = finish(prepared, module)
         if strict and done.left_in_float:
             raise _strict_error(done.left_in_float)
-        name, function, times = select(module, prepared.inputs, runtime)
+        name, function, times = select(module, prepared.inputs, runtime,
+                                        prepared.context.target.device)
     report = Report(
         target=prepared.context.target.name, scheme=scheme.name,
         arithmetic=scheme.half or "integer",

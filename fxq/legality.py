@@ -42,6 +42,9 @@ def is_native(half: str) -> bool:
 def note_on(context: Context) -> str:
     """One sentence where the compiled model is not what its size and speed seem to say."""
     scheme, target = context.scheme, context.target
+    if target.device == "cuda" and not target.is_available():
+        return ("this machine has no CUDA device: the graph was checked on the CPU, in its own "
+                "types, and can be inspected and saved, but not run")
     if scheme.mode is Mode.HALF and not context.native_half:
         return (f"emulation: this CPU has no {scheme.half} arithmetic, so layers multiply in "
                 "float32 and round; the numbers are right, the speed is not")
@@ -77,6 +80,8 @@ def _cell(target: Target, scheme: Scheme) -> str:
         return f"no: {reason}"
     if scheme.mode is Mode.FLOAT:
         return "yes"
+    if scheme.mode is Mode.HALF and target.device == "cuda":
+        return "real on a GPU; checked in float16 on the CPU without one"
     if scheme.mode is Mode.HALF:
         return "yes where the CPU has it, else emulated"
     if scheme.mode is Mode.DYNAMIC:

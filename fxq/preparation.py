@@ -33,7 +33,8 @@ from fxq.signature import Signature, call_with, signature_of
 from fxq.sizes import macs
 from fxq.statistics import Statistics
 from fxq.structure import flatten
-from fxq.targets import Target, get_target
+from fxq.targets import AUTO as AUTO_TARGET
+from fxq.targets import Target, best_target, get_target
 from fxq.trace import Traced, private_copy, trace
 from fxq.verify import check_outputs
 from fxq.weight_ranges import get_weight_rule
@@ -137,7 +138,8 @@ def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
                  calibrator: str | None, overrides: Mapping[Any, str] | None,
                  isa: str | None = None) -> Context:
     """Check that all names exist and that the target runs the scheme and its overrides."""
-    chosen, kind = get_target(target), get_scheme(scheme)
+    kind = get_scheme(scheme)
+    chosen = best_target(kind) if target == AUTO_TARGET else get_target(target)
     if calibrator:
         kind = replace(kind, activation_calibrator=calibrator)
     if isa:
@@ -150,7 +152,7 @@ def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
     check_legal(chosen, kind)
     if chosen.engine:
         kernels.require_engine(chosen.engine)
-    return Context(chosen, kind, native_half=is_native(kind.half),
+    return Context(chosen, kind, native_half=chosen.device == "cuda" or is_native(kind.half),
                    vnni=kind.isa == "host" and has_vnni())
 
 

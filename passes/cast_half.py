@@ -26,6 +26,7 @@ from fxq import integers
 from fxq.context import Context
 from fxq.info import info, set_info, tensor_inputs
 from fxq.ops import Kind, op_of
+from fxq.origins import unfolded
 from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.passes.convert import drop_observers
@@ -92,7 +93,17 @@ def _largest(node: Node, context: Context) -> float:
     if tensor is not None:
         return float(tensor.abs().max()) if tensor.numel() and tensor.is_floating_point() else 0.0
     known = context.statistics.get(info(node).value)
-    return max(-known.minimum, known.maximum) if known is not None and known.seen else 0.0
+    seen = max(-known.minimum, known.maximum) if known is not None and known.seen else 0.0
+    return max(seen, _behind_norm(node))
+
+
+def _behind_norm(node: Node) -> float:
+    """What a batch norm makes of values six standard deviations from their mean."""
+    origin = unfolded(node)
+    if origin is None or origin.norm.weight is None:
+        return 0.0
+    bias = 0.0 if origin.norm.bias is None else origin.norm.bias.detach().abs()
+    return float((bias + 6 * origin.norm.weight.detach().abs()).max())
 
 
 def _read_as(node: Node, dtype: torch.dtype, chosen: set[Node],

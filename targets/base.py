@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch.fx import Node
 
 from fxq.errors import ConfigError
@@ -78,6 +79,7 @@ class Target:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     per_tensor_weights: frozenset[str] = frozenset()
     bias: str = "float"  # or "int32", at the scale of the sums
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         rows = [(k.op, k.absorbs, k.call, k.engine) for k in self.kernels]
@@ -94,7 +96,13 @@ class Target:
     @property
     def simulates(self) -> bool:
         """No kernels: integers of any width are computed in plain tensors, and slowly."""
-        return self.engine is None
+        return self.engine is None and self.device == "cpu"
+
+    def is_available(self) -> bool:
+        """This machine can run what is compiled for it."""
+        if self.device == "cuda":
+            return torch.cuda.is_available()
+        return self.engine is None or self.engine in torch.backends.quantized.supported_engines
 
     def why_not_scheme(self, scheme: Scheme) -> str | None:
         """Why the target cannot run a scheme, or None. Overrides are schemes of their own."""

@@ -24,7 +24,7 @@ from fxq.artifact.values import MALFORMED
 from fxq.compiled import CompiledModel
 from fxq.context import Context
 from fxq.engine import guard_for
-from fxq.errors import ArtifactError
+from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.info import info
 from fxq.isolation import isolated
 from fxq.pipeline import LOWER
@@ -32,6 +32,7 @@ from fxq.printer import format_graph
 from fxq.report import Report
 from fxq.rewrite import Refusal
 from fxq.runtime.select import select
+from fxq.saturation import VNNI_ONLY, has_vnni
 from fxq.stage import Stage, verify_stage
 from fxq.targets import Target, get_target
 from fxq.trace import Traced
@@ -133,6 +134,10 @@ def load(path: str | Path, *, target: str | Target | None = None,
     if chosen.engine:
         kernels.require_engine(chosen.engine)
     report = _report(opened.manifest["report"], chosen)
+    if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
+        raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
+                                     why="pairs of its weights saturate without VNNI",
+                                     fix='compile it again with isa="any"')
     module, texts = opened.module, {opened.stage: format_graph(opened.module)}
     guard = None
     with isolated(), kernels.quiet():
@@ -140,7 +145,7 @@ def load(path: str | Path, *, target: str | Target | None = None,
             guard = guard_for(module, chosen)
             _lower(module, chosen)
             texts[Stage.LOWERED] = format_graph(module)
-        name, function, _ = select(module, _example(opened.module), runtime)
+        name, function, _ = select(module, _example(opened.module), runtime, chosen.device)
     content = Content(opened.portable, opened.stage, chosen.engine)
     return CompiledModel(function=function, traced=opened.traced, guard=guard, texts=texts,
                          report=_with_runtime(report, name), graph_module=module, content=content)

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from fxq.errors import ConfigError, did_you_mean
 from fxq.kernels import quiet
 from fxq.origins import why_untraceable
+from fxq.runtime.cuda import select_cuda
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
 from fxq.timing import race
@@ -20,12 +21,15 @@ _ROUNDS, _BUDGET = 15, 0.4  # turns for each side, and seconds after which to st
 Times = tuple[tuple[str, float], ...]
 
 
-def select(module: fx.GraphModule, inputs: list[Tensor], name: str) -> tuple[str, Function, Times]:
+def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
+           device: str = "cpu") -> tuple[str, Function, Times]:
     """(name, function, measured microseconds). `auto` keeps the faster; bits are the same.
 
     Raises ConfigError for an unknown name, or when TorchScript was asked for by name and
     cannot run the graph.
     """
+    if device == "cuda":
+        return (*select_cuda(module, inputs, name), ())
     if name not in RUNTIMES:
         raise ConfigError(f"unknown runtime {name!r}", fix=did_you_mean(name, RUNTIMES))
     python = build(module)

@@ -1,0 +1,90 @@
+"""Run one file under the kernels of older CPUs too, each in a process of its own.
+
+FBGEMM and oneDNN choose their kernels when they start, by these variables of the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fxq.errors import VerificationError
+
+ISAS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("this CPU", {}),
+    ("AVX2 in FBGEMM", {"FBGEMM_ENABLE_INSTRUCTIONS": "AVX2"}),
+    ("AVX2 in oneDNN", {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+)
+_SPREADS = (1.0, 3.0, 10.0)  # the widest drive every value to the ends of its range
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of one process: a digest of all outputs, and how many steps its worst operator is off."""
+
+    digest: str
+    steps: int
+
+
+def look(path: str) -> Seen:
+    """Run a file on inputs that every process makes alike, and each operator on its own."""
+    import torch
+
+    import fxq
+    from fxq.artifact.load import open_artifact
+    from fxq.info import info
+    from fxq.isolation import isolated
+    from fxq.verify import integers_of, step_differences
+
+    model, meaning = fxq.load(path, runtime="python"), open_artifact(path).module
+    places = [n for n in meaning.graph.nodes if n.op == "placeholder"]
+    digest, steps = hashlib.sha256(), 0
+    for seed, spread in enumerate(_SPREADS):
+        generator = torch.Generator().manual_seed(seed)
+        inputs = [(torch.randn(info(n).shape or (), generator=generator) * spread)
+                  .to(info(n).dtype) for n in places]
+        for value in model._flat(inputs):
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        with isolated():
+            found = step_differences(model.graph_module, inputs, integers_of(meaning, inputs))
+        steps = max([steps, *(difference for difference, _ in found)])
+    return Seen(digest.hexdigest(), steps)
+
+
+def under(path: Path, variables: dict[str, str]) -> Seen:
+    """What a fresh process with these variables sees; raises VerificationError."""
+    done = subprocess.run([sys.executable, "-m", "fxq.isa", str(path)], text=True, check=False,
+                          env={**os.environ, **variables}, capture_output=True)
+    if done.returncode:
+        raise VerificationError(f"{path} does not run with {variables or 'no variables'}",
+                                why=done.stderr.strip().split("\n")[-1][:300])
+    return Seen(**json.loads(done.stdout))
+
+
+def compare_isas(path: Path, isa: str) -> list[str]:
+    """One line for each instruction set.
+
+    Kernels of two CPUs may round a sum differently, by one step. Raises VerificationError when an
+    operator is off by more, as one that saturates is.
+    """
+    expected, lines = under(path, {}), []
+    for name, variables in ISAS[1:]:
+        seen = under(path, variables)
+        if seen.steps > 1:
+            raise VerificationError(
+                f"{path} computes other numbers with {name}: an operator is off by "
+                f"{seen.steps} steps", why=f"the file is for {isa or 'CPUs of one kind'}: pairs "
+                "of weights saturate on others", fix='compile with isa="any" (--isa any)')
+        same = "outputs are equal, bit for bit" if seen.digest == expected.digest else (
+            "nothing saturates; outputs differ by the rounding of single sums")
+        lines.append(f"{name}: {same}")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(look(sys.argv[1]))))
