@@ -44,14 +44,25 @@ def packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Ta
     values, scales = (constant_of(a) for a in weight.args)
     assert values is not None and scales is not None
     axis: Any = weight.kwargs["axis"]
+    geometry, row = _geometry(node, values), target.kernel_for(node)
+    if row is not None and row.expand_groups:
+        values, geometry = _one_group(values, geometry[-1]), (*geometry[:-1], 1)
     packed = kernels.prepack(call, target.engine_of(node), values, scales, axis,
-                             integers.constant_value(node.args[2]),
-                             _geometry(node, values))
+                             integers.constant_value(node.args[2]), geometry)
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
     name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
         "/ch" if scales.numel() > 1 else "")
     set_info(name, info(weight))
     return name
+
+
+def _one_group(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """The same convolution without groups: zeros where a channel is not read."""
+    outputs, inputs = weight.shape[:2]
+    wide = weight.new_zeros(groups, outputs // groups, groups, inputs, *weight.shape[2:])
+    each = torch.arange(groups)
+    wide[each, :, each] = weight.reshape(groups, -1, *weight.shape[1:])
+    return wide.reshape(outputs, groups * inputs, *weight.shape[2:])
 
 
 def _geometry(node: Node, values: torch.Tensor) -> tuple[Any, ...]:

@@ -99,7 +99,7 @@ _ROWS: tuple[Op, ...] = (
     Op("sub", torch.sub, _TWO),
     Op("mul", torch.mul, _TWO),
     Op("div", torch.div, _TWO),
-    Op("pow", torch.pow, ("input",), {"exponent": 2}),
+    Op("pow", torch.pow, ("input",), {"exponent": None}),
     Op("matmul", torch.matmul, _TWO),
     Op("cat", torch.cat, ("tensors",), {"dim": 0}, Kind.SAME),
     Op("stack", torch.stack, ("tensors",), {"dim": 0}, Kind.SAME),

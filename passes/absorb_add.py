@@ -53,6 +53,8 @@ class AbsorbAdd(Pass):
 def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Context) -> None:
     order = {n: i for i, n in enumerate(rewriter.graph.nodes)}
     operands = [n for n in add.args if isinstance(n, Node)]
+    if len(operands) < 2:
+        return
     for mine, other in sorted(((0, 1), (1, 0)), key=lambda p: -order[operands[p[0]]]):
         conv, rest = _convolution(operands[mine], add), operands[other]
         if conv is None or not _may_join(conv, context, op_name(add)):

@@ -63,6 +63,7 @@ class Kernel:
     dynamic_call: str = ""  # float in, float out; the input's range is measured at each call
     engine: str = ""
     engine_required: bool = False  # it fails under any other engine of the process
+    expand_groups: bool = False  # pack as one group, zeros between: where groups are slow
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Target:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        rows = [(k.op, k.absorbs, k.call, k.engine) for k in self.kernels]
+        rows = [(k.op, k.absorbs, k.call, k.engine, k.expand_groups) for k in self.kernels]
         problems = [f"two rows for {r[0]}" for r in rows if rows.count(r) > 1]
         problems += [f"unknown operator {op!r}" for op in (*(r[0] for r in rows), *self.unsupported)
                      if op not in OPS]

@@ -10,6 +10,9 @@ from __future__ import annotations
 ONEDNN_OUTPUTS = 60_000  # elements of one image's output
 ONEDNN_MACS = 8_000_000
 
+# fbgemm: channels up to which a slow depthwise convolution is packed as a dense one
+LARGEST_EXPANSION = 1024
+
 # elements -> microseconds of an elementwise function: as a table of 256, as float in between
 FUNCTION: tuple[tuple[int, float, float], ...] = (
     (16, 5.0, 7.0),

@@ -98,6 +98,7 @@ CASES = (
     _conv("conv2d", 4, 6, 3, padding=1, padding_mode="circular"),
     _conv("conv2d", 7, 7, 3, padding=1, groups=7),
     _conv("conv2d", 8, 8, 3, padding=1, groups=8),
+    _conv("conv2d", 5, 10, 3, groups=5, dilation=2),
     _conv("conv2d", 16, 32, 5, padding=2, groups=16, stride=2),
     _conv("conv2d", 72, 72, 5, padding=2, groups=72, stride=2, size=7),  # T63
     _conv("conv2d", 33, 65, 1, size=31),

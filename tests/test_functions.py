@@ -1,0 +1,64 @@
+"""Functions without a kernel: a table or float in between, chosen by cost, equal in every bit."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import fxq
+from fxq.functions import FLOAT, TABLE
+from tests.helpers import MINMAX
+from tests.nets import Fn, lively, ramp
+
+FUNCTIONS = (F.silu, F.gelu, F.mish, F.softplus, lambda v: v - 3, lambda v: v * 0.5 + 1,
+             lambda v: v**2, lambda v: v / 4)
+
+
+def compiled(function, size):
+    torch.manual_seed(0)
+    net = lively(Fn(lambda s, x: s.b(function(s.a(x))), a=nn.Conv2d(3, 8, 1),
+                    b=nn.Conv2d(8, 4, 1)))
+    x = ramp(1, 3, size, size, low=-4, high=4)
+    return fxq.compile(net, scheme=MINMAX, example_inputs=(x,), calibration_data=[x],
+                       runtime="python"), x
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_table_and_float_give_the_same_bits(function, monkeypatch):
+    """A table holds what the function gives for each of its 256 inputs."""
+    results = []
+    for way in (TABLE, FLOAT):
+        monkeypatch.setattr("fxq.passes.lower.choose", lambda node, way=way: replace(
+            fxq.functions.choose(node), way=way))
+        model, x = compiled(function, 9)
+        assert ("function" in model.graph_text()) == (way == TABLE)
+        results.append(model(x))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("size, way", [(1, TABLE), (64, FLOAT)])
+def test_the_cost_table_decides(size, way):
+    """Small tensors take the table, large ones float; the report has both costs."""
+    model, _ = compiled(F.silu, size)
+    choice, = model.report.choices
+    assert choice.way == way
+    assert (choice.table_us < choice.float_us) == (way == TABLE)
+    assert "functions without a kernel" in str(model.report)
+
+
+def test_a_function_that_is_read_in_float_stays_there():
+    """Rounding its result would buy nothing."""
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU()).eval(), ramp(1, 3, 8, 8)
+    model = fxq.compile(net, example_inputs=(x,), calibration_data=[x], runtime="python")
+    assert [r.code for r in model.report.left_in_float] == ["float-output"]
+
+
+def test_slopes_of_a_channel_are_no_table():
+    """PReLU with a slope a channel needs more than one integer to know its result."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(4), nn.Conv2d(4, 4, 1)).eval()
+    x = ramp(1, 3, 2, 2)
+    model = fxq.compile(net, example_inputs=(x,), calibration_data=[x], runtime="python")
+    assert model.report.choices[0].way == FLOAT
+    assert fxq.sqnr(net(x), model(x)) > 25
