@@ -20,6 +20,7 @@ import numpy.typing as npt
 SHIFT = 18  # of a float32's bits: 1 sign, 8 exponent and 5 mantissa bits are left
 BINS = 1 << (32 - SHIFT)
 MEAN_STEPS = float(1 << 32)
+EXTREME = 1 / 64  # of a sampled element
 SMALLEST_STEPS = 1 << 149  # of the smallest positive float32 in 1.0
 
 Counts = npt.NDArray[np.int64]
@@ -106,7 +107,10 @@ class TensorStatistics:
     def histogram(self) -> tuple[Values, Values]:
         """Bin values in rising order, clipped to the exact extremes, and how often each is.
 
-        The extremes themselves count once each, because the sample may have missed them.
+        The extremes were seen at least once, and the sample, which has one element of 31 to 127
+        for most layers, may have missed them: each counts as its share of such an element. With
+        whole counts the mse of 8 bits follows single outliers (MobileNetV2 loses 3 dB); with none,
+        16 bits lose 45 dB.
         """
         filled = np.flatnonzero(self.counts)
         if not filled.size:
@@ -115,7 +119,7 @@ class TensorStatistics:
         order = np.argsort(values, kind="stable")
         clipped = np.clip(values[order], self.minimum, self.maximum)
         return (np.concatenate([[self.minimum], clipped, [self.maximum]]),
-                np.concatenate([[1.0], self.counts[filled][order], [1.0]]))
+                np.concatenate([[EXTREME], self.counts[filled][order], [EXTREME]]))
 
 
 @dataclass(frozen=True)
