@@ -26,13 +26,18 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from fxq.metrics import sqnr
+    from fxq.planning import Plan, plan
     from fxq.preparation import Prepared, calibrate, prepare
+    from fxq.profiler.compare import Comparison, compare
+    from fxq.profiler.diff import diff
+    from fxq.profiler.profile import Profile
     from fxq.qat.model import QatModel
     from fxq.qat.parity import Parity, check_parity
     from fxq.qat.preparation import prepare_qat
     from fxq.qat.schedule import FreezeSchedule
     from fxq.report import Report
     from fxq.scheme import Scheme
+    from fxq.sensitivity import sensitivity
     from fxq.stage import Stage
     from fxq.statistics import Statistics
     from fxq.targets import Target
@@ -48,24 +53,29 @@ _HOME = {
     "Target": "targets", "sqnr": "metrics", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
     "Parity": "qat.parity", "from_torch_ao": "torch_ao",
-    "load": "artifact.load",
+    "load": "artifact.load", "compare": "profiler.compare", "Comparison": "profiler.compare",
+    "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "planning", "Plan": "planning",
+    "sensitivity": "sensitivity",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),
 }
 
 __all__ = [
-    "ArtifactError", "CalibrationError", "CompiledModel", "ConfigError", "FreezeSchedule",
-    "FxqError", "FxqWarning", "Parity", "Prepared", "QatModel", "Report", "Scheme", "Stage",
-    "Statistics", "Target", "TargetUnavailableError", "TraceError", "UnsupportedOpError",
-    "VerificationError", "calibrate", "check_parity", "compile", "convert", "from_torch_ao",
-    "load", "prepare", "prepare_qat", "sqnr",
+    "ArtifactError", "CalibrationError", "Comparison", "CompiledModel", "ConfigError",
+    "FreezeSchedule", "FxqError", "FxqWarning", "Parity", "Plan", "Prepared", "Profile",
+    "QatModel", "Report", "Scheme", "Stage", "Statistics", "Target", "TargetUnavailableError",
+    "TraceError", "UnsupportedOpError", "VerificationError", "calibrate", "check_parity",
+    "compare", "compile", "convert", "diff", "from_torch_ao", "load", "plan", "plot", "prepare",
+    "prepare_qat", "sensitivity", "sqnr",
 ]
 
 logging.getLogger("fxq").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return importlib.import_module("fxq.plot")
     if name not in _HOME:
         raise AttributeError(f"module 'fxq' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"fxq.{_HOME[name]}"), name)

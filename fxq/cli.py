@@ -1,8 +1,9 @@
-"""The command line: `fxq compile`, `inspect`, `verify`, `demo`, `targets`.
+"""The command line: `fxq compile`, `inspect`, `verify`, `demo`, `targets`, and what measures.
 
 Results go to stdout, progress and errors to stderr.
 Nothing here imports torch before a command runs, so that `fxq --help` is instant.
-Exit codes: 0 ok, 2 usage, 3 unsupported or untraceable, 4 bad artifact, 70 internal, 130 Ctrl-C.
+Exit codes: 0 ok, 1 a gate failed, 2 usage, 3 unsupported or untraceable, 4 bad artifact,
+70 internal, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -32,12 +33,25 @@ EXIT_CODES: tuple[tuple[type[FxqError], int], ...] = (
     (TraceError, 3), (UnsupportedOpError, 3), (TargetUnavailableError, 3), (ArtifactError, 4),
     (VerificationError, 70), (FxqError, 2))
 
+def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
+    """Values of the file become the defaults of the command's options."""
+    if path is not None:
+        from fxq.configuration import read_configuration
+
+        known = [str(p.name) for p in context.command.params if p.name != "config"]
+        context.default_map = {**(context.default_map or {}), **read_configuration(path, known)}
+    return path
+
+
 Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, or module:factory "
                                            "(a module:factory imports and runs that code)")]
 Weights = Annotated[Optional[Path], typer.Option(  # noqa: UP045 (typer reads this form)
     help=".safetensors, or a checkpoint that torch.load reads with weights_only=True")]
-Data = Annotated[Optional[Path], typer.Option(  # noqa: UP045
-    help="folder of images to calibrate on, searched recursively")]
+Data = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    help="folder of images, searched recursively, or module:loader")]
+Config = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    "--config", is_eager=True, callback=_configure,
+    help="fxq.toml with the keys of these options; flags win over it")]
 
 
 def _version(value: bool) -> None:
@@ -78,6 +92,7 @@ def compile(
     lock: Annotated[Optional[Path], typer.Option(  # noqa: UP045
         help="write the build's provenance here, or hold this build to it")] = None,
     force: Annotated[bool, typer.Option(help="replace an existing output file")] = False,
+    config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
 ) -> None:
     """Compile a model and print the report."""
@@ -137,6 +152,14 @@ def targets() -> None:
     typer.echo(target_table())
 
 
+@app.command()
+def env(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Say what this machine is, and which targets it can run."""
+    from fxq.cli_measure import environment_text
+
+    typer.echo(environment_text(as_json))
+
+
 def exit_code(error: FxqError) -> int:
     """The exit code that stands for an error."""
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
@@ -144,6 +167,13 @@ def exit_code(error: FxqError) -> int:
 
 def main() -> None:
     """Run the command line; deliberate errors are printed without a traceback."""
+    from fxq import cli_commands, logs
+
+    unknown = logs.configure()
+    if unknown:
+        typer.echo(f"warning: FXQ_LOGS knows {', '.join(logs.TOPICS)} and all, not "
+                   f"{', '.join(unknown)}", err=True)
+    cli_commands.register(app)
     _guarded(app)
 
 

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tabulate import tabulate
 
 import fxq
+from fxq.cli_data import inputs_of, read_data
 from fxq.compiler import SYNTHETIC, FxqWarning
 from fxq.errors import ConfigError
-from fxq.images import image_batches
 from fxq.inputs import image_shape
 from fxq.models import load_model
 from fxq.report import Report
@@ -25,7 +25,7 @@ from fxq.scheme import SCHEMES, get_scheme
 from fxq.targets import TARGETS
 
 
-def compile_model(name: str, weights: Path | None, data: Path | None, *, images: int,
+def compile_model(name: str, weights: Path | None, data: str | None, *, images: int,
                   batch_size: int, statistics: Path | None, save_statistics: Path | None,
                   overrides: list[str], output: Path | None, force: bool,
                   **options: Any) -> Report:
@@ -38,11 +38,12 @@ def compile_model(name: str, weights: Path | None, data: Path | None, *, images:
         raise ConfigError("--save-statistics needs images to look at", fix="pass --data DIR")
     model = load_model(name, weights)
     shape = image_shape(model)
-    batches = image_batches(data, shape[1] if shape else 224, images, batch_size) if data else None
-    inputs = (next(iter(batches))[:1],) if batches else None  # so that SQNR is that of an image
+    batches: Any = read_data(data, shape[1] if shape else 224, images, batch_size) if data else None
+    inputs = (inputs_of(batches)[:1],) if batches is not None else None  # SQNR is of real data
     options |= {"example_inputs": inputs, "overrides": parse_overrides(overrides)}
     seen: Any = statistics
-    with _progress(len(batches) if batches else None) as progress, warnings.catch_warnings():
+    total = len(batches) if hasattr(batches, "__len__") else None
+    with _progress(total) as progress, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FxqWarning)
         if save_statistics and batches:
             seen = _calibrated(model, batches, save_statistics, options, progress)

@@ -52,6 +52,8 @@ def packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Ta
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
     name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
         "/ch" if scales.numel() > 1 else "")
+    stored = [constant_of(weight.args[0]), scales, integers.constant_value(node.args[2])]
+    name.meta["fxq.bytes"] = sum(t.numel() * t.element_size() for t in stored if t is not None)
     set_info(name, info(weight))
     return name
 

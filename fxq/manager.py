@@ -23,6 +23,7 @@ from fxq.context import Context
 from fxq.digests import digest_graph
 from fxq.errors import ConfigError, FxqError, VerificationError
 from fxq.info import info
+from fxq.logs import logger
 from fxq.metrics import sqnr_of_all
 from fxq.passes.base import Effect, Pass
 from fxq.printer import format_graph, format_node, target_name
@@ -32,6 +33,8 @@ from fxq.rewrite import PassResult
 from fxq.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
 from fxq.stage import Stage, verify_stage
 from fxq.verify import Integers, check_outputs, check_steps, integers_of, run
+
+_LOG = logger("passes")
 
 
 @dataclass
@@ -81,6 +84,8 @@ class Manager:
             named = self._named(error, item, snapshot, module)
             raise _with_reproducer(named, item, before_text, module, snapshot,
                                    self.context, self.inputs) from error
+        _LOG.info("%s: %d rewrites, %d refusals, %.1f ms", item.name, len(result.rewrites),
+                  len(result.refusals), elapsed * 1e3)
         self._record(module, item, result, elapsed, quality, before_text, before_ops)
         if self.locking:
             self.digests.append((item.name, digest_graph(module)))

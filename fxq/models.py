@@ -56,7 +56,9 @@ def _module(name: str, extra: str) -> Any:
                           ) from error
 
 
-def _factory(module_name: str, factory: str) -> nn.Module:
+def load_object(text: str) -> Any:
+    """What `module:name` names; the module is imported, and so run, from here or installed."""
+    module_name, _, factory = text.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
@@ -67,7 +69,11 @@ def _factory(module_name: str, factory: str) -> nn.Module:
     if not hasattr(module, factory):
         raise ConfigError(f"{module_name} has no {factory!r}",
                           fix=did_you_mean(factory, [n for n in vars(module) if n[0] != "_"]))
-    model = getattr(module, factory)()
+    return getattr(module, factory)
+
+
+def _factory(module_name: str, factory: str) -> nn.Module:
+    model = load_object(f"{module_name}:{factory}")()
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{module_name}:{factory} gave {type(model).__name__}, not a module")
     return model

@@ -20,6 +20,7 @@ from fxq.errors import CalibrationError, ConfigError
 from fxq.inputs import example_inputs_for
 from fxq.isolation import isolated
 from fxq.legality import check_legal, is_native
+from fxq.logs import logger
 from fxq.manager import Manager
 from fxq.observer import Observer
 from fxq.overrides import checked_overrides
@@ -40,6 +41,7 @@ from fxq.verify import check_outputs
 from fxq.weight_ranges import get_weight_rule
 
 Progress = Callable[[int], None]
+_LOG = logger("calibrate")
 
 
 @dataclass
@@ -210,6 +212,7 @@ def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]],
                 raise CalibrationError(f"batch {count}: {error.what}", where=error.where,
                                        why=error.why, fix=error.fix) from error
             count += 1
+            _LOG.debug("batch %d", count)
             if progress:
                 progress(count)
     return count

@@ -27,6 +27,7 @@ from fxq.ops import op_of
 from fxq.passes.base import Effect, Pass
 from fxq.qspec import QParams
 from fxq.rewrite import PassResult, Rewriter, label
+from fxq.sizes import macs
 from fxq.stage import Stage
 from fxq.targets.base import Target
 
@@ -155,6 +156,7 @@ def _lower_dynamic(node: Node, rewriter: Rewriter, target: Target) -> None:
     packed = packed_weight(node, call, rewriter, target)
     source = integer_behind(node.args[0])
     new = rewriter.call(call.function, (source, packed), {}, like=node, before=node)
+    new.meta["fxq.macs"] = macs(node)
     rewriter.replace(node, new, kernels.kernel_name(call.function))
 
 
@@ -179,6 +181,7 @@ def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
     packed = packed_weight(node, call, rewriter, target)
     new = rewriter.call(call.function, (source, format_.scale, format_.zero_point, packed), {},
                         like=node, before=node)
+    new.meta["fxq.macs"] = macs(node)
     rewriter.replace(node, new, kernels.kernel_name(call.function))
 
 
@@ -187,6 +190,8 @@ def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs:
     record = replace(info(origin), dtype=info(old).dtype)
     new = rewriter.call(function, args, kwargs, like=old, before=old, value=record,
                         quantized=qparams(old))
+    if macs(origin):
+        new.meta["fxq.macs"] = macs(origin)
     rewriter.replace(old, new, kernels.kernel_name(function))
 
 

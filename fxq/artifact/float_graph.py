@@ -15,14 +15,17 @@ from torch.fx import Node
 from fxq import integers
 from fxq.artifact.graph import Portable, from_portable
 from fxq.info import info, qparams, set_info
-from fxq.ops import OPS
+from fxq.ops import OPS, Kind, op_of
 from fxq.rewrite import Rewriter
 
 _PASSED_ON = (integers.dequantize, integers.round_at_run_time, integers.to_dtype)
 
 
-def float_graph(portable: Portable) -> fx.GraphModule:
-    """A float graph with the operators of the file's graph."""
+def float_graph(portable: Portable, *, activations_only: bool = False) -> fx.GraphModule:
+    """A float graph with the operators of the file's graph.
+
+    With `activations_only`, values saturate only where that does the work of an activation.
+    """
     module = from_portable(portable)
     rewriter = Rewriter(module)
     for node in list(module.graph.nodes):
@@ -34,7 +37,10 @@ def float_graph(portable: Portable) -> fx.GraphModule:
         elif node.target in _PASSED_ON:
             rewriter.bypass(node)
         elif node.target is integers.quantize:
-            _saturate(node, rewriter)
+            if activations_only and not _is_activation(node):
+                rewriter.bypass(node)
+            else:
+                _saturate(node, rewriter)
         elif node.target is integers.clamp_on_integers:
             _float_clamp(node, rewriter)
         elif (op := integers.float_op_of(node)) is not None:
@@ -48,6 +54,14 @@ def float_graph(portable: Portable) -> fx.GraphModule:
     rewriter.sweep()
     module.recompile()
     return module
+
+
+def _is_activation(quantize: Node) -> bool:
+    """A layer without an activation of its own whose format begins at zero."""
+    producer, format_ = quantize.args[0], integers.qparams_argument(quantize)
+    op = op_of(producer) if isinstance(producer, Node) else None
+    return op is not None and op.kind in (Kind.MAC, Kind.RANGE) and not op.activation and (
+        format_.zero_point == format_.low)
 
 
 def _saturate(node: Node, rewriter: Rewriter) -> None:

@@ -1,0 +1,100 @@
+"""The costs behind `targets/costs.py`: engines by shape, and functions as table or in float.
+
+    python benchmarks/costs.py [--markdown docs/benchmarks/costs.md]
+
+Medians over rounds in which both sides take turns, batch 1, images in channels_last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import environment
+from tabulate import tabulate
+
+from fxq.kernels import look_up
+from fxq.timing import race
+
+# inputs, outputs, kernel, groups, side, stride
+CONVOLUTIONS = (
+    (3, 32, 3, 1, 224, 2), (3, 64, 7, 1, 224, 2), (64, 64, 3, 1, 56, 1), (256, 256, 3, 1, 14, 1),
+    (512, 512, 3, 1, 7, 1), (64, 256, 1, 1, 56, 1), (16, 96, 1, 1, 112, 1), (96, 24, 1, 1, 56, 1),
+    (32, 192, 1, 1, 28, 1), (192, 32, 1, 1, 28, 1), (64, 384, 1, 1, 14, 1), (384, 64, 1, 1, 14, 1),
+    (160, 960, 1, 1, 7, 1), (16, 16, 3, 1, 32, 1), (64, 64, 3, 1, 8, 1), (96, 8, 1, 1, 1, 1),
+    (32, 32, 3, 32, 112, 1), (192, 192, 3, 192, 28, 1), (960, 960, 3, 960, 7, 1),
+    (240, 240, 5, 240, 14, 1), (58, 58, 3, 58, 28, 1), (256, 256, 3, 32, 14, 1))
+SIZES = ((1, 16, 1, 1), (1, 240, 1, 1), (1, 8, 14, 14), (1, 64, 14, 14), (1, 240, 14, 14),
+         (1, 96, 28, 28), (1, 32, 112, 112))
+
+
+def image(*shape: int) -> torch.Tensor:
+    values = torch.randint(0, 256, shape, dtype=torch.uint8)
+    return torch._make_per_tensor_quantized_tensor(
+        values.contiguous(memory_format=torch.channels_last), 0.02, 100)
+
+
+def packed(engine: str, weight: torch.Tensor, stride: int, groups: int) -> Any:
+    torch.backends.quantized.engine = engine
+    pad = weight.shape[2] // 2
+    quantized = torch._make_per_channel_quantized_tensor(
+        weight, torch.full((len(weight),), 0.01).double(), torch.zeros(len(weight)).long(), 0)
+    return torch.ops.quantized.conv2d_prepack(quantized, torch.zeros(len(weight)), [stride] * 2,
+                                              [pad] * 2, [1, 1], groups)
+
+
+def microseconds(*functions: Callable[[], Any]) -> list[float]:
+    with torch.no_grad():
+        return [t * 1e6 for t in race(list(functions), 40, budget=1.5)]
+
+
+def engines() -> list[tuple[Any, ...]]:
+    rows = []
+    for inputs, outputs, kernel, groups, side, stride in CONVOLUTIONS:
+        weight = torch.randint(-60, 60, (outputs, inputs // groups, kernel, kernel),
+                               dtype=torch.int8)
+        sides = [packed(e, weight, stride, groups) for e in ("fbgemm", "onednn")]
+        x, run = image(1, inputs, side, side), torch.ops.quantized.conv2d_relu._op
+        a, b = microseconds(*(lambda p=p: run(x, p, 0.05, 0) for p in sides))
+        area = (side // stride) ** 2
+        rows.append((f"{inputs}x{side}x{side} -> {outputs}, {kernel}x{kernel} / {stride}"
+                     + (f", {groups} groups" if groups > 1 else ""),
+                     outputs * area, weight.numel() * area / 1e6, a, b, a / b))
+    return rows
+
+
+def functions() -> list[tuple[Any, ...]]:
+    rows, table = [], torch.randint(0, 256, (256,), dtype=torch.uint8)
+    for shape in SIZES:
+        x = image(*shape)
+
+        def between(x: torch.Tensor = x) -> torch.Tensor:
+            values = torch._C._nn.silu_(torch.dequantize(x))
+            return torch.quantize_per_tensor(values, 0.02, 10, torch.quint8)
+
+        rows.append((math.prod(shape), *microseconds(
+            lambda x=x: look_up(x, table, 0.02, 10), between)))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args()
+    convolutions = tabulate(engines(), tablefmt="github", floatfmt=".1f", headers=(
+        "convolution", "outputs", "M MACs", "FBGEMM µs", "oneDNN µs", "FBGEMM / oneDNN"))
+    elementwise = tabulate(functions(), tablefmt="github", floatfmt=".1f", headers=(
+        "values", "table µs", "float between µs"))
+    text = (f"# Costs\n\n{environment()}\n\n{__doc__}\n{convolutions}\n\nSiLU, as one function "
+            f"for all:\n\n{elementwise}\n")
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The commands that measure: `fxq profile`, `compare`, `plan`, `check`, `explain`, `diff`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from fxq.cli import Config, Data, Weights
+
+Subject = Annotated[str, typer.Argument(
+    metavar="MODEL", help="a .fxq file, torchvision:NAME, timm:NAME, or module:factory")]
+Known = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    "--model", help="with a .fxq file: the float model that it came from")]
+TargetName = Annotated[str, typer.Option(help="where it shall run")]
+SchemeName = Annotated[str, typer.Option(help="how it is quantized")]
+Images = Annotated[int, typer.Option(help="at most this many images", min=1)]
+Batch = Annotated[int, typer.Option(min=1)]
+Output = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    "--output", "-o", help="write it to this file; its ending chooses the form")]
+Json = Annotated[bool, typer.Option("--json", help="as JSON")]
+
+
+def _subject(name: str, model: str | None, weights: Path | None, data: str | None,
+             **options: Any) -> Any:
+    from fxq.cli_measure import subject
+
+    return subject(name, model, weights, data, **options)
+
+
+def profile(model: Subject, float_model: Known = None, weights: Weights = None, data: Data = None,
+            target: TargetName = "fbgemm", scheme: SchemeName = "int8_static",
+            images: Images = 64, batch_size: Batch = 16,
+            rounds: Annotated[int, typer.Option(min=5, help="runs to take medians of")] = 50,
+            output: Output = None, config: Config = None, as_json: Json = False) -> None:
+    """Measure every node: time beside float, bytes, MACs, SQNR. -o FILE.html|.json|.csv|.md."""
+    from fxq.cli_measure import profiled, write
+
+    about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
+                     images=images, batch_size=batch_size)
+    found = profiled(about, rounds)
+    write(found, output)
+    typer.echo(found.to_json() if as_json else str(found))
+
+
+def compare(model: Subject, float_model: Known = None, weights: Weights = None, data: Data = None,
+            target: TargetName = "fbgemm", scheme: SchemeName = "int8_static",
+            images: Images = 256, batch_size: Batch = 16,
+            limit: Annotated[int, typer.Option(
+                min=0, help="batches whose inner values are compared")] = 4,
+            config: Config = None, as_json: Json = False) -> None:
+    """Compare every value with the float model, worst first; top-1 where there are labels."""
+    from fxq.cli_measure import compared
+
+    about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
+                     images=images, batch_size=batch_size)
+    found = compared(about, limit)
+    typer.echo(found.to_json() if as_json else str(found))
+
+
+def plan(model: Subject, weights: Weights = None,
+         target: Annotated[Optional[list[str]], typer.Option(help="may be repeated")] = None,  # noqa: UP045
+         scheme: Annotated[Optional[list[str]], typer.Option(help="may be repeated")] = None,  # noqa: UP045
+         config: Config = None, as_json: Json = False) -> None:
+    """Predict coverage, size and time for targets and schemes, without data."""
+    from fxq.cli_measure import planned
+
+    found = planned(model, weights, target or [], scheme or [])
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+
+
+def check(model: Subject, float_model: Known = None, weights: Weights = None, data: Data = None,
+          target: TargetName = "fbgemm", scheme: SchemeName = "int8_static",
+          max_drop: Annotated[Optional[float], typer.Option(  # noqa: UP045
+              help="points of top-1 that may be lost")] = None,
+          min_speedup: Annotated[Optional[float], typer.Option(help="times float")] = None,  # noqa: UP045
+          max_mb: Annotated[Optional[float], typer.Option(help="megabytes of parameters")] = None,  # noqa: UP045
+          min_sqnr: Annotated[Optional[float], typer.Option(help="dB of the outputs")] = None,  # noqa: UP045
+          images: Images = 256, batch_size: Batch = 16, config: Config = None,
+          as_json: Json = False) -> None:
+    """A gate for CI: exit code 1 when a limit does not hold."""
+    from dataclasses import asdict
+
+    from fxq.cli_measure import gate_table, gates
+
+    about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
+                     images=images, batch_size=batch_size)
+    found = gates(about, max_drop, min_speedup, max_mb, min_sqnr)
+    typer.echo(json.dumps([asdict(g) for g in found], indent=2) if as_json else gate_table(found))
+    if not all(g.holds for g in found):
+        raise typer.Exit(1)
+
+
+def explain(model: Subject, weights: Weights = None, data: Data = None,
+            target: TargetName = "fbgemm", scheme: SchemeName = "int8_static",
+            node: Annotated[str, typer.Option(help="glob over module paths")] = "*",
+            images: Images = 64, batch_size: Batch = 16, config: Config = None,
+            as_json: Json = False) -> None:
+    """Say why each node is what it is: what every pass did, and what it refused."""
+    from fxq.cli_measure import explain_text, explained
+
+    about = _subject(model, None, weights, data, target=target, scheme=scheme, images=images,
+                     batch_size=batch_size)
+    rows = explained(about, node)
+    typer.echo(json.dumps(rows, indent=2) if as_json else explain_text(rows))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the application, once."""
+    known = {command.callback for command in app.registered_commands}
+    for command in (profile, compare, plan, check, explain):
+        if command not in known:
+            app.command()(command)

@@ -1,0 +1,187 @@
+"""`fxq.plan`: what each target and scheme would give, without data and without running the model.
+
+Coverage and size come from the real passes, with ranges from the example input. Time is the sum of
+a micro-benchmark: each kind of node with each shape is measured once on this machine, and kept in
+a cache that other models read too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, fx, nn
+from torch.fx import Node
+
+from fxq import kernels
+from fxq.artifact.container import write_file
+from fxq.environment import environment
+from fxq.errors import ConfigError, FxqError
+from fxq.info import info
+from fxq.isolation import isolated
+from fxq.preparation import prepare, run_batches
+from fxq.printer import target_name
+from fxq.scheme import get_scheme
+from fxq.sizes import model_bytes
+from fxq.targets import get_target
+
+SCHEMES = ("fp32", "int8_static", "int8_dynamic", "int8_weight_only", "fp16")
+_ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One target with one scheme; `reason` says why there is no figure."""
+
+    target: str
+    scheme: str
+    coverage: float | None = None
+    size_bytes: int | None = None
+    us: float | None = None
+    float_nodes: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All forecasts, for one model and input."""
+
+    rows: tuple[Forecast, ...]
+    float_bytes: int
+
+    def __str__(self) -> str:
+        cells = [(r.target, r.scheme, _share(r.coverage), _megabytes(r.size_bytes),
+                  f"{r.us / 1e3:.2f}" if r.us is not None else "",
+                  "" if r.float_nodes is None else str(r.float_nodes), r.reason[:60])
+                 for r in self.rows]
+        table = tabulate(cells, disable_numparse=True, headers=(
+            "target", "scheme", "low-precision MACs", "MB", "ms", "in float", "note"))
+        return f"float: {self.float_bytes / 1e6:.3f} MB\n\n{table}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def _megabytes(value: int | None) -> str:
+    return "" if value is None else f"{value / 1e6:.3f}"
+
+
+def plan(model: nn.Module, *, example_inputs: tuple[Any, ...] | None = None,
+         targets: Sequence[str] = ("fbgemm", "x86", "qnnpack", "cuda_fp16"),
+         schemes: Sequence[str] = SCHEMES) -> Plan:
+    """Predict coverage, bytes and microseconds for each pair. The model's code runs once a pair.
+
+    Raises ConfigError for unknown names, TraceError for a model that cannot be traced.
+    """
+    times = Times()
+    pairs = [(get_target(t).name, get_scheme(s).name) for t in targets for s in schemes]
+    rows = tuple(_forecast(model, target, scheme, example_inputs, times)
+                 for target, scheme in pairs)
+    times.keep()
+    return Plan(rows, model_bytes(model))
+
+
+def _forecast(model: nn.Module, target: str, scheme: str, example: tuple[Any, ...] | None,
+              times: Times) -> Forecast:
+    from fxq.compiler import convert
+
+    chosen, kind = get_target(target), get_scheme(scheme)
+    if (reason := chosen.why_not_scheme(kind)) is not None:
+        return Forecast(target, scheme, reason=reason)
+    try:
+        prepared = prepare(model, target=target, scheme=scheme, example_inputs=example,
+                           verify=False)
+        if kind.needs_statistics:
+            run_batches(prepared, [prepared.inputs])
+        compiled = convert(prepared, runtime="python")
+    except ConfigError:
+        raise
+    except FxqError as error:
+        return Forecast(target, scheme, reason=error.what)
+    report = compiled.report
+    here = chosen.is_available()
+    with isolated(), kernels.quiet():
+        total = times.predict(compiled.graph_module, prepared.inputs) if here else None
+    return Forecast(target, scheme, report.coverage, report.size_bytes, total,
+                    len(report.left_in_float), report.note or (
+                        "" if here else "not on this machine, so without a time"))
+
+
+class Times:
+    """Microseconds by what a node is and the shapes it reads and makes; kept between processes."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_file()
+        self.known: dict[str, float] = {}
+        try:
+            kept = json.loads(self.path.read_text())
+            self.known = {k: float(v) for k, v in kept.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            self.known = {}  # no cache, or a broken one: everything is measured again
+
+    def keep(self) -> None:
+        """Write what was measured; a folder that cannot be written costs time only."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(self.path, json.dumps(self.known, sort_keys=True).encode())
+        except (OSError, ConfigError):
+            return
+
+    def predict(self, module: fx.GraphModule, inputs: Sequence[Tensor]) -> float:
+        """Microseconds of all calls of a graph; measures those that the cache lacks."""
+        calls = [n for n in module.graph.nodes if n.op.startswith("call_")]
+        if any(signature(n) not in self.known for n in calls):
+            with torch.no_grad():
+                _Bench(module, self.known).run(*inputs)
+        return sum(self.known[signature(n)] for n in calls)
+
+
+class _Bench(fx.Interpreter):
+    """Runs a graph, and times each call that is not known yet."""
+
+    def __init__(self, module: fx.GraphModule, known: dict[str, float]) -> None:
+        super().__init__(module)
+        self.known, self.extra_traceback = known, False
+
+    def run_node(self, n: Node) -> Any:
+        value = super().run_node(n)
+        if n.op.startswith("call_") and signature(n) not in self.known:
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            samples = []
+            for _ in range(_ROUNDS):
+                start = time.perf_counter()
+                getattr(self, n.op)(n.target, args, kwargs)
+                samples.append(time.perf_counter() - start)
+            self.known[signature(n)] = sorted(samples)[_ROUNDS // 2] * 1e6
+        return value
+
+
+def signature(node: Node) -> str:
+    """What the time of a node depends on: kernel, shapes, types, and options without tensors."""
+    def shape(n: Node) -> str:
+        known = info(n)
+        return f"{known.dtype}{list(known.shape or ())}{n.meta.get('fxq.packed', '')}"
+
+    plain = [str(v) for v in (*node.args, *node.kwargs.values())
+             if isinstance(v, int | str | bool) or v is None]
+    return " ".join([target_name(node), shape(node), *map(shape, node.all_input_nodes), *plain])
+
+
+def cache_file() -> Path:
+    """One file for each machine, number of threads and version."""
+    facts = environment()
+    key = "|".join(facts.get(k, "") for k in ("cpu", "instructions", "threads", "torch", "fxq"))
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return folder / "fxq" / f"times-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"

@@ -1,0 +1,43 @@
+"""What quantizing each layer alone costs: where bits, or float, are worth most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxq.compiler import convert
+from fxq.errors import CalibrationError
+from fxq.metrics import sqnr
+from fxq.ops import Kind, op_of
+from fxq.overrides import checked_overrides
+from fxq.preparation import calibrate, prepare
+from fxq.rewrite import label
+
+
+def sensitivity(model: nn.Module, data: Iterable[Any], *, scheme: str = "int8_static",
+                target: str = "reference") -> dict[str, float]:
+    """dB of the outputs when only this layer is quantized, by module path, worst first.
+
+    Data is read once; the outputs are those for its first batch. Raises CalibrationError for none.
+    """
+    kept = list(data)
+    if not kept:
+        raise CalibrationError("sensitivity needs at least one batch",
+                               fix="pass a list or a DataLoader")
+    first = kept[0][0] if isinstance(kept[0], tuple | list) else kept[0]
+    prepared = prepare(model, target=target, scheme=scheme, example_inputs=(first,), verify=False)
+    statistics = calibrate(prepared, kept)
+    layers = dict.fromkeys(label(n) for n in prepared.graph_module.graph.nodes
+                           if (op := op_of(n)) is not None and op.kind is Kind.MAC)
+    with torch.no_grad():
+        exact = model(first)
+    found = {}
+    for path in layers:
+        others = {name: "fp32" for name in layers if name != path}
+        one = prepare(model, target=target, scheme=scheme, example_inputs=(first,), verify=False,
+                      overrides=checked_overrides(model, others) if others else None)
+        found[path] = sqnr(exact, convert(one, statistics=statistics, runtime="python")(first))
+    return dict(sorted(found.items(), key=lambda item: item[1]))
