@@ -78,10 +78,21 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         size_bytes=done.bytes,
         sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
-        runtime_times=times)
+        runtime_times=times, configuration=_configuration(prepared, strict, runtime))
     return CompiledModel(function=function, traced=prepared.traced,
                          guard=done.guard, texts=manager.texts, report=report,
                          graph_module=module, check_finite=check_finite, content=done.content)
+
+
+def _configuration(prepared: Prepared, strict: bool,
+                   runtime: str) -> tuple[tuple[str, str], ...]:
+    """The resolved choices, as texts: the names of their arguments, and what they became."""
+    scheme = prepared.context.scheme
+    asked = {"target": prepared.context.target.name, "scheme": scheme.name,
+             "calibrator": scheme.activation_calibrator if scheme.needs_statistics else "",
+             "overrides": " ".join(f"{k}={v}" for k, v in scheme.overrides.items()),
+             "isa": scheme.isa, "strict": str(strict).lower(), "runtime": runtime}
+    return tuple((name, value) for name, value in asked.items() if value)
 
 
 def _notes(prepared: Prepared, manager: Manager) -> str:

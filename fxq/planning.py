@@ -28,7 +28,7 @@ from fxq.errors import ConfigError, FxqError
 from fxq.info import info
 from fxq.isolation import isolated
 from fxq.preparation import prepare, run_batches
-from fxq.printer import target_name
+from fxq.printer import shown_arguments, target_name
 from fxq.scheme import get_scheme
 from fxq.sizes import model_bytes
 from fxq.targets import get_target
@@ -174,7 +174,7 @@ def signature(node: Node) -> str:
         known = info(n)
         return f"{known.dtype}{list(known.shape or ())}{n.meta.get('fxq.packed', '')}"
 
-    plain = [str(v) for v in (*node.args, *node.kwargs.values())
+    plain = [str(v) for v in (*shown_arguments(node), *node.kwargs.values())
              if isinstance(v, int | str | bool) or v is None]
     return " ".join([target_name(node), shape(node), *map(shape, node.all_input_nodes), *plain])
 

@@ -82,7 +82,7 @@ def _type(node: Node) -> str:
 def _call(node: Node, names: dict[Node, str]) -> str:
     inputs, constants = [], []
     labels = _operand_labels(node)
-    for position, argument in enumerate(_shown(node)):
+    for position, argument in enumerate(shown_arguments(node)):
         tensor = constant_of(argument)
         if isinstance(argument, Node) and "fxq.packed" in argument.meta:
             constants.append(f"w={argument.meta['fxq.packed']}")
@@ -94,7 +94,7 @@ def _call(node: Node, names: dict[Node, str]) -> str:
     return "  ".join([f"{target_name(node)}({', '.join(inputs)})", *options, *constants])
 
 
-def _shown(node: Node) -> tuple[Any, ...]:
+def shown_arguments(node: Node) -> tuple[Any, ...]:
     """The arguments, without a kernel's output format, which stands before the equals sign."""
     known = qparams(node)
     if known is None or not kernel_name(node.target):

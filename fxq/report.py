@@ -73,6 +73,7 @@ class Report:
     arithmetic: str = "integer"  # of the multiply-accumulates that `integer_macs` counts
     note: str = ""  # what a reader of speed or size must know
     isa: str = ""  # CPUs that give the right numbers
+    configuration: tuple[tuple[str, str], ...] = ()  # what was asked for, defaults resolved
 
     @property
     def coverage(self) -> float:
@@ -107,7 +108,8 @@ class Report:
                          f"({ratio:.2f}x smaller)"),
                 ("SQNR", _decibel(self.sqnr) or "not measured"),
                 ("calibration", self.calibration or "none"),
-                ("compiled in", f"{self.seconds:.2f} s, calibration aside")]
+                ("compiled in", f"{self.seconds:.2f} s, calibration aside"),
+                ("configuration", ", ".join(f"{k}={v}" for k, v in self.configuration))]
         return str(tabulate([r for r in rows if r[1]], tablefmt="plain"))
 
     def _pass_table(self) -> str:

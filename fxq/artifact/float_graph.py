@@ -47,6 +47,9 @@ def float_graph(portable: Portable, *, activations_only: bool = False) -> fx.Gra
             kwargs = {k: v for k, v in node.kwargs.items() if k != "zero_point"}
             new = rewriter.call(op, node.args, kwargs, like=node, before=node)
             rewriter.replace(node, new, "float")
+    for name, tensor in list(module.named_buffers()):
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            setattr(module, name, tensor.float())
     for node in module.graph.nodes:
         if info(node).dtype in (torch.uint8, torch.int8, torch.int16, torch.float16,
                                 torch.bfloat16) and node.op != "placeholder":

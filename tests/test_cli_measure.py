@@ -1,0 +1,142 @@
+"""`fxq profile`, `compare`, `plan`, `check`, `explain`, `env`, `--config` and FXQ_LOGS."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.test_cli import fxq_command
+
+MINE = """
+import torch
+from torch import nn
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                         nn.Flatten(), nn.Linear(8, 2)).eval()
+def loader():
+    torch.manual_seed(1)
+    return [(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])) for _ in range(2)]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A user's module, images in a folder a class, and a compiled file."""
+    path = tmp_path_factory.mktemp("user")
+    (path / "mine.py").write_text(MINE)
+    random = np.random.default_rng(0)
+    for name in ("ants", "bees"):
+        (path / "images" / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path / "images" / name / f"{i}.png")
+    done = fxq_command("compile", "mine:build", "--data", "mine:loader", "-o", "mine.fxq",
+                       cwd=path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def ran(folder, *arguments, code=0):
+    done = fxq_command(*arguments, cwd=folder)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("model", ["mine:build", "mine.fxq"])
+def test_profile_takes_models_and_files(folder, model):
+    """Both print the table; -o writes the form that the ending asks for."""
+    done = ran(folder, "profile", model, "--data", "mine:loader", "--rounds", "5",
+               "-o", "profile.html")
+    assert "nodes together" in done.stdout
+    assert (folder / "profile.html").read_text().startswith("<!doctype html>")
+
+
+def test_profile_as_json(folder):
+    """Machines get the same rows."""
+    done = ran(folder, "profile", "mine.fxq", "--rounds", "5", "--json")
+    assert len(json.loads(done.stdout)["nodes"]) > 3
+
+
+def test_unknown_form_is_an_error(folder):
+    """The endings that are known are named."""
+    done = ran(folder, "profile", "mine.fxq", "--rounds", "5", "-o", "profile.xyz", code=2)
+    assert ".html" in done.stderr
+
+
+def test_compare_with_labels_and_without(folder):
+    """Folders of classes have labels; a file needs its model."""
+    done = ran(folder, "compare", "mine:build", "--data", "images")
+    assert "top-1" in done.stdout
+    assert "worst first" in done.stdout
+    assert "pass --model" in ran(folder, "compare", "mine.fxq", code=2).stderr
+    ran(folder, "compare", "mine.fxq", "--model", "mine:build", "--data", "mine:loader", "--json")
+
+
+def test_check_is_a_gate(folder):
+    """Exit code 1 when a limit does not hold, 0 when all do, 2 when nothing is asked."""
+    ok = ran(folder, "check", "mine:build", "--data", "mine:loader", "--max-mb", "1",
+             "--min-sqnr", "10", "--max-drop", "60")
+    assert ok.stdout.count("ok") == 3
+    assert "FAILED" in ran(folder, "check", "mine.fxq", "--max-mb", "0.0001", code=1).stdout
+    assert "nothing to check" in ran(folder, "check", "mine.fxq", code=2).stderr
+
+
+def test_explain_says_what_each_pass_did(folder):
+    """One node, and why it is what it is; a pattern that matches nothing is an error."""
+    done = ran(folder, "explain", "mine:build", "--data", "mine:loader", "--node", "0")
+    assert "convert: on integers" in done.stdout
+    assert "fuse-activation" in done.stdout
+    assert "no node matches" in ran(folder, "explain", "mine.fxq", "--node", "zz",
+                                    code=2).stderr
+
+
+def test_plan_needs_no_data(folder, monkeypatch):
+    """Every pair has a row."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    done = ran(folder, "plan", "torchvision:squeezenet1_1", "--target", "fbgemm", "--scheme",
+               "int8_static", "--scheme", "fp16")
+    assert "100.0 %" in done.stdout
+    assert "int8" in done.stdout
+
+
+def test_env_names_machine_and_targets(folder):
+    """As a table and as JSON."""
+    assert "target x86" in ran(folder, "env").stdout
+    assert "targets" in json.loads(ran(folder, "env", "--json").stdout)
+
+
+def test_config_file_sets_options_and_flags_win(folder):
+    """The keys are those of Python; an unknown one has a did-you-mean."""
+    (folder / "fxq.toml").write_text('target = "qnnpack"\nscheme = "int8_static"\n'
+                                     '[overrides]\n"4" = "fp32"\n')
+    text = ran(folder, "compile", "mine:build", "--data", "mine:loader", "--config",
+               "fxq.toml", "--json").stdout
+    assert json.loads(text)["target"] == "qnnpack"
+    assert dict(json.loads(text)["configuration"])["overrides"] == "4=fp32"
+    text = ran(folder, "compile", "mine:build", "--data", "mine:loader", "--config", "fxq.toml",
+               "--target", "x86", "--json").stdout
+    assert json.loads(text)["target"] == "x86"
+    (folder / "bad.toml").write_text('targt = "x86"\n')
+    done = ran(folder, "compile", "mine:build", "--config", "bad.toml", code=2)
+    assert "did you mean 'target'" in done.stderr
+
+
+def test_logs_are_silent_until_asked_for(folder, monkeypatch):
+    """FXQ_LOGS=+passes,calibrate; unknown topics are named."""
+    arguments = ("compile", "mine:build", "--data", "mine:loader")
+    assert "fxq.passes" not in ran(folder, *arguments).stderr
+    monkeypatch.setitem(os.environ, "FXQ_LOGS", "+passes,calibrate,pases")
+    err = ran(folder, *arguments).stderr
+    assert "fxq.passes: normalize" in err
+    assert "fxq.calibrate: batch 1" in err
+    assert "not pases" in err
+
+
+def test_help_lists_every_command(folder):
+    """And still imports no torch (see test_cli)."""
+    text = ran(folder, "--help").stdout
+    assert all(name in text for name in ("profile", "compare", "plan", "check", "explain", "env"))

@@ -1,0 +1,79 @@
+"""Plots: every function gives a Figure with what it is about in it."""
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+import fxq
+from tests.nets import Classifier, lively, ramp
+
+X = ramp(8, 3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively(Classifier())
+
+
+@pytest.fixture(scope="module")
+def compiled(model):
+    return fxq.compile(model, example_inputs=(X,), calibration_data=[X], runtime="python")
+
+
+@pytest.fixture(scope="module")
+def profile(compiled):
+    return compiled.profile(X, rounds=5, budget=0.1)
+
+
+def texts(figure):
+    axes = figure.axes
+    return " ".join([t.get_text() for a in axes for t in (
+        *a.get_yticklabels(), *a.texts, a.title, a.xaxis.label, a.yaxis.label)])
+
+
+@pytest.mark.parametrize("name", ["histograms", "size", "latency", "sqnr"])
+def test_pictures_of_a_profile(profile, name):
+    """A Figure with something drawn on it."""
+    figure = getattr(fxq.plot, name)(profile)
+    assert isinstance(figure, Figure)
+    assert any(a.patches or a.lines for a in figure.axes)
+
+
+def test_weights_before_and_after(model, compiled):
+    """Both distributions of each layer."""
+    figure = fxq.plot.weights(model, compiled)
+    assert len(figure.axes[0].patches) >= 1
+
+
+def test_confusion_needs_labels(model, compiled):
+    """With labels there are two matrices; without, an error that says so."""
+    labels = torch.arange(8) % 5
+    figure = fxq.plot.confusion(fxq.compare(model, compiled, [(X, labels)]), list("abcde"))
+    assert len(figure.axes) == 2
+    with pytest.raises(fxq.ConfigError, match="labels"):
+        fxq.plot.confusion(fxq.compare(model, compiled, [X]))
+
+
+def test_pareto_draws_the_front():
+    """A point that is slower and worse than another is not on it."""
+    points = [{"name": n, "accuracy": a, "ms": t, "mb": 1.0} for n, a, t in (
+        ("fast", 90, 1), ("good", 95, 3), ("beaten", 89, 2))]
+    figure = fxq.plot.pareto(points)
+    assert len(figure.axes[0].lines[0].get_xdata()) == 2
+    assert "beaten" in texts(figure)
+
+
+def test_sensitivity_and_batches(model, compiled):
+    """Bars by name; lines by model."""
+    assert "conv1" in texts(fxq.plot.sensitivity({"conv1": 3.0, "head": 1.0}))
+    figure = fxq.plot.batches({"float": model, "int8": compiled}, X, sizes=(1, 2))
+    assert len(figure.axes[0].lines) == 2
+
+
+def test_nothing_to_draw_is_a_picture_still():
+    """A model without layers."""
+    empty = fxq.compile(nn.Sequential(nn.ReLU()), scheme="fp32", example_inputs=(X,),
+                        runtime="python").profile(X, rounds=5, budget=0.1)
+    assert isinstance(fxq.plot.histograms(empty), Figure)
+    assert isinstance(fxq.plot.size(empty), Figure)
