@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ def engines() -> list[tuple[Any, ...]]:
     for inputs, outputs, kernel, groups, side, stride in CONVOLUTIONS:
         weight = torch.randint(-60, 60, (outputs, inputs // groups, kernel, kernel),
                                dtype=torch.int8)
-        sides = [packed(e, weight, stride, groups) for e in ("fbgemm", "onednn")]
         x, run = image(1, inputs, side, side), torch.ops.quantized.conv2d_relu._op
-        a, b = microseconds(*(lambda p=p: run(x, p, 0.05, 0) for p in sides))
+        a, b = microseconds(*(partial(run, x, packed(e, weight, stride, groups), 0.05, 0)
+                              for e in ("fbgemm", "onednn")))
         area = (side // stride) ** 2
         rows.append((f"{inputs}x{side}x{side} -> {outputs}, {kernel}x{kernel} / {stride}"
                      + (f", {groups} groups" if groups > 1 else ""),

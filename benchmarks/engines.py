@@ -1,6 +1,6 @@
 """Every int8 target on the same real images, from the same calibration.
 
-    FXQ_DATA=../shared/data python benchmarks/engines.py [NAME ...] [--markdown docs/benchmarks/engines.md]
+    FXQ_DATA=../shared/data python benchmarks/engines.py [--markdown docs/benchmarks/engines.md]
 
 One pass over the calibration images serves all targets. `isa=any` keeps pairs of weights safe for
 x86 CPUs without VNNI. Agreement is with float, and with the fbgemm row; the images are those of

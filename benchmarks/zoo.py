@@ -93,7 +93,7 @@ def measure(name: str, rounds: int, target: str) -> dict[str, Any]:
         with torch.no_grad():
             row["peer_sqnr"] = fxq.sqnr(expected, peer(held_out))
         variants["peer"] = lambda: peer(x)
-        peer_script = frozen(torch_ao(model, batches, target), x)  # its own weights, as each variant
+        peer_script = frozen(torch_ao(model, batches, target), x)
         variants["peer_script"] = lambda: peer_script(x)
     except Exception as error:
         row["peer_error"] = f"{type(error).__name__}: {str(error)[:80]}"
@@ -105,7 +105,8 @@ def measure(name: str, rounds: int, target: str) -> dict[str, Any]:
 
 
 COLUMNS = (("model", "name", "{}"), ("int8 MACs %", "coverage", "{:.2%}"),
-           ("int8 nodes", "integers", "{:.1%}"), ("same bits", "same", "{}"), ("SQNR dB", "sqnr", "{:.1f}"),
+           ("int8 nodes", "integers", "{:.1%}"), ("same bits", "same", "{}"),
+           ("SQNR dB", "sqnr", "{:.1f}"),
            ("torch.ao dB", "peer_sqnr", "{:.1f}"), ("size", "size", "{:.2f}x"),
            ("vs float", "over_float", "{:.2f}x"), ("vs torch.ao Python", "over_peer", "{:.2f}x"),
            ("vs torch.ao TorchScript", "over_peer_script", "{:.2f}x"),

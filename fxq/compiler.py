@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from fxq.legality import note_on
 from fxq.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.manager import Manager
 from fxq.metrics import sqnr_of_all
+from fxq.passes.base import Pass
 from fxq.preparation import Prepared, Progress, calibrate, prepare, run_batches
 from fxq.report import Report
 from fxq.rewrite import Refusal
@@ -124,6 +125,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
             strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
+            passes: Sequence[Pass] = (),
             progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
@@ -138,7 +140,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     """
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
-                       isa=isa, verify=verify, locking=lock is not None)
+                       isa=isa, verify=verify, locking=lock is not None, passes=passes)
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)

@@ -9,6 +9,7 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.context import Context
+from fxq.functions import FLOAT, choose
 from fxq.info import info, tensor_inputs
 from fxq.ops import Kind, base_name, op_of
 from fxq.origins import why_untraceable
@@ -91,9 +92,22 @@ def _keep_unread_functions_in_float(module: fx.GraphModule, integer: set[Node],
     """Functions without a kernel whose result nobody reads as integers: rounding buys nothing."""
     for node in reversed(module.graph.nodes):
         row = context.target.kernel_for(node) if node in integer else None
-        if row and row.call == "function" and not any(u in integer for u in node.users):
+        if not row or row.call != "function":
+            continue
+        if not any(u in integer for u in node.users):
             integer.discard(node)
             reasons[node] = ("float-output", "it has no kernel, and its result is read in float")
+        elif _layer_gives_float(node, integer, context) and choose(node).way == FLOAT:
+            integer.discard(node)
+            reasons[node] = ("float-input", "the layer before it gives float without a cast")
+
+
+def _layer_gives_float(node: Node, integer: set[Node], context: Context) -> bool:
+    """The function is all that reads a layer whose kernel can skip the rounding in between."""
+    source = node.args[0]
+    row = context.target.kernel_for(source) if isinstance(source, Node) and (
+        source in integer and set(source.users) == {node}) else None
+    return bool(row and row.float_call)
 
 
 def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],

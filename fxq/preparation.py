@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,7 @@ from fxq.logs import logger
 from fxq.manager import Manager
 from fxq.observer import Observer
 from fxq.overrides import checked_overrides
-from fxq.passes.base import Effect
+from fxq.passes.base import Effect, Pass
 from fxq.pipeline import FUSE, PREPARE
 from fxq.runtime.python import Function, build
 from fxq.saturation import has_vnni
@@ -89,9 +89,11 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
             scheme: str | Scheme = "int8_static", example_inputs: tuple[Any, ...] | None = None,
             example_kwargs: Mapping[str, Any] | None = None, calibrator: str | None = None,
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
-            verify: bool = True, locking: bool = False) -> Prepared:
+            verify: bool = True, locking: bool = False,
+            passes: Sequence[Pass] = ()) -> Prepared:
     """Trace, normalize, fuse, and insert observers.
 
+    `passes` are the user's own, from FUSED to FUSED; they run when fxq's fusions are done.
     Raises ConfigError for unknown names or inputs that do not fit, TraceError for a model that
     cannot be captured, TargetUnavailableError when the machine lacks the target's engine.
     """
@@ -106,12 +108,12 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
                           why="its formats are learned together with the weights",
                           fix="prepared = fxq.prepare_qat(model, ...); train it; "
                               "fxq.convert(prepared)")
-    return prepare_in(context, model, example_inputs, example_kwargs, verify, locking)
+    return prepare_in(context, model, example_inputs, example_kwargs, verify, locking, passes)
 
 
 def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ...] | None,
                example_kwargs: Mapping[str, Any] | None, verify: bool = True,
-               locking: bool = False) -> Prepared:
+               locking: bool = False, passes: Sequence[Pass] = ()) -> Prepared:
     """`prepare` in a context that is known to be legal."""
     start = time.perf_counter()
     with isolated(), kernels.quiet():
@@ -125,8 +127,8 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
         outputs = list(record_shapes(traced.graph_module, _clones(inputs)))
         _check_trace(twin, signature, _clones(inputs), outputs)
         manager = Manager(context, inputs, verify, locking=locking)
-        passes = PREPARE if context.scheme.quantized else FUSE
-        manager.run(traced.graph_module, passes)
+        rest = PREPARE[len(FUSE):] if context.scheme.quantized else ()
+        manager.run(traced.graph_module, (*FUSE, *passes, *rest))
     total = sum(macs(n) for n in traced.graph_module.graph.nodes)
     prepared = Prepared(twin, traced, context, manager, inputs, outputs, total,
                         time.perf_counter() - start)

@@ -62,3 +62,12 @@ def test_slopes_of_a_channel_are_no_table():
     model = fxq.compile(net, example_inputs=(x,), calibration_data=[x], runtime="python")
     assert model.report.choices[0].way == FLOAT
     assert fxq.sqnr(net(x), model(x)) > 25
+
+
+def test_a_linear_layer_hands_float_to_its_function():
+    """Its kernel can skip the rounding, which saves a cast and keeps bits."""
+    net = nn.Sequential(nn.Linear(32, 512), nn.GELU(), nn.Linear(512, 4)).eval()
+    x = ramp(64, 32)
+    model = fxq.compile(net, example_inputs=(x,), calibration_data=[x], runtime="python")
+    assert "linear_float" in model.graph_text()
+    assert [(r.op, r.code) for r in model.report.left_in_float] == [("gelu", "float-input")]

@@ -1,0 +1,116 @@
+"""The examples on real data, beside the figures that they reproduce.
+
+    FXQ_DATA=../shared/data python benchmarks/experiments.py [--run] [--results results]
+        [--markdown docs/experiments.md]
+
+With `--run` the examples are run first (about half an hour on two cores); the table is made from the
+metrics that they leave. Runs on the embedded digits are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+ROOT = Path(__file__).parent.parent
+# example, arguments, (what, reference figure) pairs by the name of the row or fact
+EXPERIMENTS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
+    ("simple_cnn_mnist", "--epochs 3", (
+        ("float", "accuracy %", "same as int8_dynamic"),
+        ("int8_dynamic", "accuracy %", "same as float"))),
+    ("cnn_cifar10_stages", "--epochs 8", (
+        ("float", "accuracy %", "before"), ("weights", "accuracy %", "after weights"),
+        ("weights, activations, int32 biases", "accuracy %", "after full"),
+        ("fxq's default", "accuracy %", ""))),
+    ("cnn_cifar10", "--epochs 8", (
+        ("baseline, float", "accuracy %", "about 62 on all 50000 images"),
+        ("deeper, no dropout, float", "accuracy %", ""),
+        ("deeper, dropout, float", "accuracy %", "about 74 on all 50000 images"),
+        ("deeper, int8_static", "accuracy %", "negligible loss"),
+        ("deeper, int8_static", "smaller %", "70 or better"),
+        ("deeper, int8_qat", "accuracy %", "negligible loss"))),
+    ("resnet18_cifar10", "--epochs 1 --quantize", (
+        ("float", "accuracy %", "94.82 after full training"),
+        ("int8_static", "accuracy %", "94.71 after full training"),
+        ("float", "kB", "42600"), ("int8_static", "kB", "10700"),
+        ("int8_static", "speed-up", "2.33"))),
+    ("resnet50_vgg16_imagenet", "--arch mobilenet_v2 squeezenet1_1 --images 200", (
+        ("mobilenet_v2", "same class %", "same classes"), ("mobilenet_v2", "smaller %", "75"),
+        ("squeezenet1_1", "same class %", "same classes"), ("squeezenet1_1", "smaller %", "75"))),
+    ("resnet18_hymenoptera", "--arch mobilenet_v2 --epochs 30", (
+        ("plain head, float", "accuracy %", "92, with ResNet-18"),
+        ("plain head, int8", "accuracy %", ""),
+        ("wider head, dropout, float", "accuracy %", "98, with ResNet-18"),
+        ("wider head, dropout, int8", "accuracy %", ""))),
+    ("cats_dogs", "--size 64 --epochs 8 --arch alexnet mobilenet_v3_small --schemes fp16 "
+                  "int8_static int8_qat", (
+        ("alexnet fp32", "accuracy %", ""), ("alexnet int8_static x86", "accuracy %", ""),
+        ("alexnet int8_static x86", "speed-up", ""), ("alexnet int8_qat x86", "accuracy %", ""),
+        ("mobilenet_v3_small fp32", "accuracy %", ""),
+        ("mobilenet_v3_small int8_static x86", "accuracy %", ""),
+        ("mobilenet_v3_small int8_qat x86", "accuracy %", ""))),
+)
+
+
+def run(name: str, arguments: str, results: Path) -> None:
+    subprocess.run([sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments.split(),
+                    "--out", str(results / name)], check=True)
+
+
+def rows_of(name: str, arguments: str, wanted: tuple[tuple[str, str, str], ...],
+            results: Path) -> list[tuple[Any, ...]]:
+    command = f"`python examples/{name}.py {arguments}`"
+    path = results / name / "metrics.json"
+    if not path.is_file():
+        return [(name, "", "", "not run", "", command)]
+    metrics = json.loads(path.read_text())
+    data = metrics["data"].removeprefix("data: ")
+    if not metrics["real"] and "photographs" not in data and data != "none":
+        return [(name, "", "", "no real data", data, command)]
+    data = metrics.get("source", "") or data if data != "none" else "imagenet_calib photographs"
+    known = {r.get("model") or r.get("network"): r for r in metrics["rows"]}
+    made = []
+    for row, column, reference in wanted:
+        value = known.get(row, {}).get(column)
+        shown = f"{value:.2f}" if isinstance(value, int | float) else "missing"
+        made.append((name, row, column, reference, shown, data if not made else "", command
+                     if not made else ""))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", action="store_true")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args()
+    table = []
+    for name, arguments, wanted in EXPERIMENTS:
+        if options.run:
+            run(name, arguments, options.results)
+        table += rows_of(name, arguments, wanted, options.results)
+    from common import environment
+
+    text = tabulate(table, tablefmt="github", disable_numparse=True, headers=(
+        "experiment", "row", "figure", "reference", "here", "data", "command"))
+    notes = (
+        "Full data sets are not at hand for CIFAR-10's training split (15000 of 50000 images here)"
+        " and ImageNet (no labels are needed for the agreement shown), and weights of ResNet-18,"
+        " ResNet-50 and VGG16 are not either; `--data` and `--weights` take them. ResNet-18 was"
+        " trained for one epoch here, which shows size and speed, not its accuracy. Pretrained"
+        " CIFAR ResNets on the whole test set, int8 beside float:"
+        " [engines](benchmarks/engines.md) and [schemes](benchmarks/schemes.md).")
+    page = f"# Experiments\n\n{environment()}\n\n{__doc__}\n{notes}\n\n{text}\n"
+    print(page)
+    if options.markdown:
+        options.markdown.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""torchvision's mobilenet_v3_small for each target: compared, profiled, saved and loaded.
+
+    python examples/mobilenet_v3_small.py [--data DIR] [--images 64] [--size 224]
+"""
+
+from common.architecture import run
+
+if __name__ == "__main__":
+    run("mobilenet_v3_small")
