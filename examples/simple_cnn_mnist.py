@@ -28,7 +28,7 @@ if __name__ == "__main__":
     file = options.out / "mnist_dynamic.fxq"
     options.out.mkdir(parents=True, exist_ok=True)
     dynamic.save(file)
-    torch.save(data.test.images[:200], options.out / "test.pt")
+    torch.save(data.test.images[:200].clone(), options.out / "test.pt")
     program = ("import sys, json, torch, fxq; model = fxq.load(sys.argv[1]);"
                "x = torch.load(sys.argv[2], weights_only=True);"
                "print(json.dumps(model(x).argmax(1).tolist()))")
