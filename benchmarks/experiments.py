@@ -3,8 +3,8 @@
     FXQ_DATA=../shared/data python benchmarks/experiments.py [--run] [--results results]
         [--markdown docs/experiments.md]
 
-With `--run` the examples are run first (about half an hour on two cores); the table is made from the
-metrics that they leave. Runs on the embedded digits are left out.
+With `--run` the examples are run first (about half an hour on two cores); the table is made from
+the metrics that they leave. Runs on the embedded digits are left out.
 """
 
 from __future__ import annotations

@@ -10,11 +10,14 @@ from pathlib import Path
 import torch
 
 import fxq
+from fxq.isa import compare_isas
 from fxq.kernels import using_engine
 from fxq.pipeline import QUANTIZE
 from tests.fuzz.nets import FuzzNet, Recipe
 
-FLOOR = 15.0  # dB of fbgemm against the reference target: rounding ties, amplified by the net
+TARGETS = ("fbgemm", "x86", "qnnpack")
+OLDER = 40  # of so many models one is run under the kernels of older CPUs too
+FLOOR = 15.0  # dB of a target against the reference target: rounding ties, amplified by the net
 
 
 def flat(value):
@@ -50,16 +53,19 @@ def check_model(recipe: Recipe) -> str:
     if not all(torch.isfinite(v).all() for v in flat(exact)):
         return "refused"
     before, state = digest(model), global_state()
-    compiled = build(model, x, "fbgemm")
+    target = TARGETS[recipe.seed % len(TARGETS)]
+    compiled = build(model, x, target)
     assert digest(model) == before and global_state() == state, "the user's model or torch changed"
     check_calls(compiled, x, splits=not any(uses_the_batch(m) for m in model.modules()))
-    check_file(model, compiled, x)
+    check_file(model, compiled, x, target)
+    if recipe.seed % OLDER == 0 and target != "qnnpack":
+        check_older_cpus(model, x, target)
     if recipe.seed % 5 == 0:
         check_pass_order(model, x)
     reference = build(model, x, "reference")
     quality = fxq.sqnr(torch.cat([v.flatten() for v in flat(reference(x))]),
                        torch.cat([v.flatten() for v in flat(compiled(x))]))
-    assert quality > FLOOR, f"fbgemm is {quality:.1f} dB from the reference"
+    assert quality > FLOOR, f"{target} is {quality:.1f} dB from the reference"
     assert [v.shape for v in flat(exact)] == [v.shape for v in flat(compiled(x))]
     return "ok"
 
@@ -76,8 +82,16 @@ def check_pass_order(model, x):
     assert texts[0] == texts[1], "the order of fold-clamp and correct-bias matters"
 
 
-def build(model, x, target):
-    return fxq.compile(model, target=target, example_inputs=(x,), calibration_data=[x, 0.7 * x],
+def check_older_cpus(model, x, target):
+    """A model for any x86 CPU saturates under no kernel of AVX2 (O4)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "any.fxq"
+        build(model, x, target, isa="any").save(path)
+        compare_isas(path, "any x86 CPU")
+
+
+def build(model, x, target, **options):
+    return fxq.compile(model, target=target, **options, example_inputs=(x,), calibration_data=[x, 0.7 * x],
                        runtime="python")
 
 
@@ -114,11 +128,11 @@ def check_calls(compiled, x, splits):
         assert same, f"a {name} input gives other values"
 
 
-def check_file(model, compiled, x):
+def check_file(model, compiled, x, target):
     """Saved and loaded, the same bits (O7); built twice, the same bytes (O8)."""
     with tempfile.TemporaryDirectory() as folder:
         first, second = Path(folder) / "a.fxq", Path(folder) / "b.fxq"
         compiled.save(first)
-        build(model, x, "fbgemm").save(second)
+        build(model, x, target).save(second)
         assert first.read_bytes() == second.read_bytes(), "two builds differ"
         assert equal(fxq.load(first, runtime="python")(x), compiled(x)), "a loaded model differs"
