@@ -109,7 +109,7 @@ class Report:
                 ("SQNR", _decibel(self.sqnr) or "not measured"),
                 ("calibration", self.calibration or "none"),
                 ("compiled in", f"{self.seconds:.2f} s, calibration aside"),
-                ("configuration", ", ".join(f"{k}={v}" for k, v in self.configuration))]
+                ("asked for", ", ".join(f"{k}={v}" for k, v in self.configuration))]
         return str(tabulate([r for r in rows if r[1]], tablefmt="plain"))
 
     def _pass_table(self) -> str:
