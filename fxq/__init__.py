@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fxq import plot
     from fxq.artifact.load import load
     from fxq.compiled import CompiledModel
     from fxq.compiler import FxqWarning, compile, convert
@@ -55,7 +56,7 @@ _HOME = {
     "Parity": "qat.parity", "from_torch_ao": "torch_ao",
     "load": "artifact.load", "compare": "profiler.compare", "Comparison": "profiler.compare",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "planning", "Plan": "planning",
-    "sensitivity": "sensitivity",
+    "sensitivity": "sensitivity", "plot": "plot",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),
@@ -74,11 +75,10 @@ logging.getLogger("fxq").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plot":
-        return importlib.import_module("fxq.plot")
     if name not in _HOME:
         raise AttributeError(f"module 'fxq' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"fxq.{_HOME[name]}"), name)
+    module = importlib.import_module(f"fxq.{_HOME[name]}")
+    value = getattr(module, name, module)  # `plot` is a module itself
     globals()[name] = value
     return value
 

@@ -150,6 +150,7 @@ def speedup(about: Subject) -> float:
 
 
 def gate_table(found: list[Gate]) -> str:
+    """One line a gate."""
     rows = [(g.name, g.asked, g.found, "ok" if g.holds else "FAILED") for g in found]
     return str(tabulate(rows, headers=("gate", "asked", "found", "")))
 
@@ -182,6 +183,7 @@ def explained(about: Subject, pattern: str) -> list[dict[str, str]]:
 
 
 def explain_text(rows: list[dict[str, str]]) -> str:
+    """Each node, and below it what was done there."""
     parts = []
     for row in rows:
         head = f"{row['node']}  {row['kernel']}  {row['format']}  {row['source']}"
