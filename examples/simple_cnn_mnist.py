@@ -26,7 +26,6 @@ if __name__ == "__main__":
     dynamic = fxq.compile(model, scheme="int8_dynamic", example_inputs=(x,))
     static = fxq.compile(model, scheme="int8_static", example_inputs=(x,), calibration_data=batches)
     file = options.out / "mnist_dynamic.fxq"
-    options.out.mkdir(parents=True, exist_ok=True)
     dynamic.save(file)
     torch.save(data.test.images[:200].clone(), options.out / "test.pt")
     program = ("import sys, json, torch, fxq; model = fxq.load(sys.argv[1]);"

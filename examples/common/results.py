@@ -33,7 +33,9 @@ def arguments(about: str | None, name: str, epochs: int = 0,
     parser.add_argument("--limit", type=int, help="at most so many training images of the digits")
     for option, settings in more.items():
         parser.add_argument(f"--{option.replace('_', '-')}", **settings)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options
 
 
 @torch.no_grad()
