@@ -27,7 +27,7 @@ def _pays(node: Node) -> bool:
 
 
 _PAYS = Limit("FBGEMM is faster for so small a convolution", _pays,
-              source="docs/benchmarks/costs.md")
+              source="measured by benchmarks/costs.py")
 _LIMITS = (rank(4), *CONV, _PAYS)
 
 
