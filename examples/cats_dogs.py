@@ -63,7 +63,7 @@ if __name__ == "__main__":
         qat_epochs={"type": int, "default": 1}, targets={"nargs": "+", "default": TARGETS},
         schemes={"nargs": "+", "default": [scheme for scheme, _ in SCHEMES]})
     data = folders(options.data, "cats_dogs", ("train", "test"), options.size, options.limit)
-    batches, rows, points = calibration(data, 128, 32), [], []
+    batches, rows = calibration(data, 128, 32), []
     for arch in options.arch:
         torch.manual_seed(0)
         net = torchvision.models.get_model(arch, weights=None, num_classes=len(data.classes))

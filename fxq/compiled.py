@@ -17,7 +17,7 @@ from fxq.report import Report
 from fxq.runtime.python import Function
 from fxq.stage import Stage
 from fxq.structure import LEAF
-from fxq.targets import get_target
+from fxq.targets import TARGETS
 from fxq.trace import PLACE, Traced
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class CompiledModel(nn.Module):
 
     def _runs_elsewhere(self) -> bool:
         """It is for a device whose bits differ from one to the next, or that is not here."""
-        return get_target(self.report.target).device != "cpu"
+        known = TARGETS.get(self.report.target)  # a user's own literal is not registered
+        return known is not None and known.device != "cpu"
 
     def float_graph(self, *, activations_only: bool = False) -> fx.GraphModule:
         """The float graph that the integers stand for: flat inputs, a tuple of flat outputs.

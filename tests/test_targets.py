@@ -196,3 +196,14 @@ def test_unknown_target_names_the_legal_ones():
     """With a did-you-mean, and `auto` among them."""
     with pytest.raises(fxq.ConfigError, match="qnnpack"):
         get_target("qnnpak")
+
+
+def test_a_literal_of_ones_own_can_be_saved(tmp_path):
+    """It is registered nowhere, and files, like profiles, do not need it to be."""
+    from dataclasses import replace
+
+    own = replace(get_target("fbgemm"), name="my-own")
+    model = compiled(lively(Classifier()), target=own)
+    model.save(tmp_path / "own.fxq")
+    assert torch.equal(fxq.load(tmp_path / "own.fxq", target=own)(X), model(X))
+    assert model.profile(X, rounds=5, budget=0.1).total_us > 0

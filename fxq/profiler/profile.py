@@ -26,6 +26,7 @@ from fxq.profiler.rows import (
     paired_values,
     rows_of,
 )
+from fxq.targets import TARGETS
 from fxq.timing import race
 
 if TYPE_CHECKING:
@@ -68,9 +69,8 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
     `budget` is the number of seconds for each side. Without `float_model` (a FUSED graph), float is
     the graph that the integers stand for. Raises TargetUnavailableError where it cannot run.
     """
-    from fxq.targets import get_target
-
-    if not get_target(compiled.report.target).is_available():
+    known = TARGETS.get(compiled.report.target)
+    if known is not None and not known.is_available():
         raise TargetUnavailableError("this machine cannot run the model, so it cannot be measured",
                                      fix="profile it on a machine with its device")
     module, report = compiled.graph_module, compiled.report
@@ -84,7 +84,7 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         quality = {node: sqnr(a, b) for node, (a, b) in pairs.items()}
         histograms = {node: h for node, (a, _) in pairs.items()
                       if (h := histogram_of(node, a)) is not None}
-        roofs = {"integer": roof(report.target, "int8_static"), "float": roof("", "fp32")} if (
+        roofs = {"integer": roof(known.name if known else "auto", "int8_static"), "float": roof("", "fp32")} if (
             report.arithmetic == "integer") else {"float": roof("", "fp32")}
         peak = peak_bytes(lambda: compiled._flat(inputs))
         whole, = race([lambda: compiled._flat(inputs)], rounds, budget=budget / 3)
