@@ -84,8 +84,9 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         quality = {node: sqnr(a, b) for node, (a, b) in pairs.items()}
         histograms = {node: h for node, (a, _) in pairs.items()
                       if (h := histogram_of(node, a)) is not None}
-        roofs = {"integer": roof(known.name if known else "auto", "int8_static"), "float": roof("", "fp32")} if (
-            report.arithmetic == "integer") else {"float": roof("", "fp32")}
+        roofs = {"float": roof("", "fp32")}
+        if report.arithmetic == "integer":
+            roofs["integer"] = roof(known.name if known else "auto", "int8_static")
         peak = peak_bytes(lambda: compiled._flat(inputs))
         whole, = race([lambda: compiled._flat(inputs)], rounds, budget=budget / 3)
     rows = rows_of(module, timing, float_times(module, float_timing) if float_timing else {},
