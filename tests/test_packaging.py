@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def test_import_needs_no_torch():
     """`import fxq` is instant."""
     code = "import sys, fxq; assert 'torch' not in sys.modules; assert fxq.__version__"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_scripts_hide_no_package():
+    """A script's folder comes first on the path: a file there must not hide an installed name."""
+    known = set(metadata.packages_distributions()) | set(sys.stdlib_module_names)
+    scripts = {p.stem for folder in ("benchmarks", "examples") for p in (ROOT / folder).iterdir()}
+    assert not scripts & known
 
 
 def test_versions_agree():

@@ -14,6 +14,7 @@ from torch.fx import Node
 from fxq.artifact.calls import CALLS, DTYPES, METHODS, NAMES
 from fxq.artifact.values import MALFORMED, decode, encode
 from fxq.errors import ArtifactError
+from fxq.graph_module import LateGraphModule
 from fxq.info import (
     Info,
     info,
@@ -123,7 +124,7 @@ def from_portable(portable: Portable) -> fx.GraphModule:
         nodes.append(node)
     if not nodes or nodes[-1].op != "output":
         raise ArtifactError("the graph returns nothing")
-    return fx.GraphModule(root, graph)
+    return LateGraphModule(root, graph)
 
 
 def _make(graph: fx.Graph, row: Json, nodes: list[Node], portable: Portable,

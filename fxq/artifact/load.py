@@ -126,6 +126,9 @@ def load(path: str | Path, *, target: str | Target | None = None,
     """Load a compiled model, in a process that need not know the model's class.
 
     `target` overrides the one that it was compiled for, where this machine lacks its engine.
+    `runtime="auto"` measures the runtimes on this machine, which takes longer than all the rest:
+    a named one loads sooner. (The file does not say which was faster where it was compiled: the
+    same model gives the same bytes.)
     Raises ArtifactError for a file that is damaged, foreign or too new, and
     TargetUnavailableError, with what is missing, for a machine that cannot run it.
     """

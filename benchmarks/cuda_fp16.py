@@ -1,6 +1,6 @@
 """Half precision on a GPU: fxq beside eager float32, eager float16 and torch.compile.
 
-    python benchmarks/cuda.py [--markdown docs/benchmarks/cuda.md]
+    python benchmarks/cuda_fp16.py [--markdown docs/benchmarks/cuda_fp16.md]
 
 Latency is the median of calls timed by device events, all variants in turns; memory is the peak of
 one call; the error is the largest difference from float32, relative to its largest output.

@@ -1,0 +1,35 @@
+"""A GraphModule that generates its code when it is first called: most graphs are only rewritten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+
+class LateGraphModule(fx.GraphModule):
+    """Like fx.GraphModule, which would write and compile Python at each change of its graph."""
+
+    def recompile(self) -> Any:
+        """Forget the code; the next call, or look at `code`, generates it."""
+        if "forward" in vars(type(self)):
+            del type(self).forward
+        self._code = ""
+
+    @property
+    def code(self) -> str:
+        """The generated Python."""
+        if not self._code:
+            super().recompile()
+        return str(self._code)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate the code, which takes this method's place, and call it."""
+        super().recompile()
+        return self(*args, **kwargs)
+
+    def __str__(self) -> str:
+        return super().__str__() if self.code else ""
+
+
+__all__ = ["LateGraphModule"]
