@@ -27,7 +27,7 @@ _MUST_BE: Mapping[str, Any] = {  # parameters without a canonical place, and the
     "alpha": 1, "out": None, "dtype": None, "rounding_mode": None, "training": False,
     "return_indices": False}
 _SPATIAL = {"stride", "padding", "dilation", "output_padding", "kernel_size", "output_size"}
-_COMMUTATIVE = {"add", "mul"}
+_TURNED = {"add": "add", "mul": "mul", "sub": "rsub"}  # with the number on the left
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def _canonical(spelling: Spelling, values: dict[str, Any], in_place: bool) -> Ca
         return _part(first, attributes["index"])
     if op.name == "getitem" and isinstance(first, Node) and _is_size(first):
         return Call("size", (first.args[0],), {"dim": attributes["index"]})
-    if op.name in _COMMUTATIVE and not isinstance(operands[0], Node):
-        operands = (operands[1], operands[0])
+    if op.name in _TURNED and not isinstance(operands[0], Node):
+        op, operands = OPS[_TURNED[op.name]], (operands[1], operands[0])
     if not _reads_tensor(op.name, operands):
         return None
     return Call(op.name, operands, {**attributes, **spelling.fixed}, in_place)
@@ -186,6 +186,8 @@ def bind_module(node: Node) -> Call | None:
     if op.name == "batch_norm":
         attributes |= {"training": module.training or module.running_mean is None,
                        "momentum": 0.1 if module.momentum is None else module.momentum}
+    if op.name == "instance_norm":
+        attributes["use_input_stats"] = module.training or module.running_mean is None
     if not _reads_tensor(op.name, operands):
         return None
     return Call(op.name, operands, {**attributes, **spelling.fixed},

@@ -16,10 +16,15 @@ def digest_tensors(tensors: Sequence[Tensor]) -> str:
     """One digest of shapes, types and contents."""
     content = hashlib.sha256()
     for tensor in tensors:
-        dense = tensor.detach().cpu().contiguous()
-        content.update(f"{tuple(dense.shape)} {dense.dtype}".encode())
-        content.update(dense.reshape(-1).view(torch.uint8).numpy().tobytes())
+        content.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        content.update(raw_bytes(tensor))
     return content.hexdigest()
+
+
+def raw_bytes(tensor: Tensor) -> bytes:
+    """The bytes of a tensor in the order of its indices, however it lies in memory."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)  # sizes of 1 may have any stride
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def digest_graph(module: fx.GraphModule) -> str:

@@ -37,6 +37,7 @@ def look(path: str) -> Seen:
 
     import fxq
     from fxq.artifact.load import open_artifact
+    from fxq.digests import raw_bytes
     from fxq.info import info
     from fxq.isolation import isolated
     from fxq.verify import integers_of, step_differences
@@ -49,7 +50,7 @@ def look(path: str) -> Seen:
         inputs = [(torch.randn(info(n).shape or (), generator=generator) * spread)
                   .to(info(n).dtype) for n in places]
         for value in model._flat(inputs):
-            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(raw_bytes(value))
         with isolated():
             found = step_differences(model.graph_module, inputs, integers_of(meaning, inputs))
         steps = max([steps, *(difference for difference, _ in found)])

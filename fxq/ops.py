@@ -64,6 +64,15 @@ def group_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, *,
     return F.group_norm(input, num_groups, weight, bias, eps)
 
 
+def instance_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+                  weight: Tensor | None, bias: Tensor | None, *, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    """Instance norm; statistics that a row keeps are read, and never updated."""
+    if not use_input_stats:
+        return F.instance_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    return F.instance_norm(input, None, None, weight, bias, True, momentum, eps)
+
+
 def getitem(input: Any, *, index: Any) -> Any:
     """One element or slice; the index is an attribute because it is no tensor."""
     return input[index]
@@ -95,8 +104,11 @@ _ROWS: tuple[Op, ...] = (
     Op("affine", affine, ("input", "scale", "shift")),
     Op("layer_norm", layer_norm, _WEIGHTED, {"normalized_shape": None, "eps": 1e-5}),
     Op("group_norm", group_norm, _WEIGHTED, {"num_groups": 1, "eps": 1e-5}),
+    Op("instance_norm", instance_norm, _NORM, {"use_input_stats": True, "momentum": 0.1,
+                                               "eps": 1e-5}),
     Op("add", torch.add, _TWO),
     Op("sub", torch.sub, _TWO),
+    Op("rsub", torch.rsub, _TWO),
     Op("mul", torch.mul, _TWO),
     Op("div", torch.div, _TWO),
     Op("pow", torch.pow, ("input",), {"exponent": None}),
@@ -113,6 +125,19 @@ _ROWS: tuple[Op, ...] = (
     Op("leaky_relu", F.leaky_relu, _ONE, {"negative_slope": 0.01}),
     Op("elu", F.elu, _ONE, {"alpha": 1.0}),
     Op("prelu", F.prelu, ("input", "weight")),
+    Op("celu", F.celu, _ONE, {"alpha": 1.0}),
+    Op("selu", F.selu, _ONE),
+    Op("softsign", F.softsign, _ONE),
+    Op("logsigmoid", F.logsigmoid, _ONE),
+    Op("tanhshrink", F.tanhshrink, _ONE),
+    Op("softshrink", F.softshrink, _ONE, {"lambd": 0.5}),
+    Op("hardshrink", F.hardshrink, _ONE, {"lambd": 0.5}),
+    Op("threshold", F.threshold, _ONE, {"threshold": None, "value": None}),
+    Op("abs", torch.abs, _ONE),
+    Op("neg", torch.neg, _ONE),
+    Op("erf", torch.erf, _ONE),
+    Op("sin", torch.sin, _ONE),
+    Op("cos", torch.cos, _ONE),
     Op("sigmoid", torch.sigmoid, _ONE, {}, Kind.FIXED),
     Op("hardsigmoid", F.hardsigmoid, _ONE, {}, Kind.FIXED),
     Op("tanh", torch.tanh, _ONE, {}, Kind.FIXED),

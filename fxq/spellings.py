@@ -42,6 +42,7 @@ def _same(*names: str) -> dict[str, Spelling]:
 
 _S = Spelling
 _BATCH_NORM = "input running_mean running_var weight bias training momentum eps"
+_INSTANCE_NORM = "input running_mean running_var weight bias use_input_stats momentum eps"
 _RELU6 = {"min": 0.0, "max": 6.0}
 _HARDTANH = {"min": -1.0, "max": 1.0}
 
@@ -64,7 +65,15 @@ FUNCTIONS: dict[Callable[..., Any], Spelling] = {
     F.gelu: _S("gelu"), F.leaky_relu: _S("leaky_relu", "input negative_slope inplace"),
     F.leaky_relu_: _S("leaky_relu", in_place=True), F.elu: _S("elu", "input alpha inplace"),
     F.elu_: _S("elu", in_place=True), F.prelu: _S("prelu"), torch.prelu: _S("prelu"),
-    F.softplus: _S("softplus"),
+    F.softplus: _S("softplus"), F.celu: _S("celu", "input alpha inplace"),
+    F.selu: _S("selu", _ACT), F.softsign: _S("softsign"), F.logsigmoid: _S("logsigmoid"),
+    F.tanhshrink: _S("tanhshrink"), F.softshrink: _S("softshrink"),
+    F.hardshrink: _S("hardshrink"), torch.hardshrink: _S("hardshrink"),
+    F.threshold: _S("threshold", "input threshold value inplace"),
+    torch.abs: _S("abs"), torch.neg: _S("neg"), operator.neg: _S("neg"), torch.erf: _S("erf"),
+    torch.sin: _S("sin"), torch.cos: _S("cos"),
+    torch.square: _S("pow", "input", {"exponent": 2}),
+    F.instance_norm: _S("instance_norm", _INSTANCE_NORM),
     F.softmax: _S("softmax", "input dim _stacklevel dtype"),
     torch.softmax: _S("softmax", "input dim dtype"),
     F.log_softmax: _S("log_softmax", "input dim _stacklevel dtype"),
@@ -72,6 +81,7 @@ FUNCTIONS: dict[Callable[..., Any], Spelling] = {
     operator.add: _S("add"), operator.iadd: _S("add", in_place=True),
     torch.add: _S("add", "input other alpha out"), operator.sub: _S("sub"),
     operator.isub: _S("sub", in_place=True), torch.sub: _S("sub", "input other alpha out"),
+    torch.rsub: _S("rsub", "input other alpha"),
     operator.mul: _S("mul"), operator.imul: _S("mul", in_place=True), torch.mul: _S("mul"),
     torch.multiply: _S("mul"), operator.truediv: _S("div"),
     operator.itruediv: _S("div", in_place=True),
@@ -113,7 +123,9 @@ NAMED: dict[str, Spelling] = {
 
 METHODS: dict[str, Spelling] = {
     **_same("relu", "clamp", "sigmoid", "tanh", "matmul", "flatten", "transpose", "squeeze",
-            "unsqueeze", "roll", "narrow", "size", "contiguous"),
+            "unsqueeze", "roll", "narrow", "size", "contiguous", "abs", "neg", "erf", "sin",
+            "cos"),
+    "square": _S("pow", "input", {"exponent": 2}),
     "relu_": _S("relu", in_place=True), "clamp_": _S("clamp", in_place=True),
     "clip": _S("clamp"), "sigmoid_": _S("sigmoid", in_place=True),
     "tanh_": _S("tanh", in_place=True),
@@ -141,6 +153,13 @@ MODULES: dict[type[nn.Module], Spelling] = {
     nn.LeakyReLU: _S("leaky_relu", "negative_slope inplace"), nn.ELU: _S("elu", "alpha inplace"),
     nn.Softplus: _S("softplus", "beta threshold"), nn.Softmax: _S("softmax", "dim"),
     nn.LogSoftmax: _S("log_softmax", "dim"), nn.PReLU: _S("prelu"),
+    nn.Softmax2d: _S("softmax", "", {"dim": -3}), nn.CELU: _S("celu", "alpha inplace"),
+    nn.SELU: _S("selu", "inplace"), nn.Softsign: _S("softsign"), nn.LogSigmoid: _S("logsigmoid"),
+    nn.Tanhshrink: _S("tanhshrink"), nn.Softshrink: _S("softshrink", "lambd"),
+    nn.Hardshrink: _S("hardshrink", "lambd"),
+    nn.Threshold: _S("threshold", "threshold value inplace"),
+    **{kind: _S("instance_norm", "momentum eps") for kind in (
+        nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)},
     nn.MaxPool1d: _S("max_pool1d", "kernel_size stride padding dilation ceil_mode return_indices"),
     nn.MaxPool2d: _S("max_pool2d", "kernel_size stride padding dilation ceil_mode return_indices"),
     nn.MaxPool3d: _S("max_pool3d", "kernel_size stride padding dilation ceil_mode return_indices"),
@@ -158,6 +177,7 @@ MODULES: dict[type[nn.Module], Spelling] = {
     nn.ReflectionPad2d: _S("pad", "pad=padding", {"mode": "reflect"}),
     nn.ReplicationPad2d: _S("pad", "pad=padding", {"mode": "replicate"}),
     nn.ConstantPad2d: _S("pad", "pad=padding value"),
+    nn.CircularPad2d: _S("pad", "pad=padding", {"mode": "circular"}),
     nn.Upsample: _S("interpolate", "size scale_factor mode align_corners"
                                    " recompute_scale_factor"),
     nn.UpsamplingNearest2d: _S("interpolate", "size scale_factor", {"mode": "nearest"}),
@@ -183,6 +203,11 @@ MODULES: dict[type[nn.Module], Spelling] = {
     nn.FeatureAlphaDropout: _S(IDENTITY), Mark: _S(IDENTITY),
 }
 
+
+# Modules of torch that are looked into: what they call has a row, or is kept as it is, by name.
+TRANSPARENT: frozenset[type[nn.Module]] = frozenset((
+    nn.GLU, nn.LocalResponseNorm, nn.LPPool2d, nn.Unfold, nn.Fold, nn.Unflatten,
+    nn.RMSNorm, nn.Softmin, nn.CosineSimilarity))
 
 # Splitters give a tuple; each part that is read becomes a `narrow` of its own.
 SPLITTERS: dict[Any, str] = {torch.chunk: "chunks", torch.split: "sections", "chunk": "chunks",

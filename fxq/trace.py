@@ -23,6 +23,7 @@ from fxq.errors import TraceError
 from fxq.info import Info, info, set_info
 from fxq.origins import Mark, set_untraceable
 from fxq.signature import Signature, call_with
+from fxq.spellings import TRANSPARENT
 from fxq.structure import LEAF, Nest, flatten
 
 _LIBRARY = tuple(os.path.dirname(m.__file__ or "") + os.sep for m in (fx, nn)) + (
@@ -77,8 +78,9 @@ class _Tracer(fx.Tracer):
         return forward, [self.root, *proxies]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Mark) or module_qualified_name in self.untraceable or (
-            super().is_leaf_module(m, module_qualified_name))
+        if isinstance(m, Mark) or module_qualified_name in self.untraceable:
+            return True
+        return type(m) not in TRANSPARENT and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         self.paths.append(self.path_of_module(m))

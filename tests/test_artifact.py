@@ -245,3 +245,28 @@ def test_saving_over_the_file_that_is_in_use(saved, tmp_path):
     wanted = model(X)
     model.save(path)
     assert torch.equal(model(X), wanted) and torch.equal(fxq.load(path, runtime="python")(X), wanted)
+
+
+@pytest.mark.parametrize("head", [nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 2, 8), nn.Identity()])
+def test_outputs_of_any_layout_are_recorded(tmp_path, head):
+    """Outputs in channels_last, also those whose sizes are 1, have bytes of their own."""
+    x = ramp(2, 3, 8, 8)
+    model = compiled(lively(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), head)), x)
+    model.save(tmp_path / "a.fxq")
+    assert torch.equal(fxq.load(tmp_path / "a.fxq", runtime="python")(x), model(x))
+
+
+OPEN = (nn.GLU(1), nn.LocalResponseNorm(2), nn.LPPool2d(2, 2), nn.Unfold(3), nn.CircularPad2d(1),
+        nn.Unflatten(1, (2, 4)), nn.RMSNorm(6), nn.InstanceNorm2d(8, affine=True),
+        nn.InstanceNorm2d(8, track_running_stats=True), nn.Softmax2d(), nn.Softsign())
+
+
+@pytest.mark.parametrize("layer", OPEN, ids=lambda m: type(m).__name__)
+def test_modules_of_torch_are_kept(tmp_path, layer):
+    """What torch's own modules call goes into a file, also what stays in float."""
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    net = lively(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), layer))
+    model = compiled(net, x)
+    model.save(tmp_path / "a.fxq")
+    assert torch.equal(fxq.load(tmp_path / "a.fxq", runtime="python")(x), model(x))
+    assert fxq.sqnr(net(x), model(x)) > 25

@@ -13,7 +13,9 @@ from tests.helpers import MINMAX
 from tests.nets import Fn, lively, ramp
 
 FUNCTIONS = (F.silu, F.gelu, F.mish, F.softplus, lambda v: v - 3, lambda v: v * 0.5 + 1,
-             lambda v: v**2, lambda v: v / 4)
+             lambda v: v**2, lambda v: v / 4, lambda v: 1 - v, F.celu, F.selu, F.softsign,
+             F.logsigmoid, F.tanhshrink, F.softshrink, F.hardshrink, torch.abs, torch.neg, torch.erf,
+             torch.sin, torch.cos, torch.square, lambda v: F.threshold(v, 0.1, -0.5))
 
 
 def compiled(function, size):

@@ -24,9 +24,10 @@ _TORCH = (
     "norm", "prod", "reciprocal", "round", "rsqrt", "sign", "sin", "split", "sqrt", "square",
     "std", "sum", "topk", "unbind", "unflatten", "var", "where")
 _FUNCTIONAL = (
-    "celu", "cosine_similarity", "glu", "hardtanh", "instance_norm", "logsigmoid", "lp_pool2d",
-    "max_pool3d", "normalize", "pairwise_distance", "rms_norm", "scaled_dot_product_attention",
-    "selu", "softmin", "softsign", "tanhshrink", "threshold", "unfold")
+    "celu", "cosine_similarity", "fold", "glu", "hardtanh", "instance_norm", "local_response_norm",
+    "logsigmoid", "lp_pool2d", "max_pool3d", "normalize", "pairwise_distance", "rms_norm",
+    "scaled_dot_product_attention", "selu", "softmin", "softsign", "tanhshrink", "threshold",
+    "unfold")
 _OPERATORS = (
     "add", "and_", "eq", "floordiv", "ge", "getitem", "gt", "invert", "le", "lt", "mod", "mul",
     "ne", "neg", "or_", "pow", "sub", "truediv")

@@ -18,6 +18,7 @@ from fxq.artifact.compact import compact
 from fxq.artifact.container import pack, write_file
 from fxq.artifact.graph import Portable
 from fxq.artifact.signature import to_json
+from fxq.digests import raw_bytes
 from fxq.errors import ArtifactError
 from fxq.report import Report
 from fxq.stage import Stage
@@ -90,8 +91,7 @@ def check_of(function: Any, inputs: Sequence[Input]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for value in outputs:
         digest.update(str((tuple(value.shape), value.dtype)).encode())
-        digest.update(value.contiguous().view(torch.uint8).numpy().tobytes()
-                      if value.dim() else value.reshape(1).view(torch.uint8).numpy().tobytes())
+        digest.update(raw_bytes(value))
     return {"outputs": digest.hexdigest()}
 
 

@@ -108,10 +108,12 @@ def _weight(weight: Tensor, scales: Tensor, zeros: Tensor | None = None, *, axis
 
 _BY_NAME: Mapping[str, Rule] = {
     **dict.fromkeys(("relu", "clamp", "hardswish", "silu", "gelu", "mish", "leaky_relu", "elu",
-                     "sigmoid", "hardsigmoid", "tanh"), _like),
+                     "sigmoid", "hardsigmoid", "tanh", "celu", "selu", "softsign", "logsigmoid",
+                     "tanhshrink", "softshrink", "hardshrink", "threshold", "abs", "neg", "erf",
+                     "sin", "cos"), _like),
     **dict.fromkeys(("softmax", "log_softmax"), _along),
     **dict.fromkeys(("affine", "batch_norm"), _per_channel),
-    **dict.fromkeys(("add", "sub", "mul", "div"), _broadcast),
+    **dict.fromkeys(("add", "sub", "rsub", "mul", "div"), _broadcast),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
     **dict.fromkeys(("max_pool2d", "avg_pool2d"), pool),
     **dict.fromkeys(("conv2d_add", "conv2d_add_relu"), _sum),

@@ -137,6 +137,12 @@ CASES = (
     _one("mish table", F.mish, "function", size=(3, 2)),
     _one("softplus table", F.softplus, "function", size=(3, 2)),
     _one("a number times", lambda v: 2.5 * v - 1, "function", size=(3, 2)),
+    *(_one(f"{name} table", getattr(F, name), "function", size=(3, 2)) for name in (
+        "celu", "selu", "softsign", "logsigmoid", "tanhshrink", "softshrink", "hardshrink")),
+    *(_one(f"{name} table", getattr(torch, name), "function", size=(3, 2)) for name in (
+        "abs", "neg", "erf", "sin", "cos")),
+    _one("threshold table", lambda v: F.threshold(v, 0.1, -0.5), "function", size=(3, 2)),
+    _one("a number minus", lambda v: 3 - v, "function", size=(3, 2)),
     _one("silu in float", F.silu, "quantize", size=(41, 37)),
     Case("prelu", lambda: nn.Sequential(nn.Conv2d(3, 7, 1), nn.PReLU(7), nn.Conv2d(7, 4, 1)),
          ((2, 3, 9, 5),), "quantize"),

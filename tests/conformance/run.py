@@ -1,14 +1,20 @@
 """Runs a lowered graph operator by operator and holds each kernel to the oracle."""
 
 import math
+import zlib
 
 import numpy as np
 import torch
 
+import fxq
 from fxq import kernels
 from fxq.kernels import kernel_name
 from tests.conformance import oracle
 from tests.conformance.oracle import Packed, Q
+from tests.helpers import MINMAX
+from tests.nets import lively
+
+TARGETS = ("fbgemm", "x86", "qnnpack")
 
 
 def q(value):
@@ -146,3 +152,19 @@ def checked(compiled, *inputs):
     finally:
         torch.backends.quantized.engine = before
     return checker.seen
+
+
+def inputs_of(case, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in case.shapes]
+
+
+def compiled_for(case, target, runtime="python"):
+    torch.manual_seed(zlib.crc32(case.name.encode()) % 1000)
+    net, inputs = case.make(), inputs_of(case)
+    with torch.no_grad():
+        net(*inputs)  # lazy layers take their shape
+    net = lively(net)
+    return fxq.compile(net, target=target, scheme=MINMAX, example_inputs=tuple(inputs),
+                       calibration_data=[tuple(inputs)] if len(inputs) > 1 else inputs,
+                       runtime=runtime), inputs

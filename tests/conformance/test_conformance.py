@@ -1,25 +1,14 @@
 """Every operator on every integer target against the numpy oracle, and the shapes of real life."""
 
 import threading
-import zlib
 
 import pytest
 import torch
 
-import fxq
 from fxq import kernels
 from tests.conformance import run
 from tests.conformance.cases import CASES
-from tests.conformance.run import checked
-from tests.helpers import MINMAX
-from tests.nets import lively
-
-TARGETS = ("fbgemm", "x86", "qnnpack")
-
-
-def inputs_of(case, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator) for shape in case.shapes]
+from tests.conformance.run import TARGETS, checked, compiled_for
 
 
 @pytest.fixture(autouse=True)
@@ -27,17 +16,6 @@ def _remember_weights(monkeypatch):
     monkeypatch.setattr(kernels, "prepack", run.remember)
     yield
     run.PACKED.clear()
-
-
-def compiled_for(case, target, runtime="python"):
-    torch.manual_seed(zlib.crc32(case.name.encode()) % 1000)
-    net, inputs = case.make(), inputs_of(case)
-    with torch.no_grad():
-        net(*inputs)  # lazy layers take their shape
-    net = lively(net)
-    return fxq.compile(net, target=target, scheme=MINMAX, example_inputs=tuple(inputs),
-                       calibration_data=[tuple(inputs)] if len(inputs) > 1 else inputs,
-                       runtime=runtime), inputs
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -57,7 +57,8 @@ def transposed(c, option):
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU, nn.ELU,
                lambda: nn.LeakyReLU(0.1), nn.Hardsigmoid, lambda: nn.Hardtanh(-0.5, 0.7), nn.PReLU,
-               nn.Mish, nn.Softplus)
+               nn.Mish, nn.Softplus, nn.Softsign, nn.SELU, nn.CELU, nn.Softshrink, nn.Tanhshrink,
+               nn.LogSigmoid)  # none that jumps: a step of rounding would become a large one
 POOLS = (lambda: nn.MaxPool2d(3, 1, 1), lambda: nn.AvgPool2d(3, 1, 1),
          lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=False),
          lambda: nn.MaxPool2d(3, 1, 1, ceil_mode=True))
@@ -74,7 +75,7 @@ LAYERS = {
     "shuffle": lambda c, o: (nn.ChannelShuffle(2) if c % 2 == 0 else nn.Identity(), c),
     "pad": lambda c, o: (nn.Sequential(nn.ZeroPad2d((1, 0, 0, 1)), nn.MaxPool2d(2, 1)), c),
     "dropout": lambda c, o: (nn.Dropout(0.3), c), "linear": lambda c, o: (nn.Linear(c, c), c)}
-FUNCTIONAL = ("add", "mul", "cat", "slice", "chunk", "reuse", "inplace", "scale")
+FUNCTIONAL = ("add", "mul", "cat", "slice", "chunk", "reuse", "inplace", "scale", "turned")
 KINDS = (*LAYERS, *FUNCTIONAL)
 
 
@@ -125,6 +126,8 @@ class FuzzNet(nn.Module):
             return self.head(torch.flatten(F.adaptive_avg_pool2d(values[-1], 1), 1))
         if self.recipe.tail == "mean":
             return values[-1].mean((2, 3)), values[len(values) // 2]
+        if self.recipe.tail == "pooled":
+            return F.adaptive_avg_pool2d(values[-1], 1)
         return {"last": values[-1]}
 
 
@@ -145,6 +148,8 @@ def apply(kind, layer, values, source, other):
         return F.relu(x * 1.0, inplace=True)
     if kind == "scale":
         return 0.5 * x + 0.25
+    if kind == "turned":
+        return 1 - x
     if kind == "gate":
         return x * layer(x)
     if kind == "linear":
@@ -157,4 +162,4 @@ recipes = st.builds(
     Recipe, st.sampled_from((3, 4, 5, 8)), st.integers(6, 13), st.integers(6, 13),
     st.lists(st.builds(Step, st.sampled_from(KINDS), numbers, numbers, numbers),
              min_size=1, max_size=9).map(tuple),
-    st.sampled_from(("head", "mean", "dict")), st.integers(0, 2**16))
+    st.sampled_from(("head", "mean", "pooled", "dict")), st.integers(0, 2**16))
