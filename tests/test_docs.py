@@ -75,3 +75,12 @@ def test_tables_of_figures_name_their_machine():
         text = page.read_text()
         assert re.search(r"threads, torch \d.*fxq \d", text), page
         assert "python benchmarks/" in text, page
+
+
+def test_the_table_of_peers_is_what_was_found(monkeypatch):
+    """fxq's column is looked up in a small compiled model; a feature that went would show."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import peers
+
+    assert (ROOT / "docs" / "peers.md").read_text() == peers.page(), (
+        "python benchmarks/peers.py --markdown docs/peers.md")
