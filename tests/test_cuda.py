@@ -97,3 +97,15 @@ def test_layouts_give_the_same_bits_on_a_gpu(runtime):
     assert torch.equal(model(x.contiguous(memory_format=torch.channels_last)), expected)
     assert torch.equal(model(wide[..., ::2]), expected)
     assert torch.equal(model(x), expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not HERE, reason="needs a CUDA device")
+def test_profile_takes_the_times_of_the_device():
+    """Nodes by events of the device add up to the run; memory and roofs are the device's."""
+    _, model = on_gpu("python")
+    profile = model.profile(X.cuda(), rounds=20, budget=1.0)
+    assert set(profile.roofs) == {"float", "half"}
+    assert profile.peak_bytes > 0
+    assert all(n.us > 0 for n in profile.nodes)
+    assert profile.float_us > 0

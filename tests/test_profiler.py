@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import fxq
-from fxq.profiler.clock import time_nodes
+from fxq.profiler.clock import DeviceClock, time_nodes
 from fxq.profiler.memory import peak_bytes
 from fxq.profiler.profile import Profile
 from fxq.profiler.rows import NodeProfile
@@ -62,6 +62,30 @@ def test_float_time_is_attributed_once(compiled, profile):
     assert all(n.float_us == 0 for n in paired if n.cast)
     layers = [n for n in profile.nodes if n.macs]
     assert all(n.float_us for n in layers)
+
+
+def test_device_clocks_wait_for_the_last_event(monkeypatch):
+    """Events are read after the device has passed them; here a queue stands in for a GPU's."""
+    passed = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = 3.0 * len(passed)
+            passed.append(self)
+
+        def synchronize(self):
+            self.waited = True
+
+        def elapsed_time(self, later):
+            assert passed[-1].waited
+            return later.at - self.at
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    stamps = [DeviceClock.stamp() for _ in range(4)]
+    assert DeviceClock.seconds(stamps).tolist() == [0.003] * 3
 
 
 def test_clocks_see_each_call():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -26,9 +27,14 @@ def _without_chatter() -> Iterator[None]:
         os.close(nowhere)
 
 
-def peak_bytes(run: Callable[[], Any]) -> int:
+def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> int:
     """Bytes alive at once at most, beyond what was alive before the run."""
     run()  # what is allocated once and kept is no part of a run
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return torch.cuda.max_memory_allocated() - before
     activities = [ProfilerActivity.CPU]
     with _without_chatter(), profile(activities=activities, profile_memory=True) as seen:
         kept = run()

@@ -26,6 +26,7 @@ from fxq.profiler.rows import (
     paired_values,
     rows_of,
 )
+from fxq.runtime.cuda import to_device
 from fxq.targets import TARGETS
 from fxq.timing import race
 
@@ -76,19 +77,22 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
     module, report = compiled.graph_module, compiled.report
     with isolated(), kernels.quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
-        inputs = [x.to(_device(module)) for x in inputs]
+        device = _device(module)
+        inputs = [x.to(device) for x in inputs]
         timing = time_nodes(module, inputs, rounds, budget)
-        floats = float_model or _float_side(compiled)
+        floats = _moved(float_model or _float_side(compiled), device)
         float_timing = time_nodes(floats, inputs, rounds, budget) if floats else None
         pairs = paired_values(module, floats, inputs) if floats else {}
         quality = {node: sqnr(a, b) for node, (a, b) in pairs.items()}
         histograms = {node: h for node, (a, _) in pairs.items()
                       if (h := histogram_of(node, a)) is not None}
-        roofs = {"float": roof("", "fp32")}
+        roofs = {"float": roof("", "float", device)}
         if report.arithmetic == "integer":
-            roofs["integer"] = roof(known.name if known else "auto", "int8_static")
-        peak = peak_bytes(lambda: compiled._flat(inputs))
-        whole, = race([lambda: compiled._flat(inputs)], rounds, budget=budget / 3)
+            roofs["integer"] = roof(known.name if known else "auto", "integer")
+        if device == "cuda":
+            roofs["half"] = roof("", "half", device)
+        peak = peak_bytes(lambda: compiled._flat(inputs), device)
+        whole, = race([lambda: _finished(compiled._flat(inputs))], rounds, budget=budget / 3)
     rows = rows_of(module, timing, float_times(module, float_timing) if float_timing else {},
                    quality, roofs)
     return Profile(
@@ -111,8 +115,20 @@ def _float_side(compiled: CompiledModel) -> fx.GraphModule | None:
         return None
 
 
-def _device(module: fx.GraphModule) -> torch.device:
-    return next((b.device for b in module.buffers()), torch.device("cpu"))
+def _device(module: fx.GraphModule) -> str:
+    return next((b.device.type for b in module.buffers()), "cpu")
+
+
+def _moved(floats: fx.GraphModule | None, device: str) -> fx.GraphModule | None:
+    """The float side on the device of the compiled one, laid out like it."""
+    return to_device(floats, device) if floats is not None and device != "cpu" else floats
+
+
+def _finished(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Outputs that are there: a GPU returns before it has computed them."""
+    if any(isinstance(v, Tensor) and v.is_cuda for v in outputs):
+        torch.cuda.synchronize()
+    return outputs
 
 
 def _batch(inputs: list[Tensor]) -> int:
