@@ -1,14 +1,18 @@
 """The costs behind `targets/costs.py`: engines by shape, and functions as table or in float.
 
+    export MALLOC_TRIM_THRESHOLD_=1000000000 MALLOC_MMAP_THRESHOLD_=1000000000
     python benchmarks/costs.py [--markdown docs/benchmarks/costs.md]
 
-Medians over rounds in which both sides take turns, batch 1, images in channels_last.
+Medians over rounds in which both sides take turns, batch 1, images in channels_last. The variables
+keep glibc from giving memory back between the rounds: with a heap that ends in free memory, each
+large result costs page faults, up to ten times the work itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +22,9 @@ import torch
 from common import environment
 from tabulate import tabulate
 
-from fxq.kernels import look_up
+from fxq import kernels
+from fxq.ops import OPS
+from fxq.targets.common import COMMON
 from fxq.timing import race
 
 # inputs, outputs, kernel, groups, side, stride
@@ -31,6 +37,12 @@ CONVOLUTIONS = (
     (240, 240, 5, 240, 14, 1), (58, 58, 3, 58, 28, 1), (256, 256, 3, 32, 14, 1))
 SIZES = ((1, 16, 1, 1), (1, 240, 1, 1), (1, 8, 14, 14), (1, 64, 14, 14), (1, 240, 14, 14),
          (1, 96, 28, 28), (1, 32, 112, 112))
+
+
+EXAMPLES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "threshold": ((), {"threshold": 0.1, "value": 0.0}), "pow": ((), {"exponent": 2}),
+    "prelu": ((torch.tensor([0.25]),), {}),
+    **dict.fromkeys(("add", "sub", "rsub", "mul", "div"), ((2.5,), {}))}
 
 
 def image(*shape: int) -> torch.Tensor:
@@ -50,7 +62,7 @@ def packed(engine: str, weight: torch.Tensor, stride: int, groups: int) -> Any:
 
 def microseconds(*functions: Callable[[], Any]) -> list[float]:
     with torch.no_grad():
-        return [t * 1e6 for t in race(list(functions), 40, budget=1.5)]
+        return [t * 1e6 for t in race(list(functions), 100, budget=3)]
 
 
 def engines() -> list[tuple[Any, ...]]:
@@ -68,17 +80,29 @@ def engines() -> list[tuple[Any, ...]]:
     return rows
 
 
-def functions() -> list[tuple[Any, ...]]:
-    rows, table = [], torch.randint(0, 256, (256,), dtype=torch.uint8)
+def between(x: torch.Tensor, name: str) -> torch.Tensor:
+    """A function in float between integers, as it is lowered."""
+    operands, attributes = EXAMPLES.get(name, ((), {}))
+    function = kernels.IN_PLACE.get(OPS[name].call, OPS[name].call)
+    values = function(torch.dequantize(x), *operands, **attributes)
+    return torch.quantize_per_tensor(values, 0.02, 10, torch.quint8)
+
+
+def functions() -> list[dict[str, Any]]:
+    """The table, and each function in float, for every size; each pair takes turns."""
+    table = torch.randint(0, 256, (256,), dtype=torch.uint8)
+    names = list(dict.fromkeys(k.op for k in COMMON if k.call == "function"))
+    rows: list[dict[str, Any]] = [{"function": name} for name in ("a table", *names)]
     for shape in SIZES:
-        x = image(*shape)
-
-        def between(x: torch.Tensor = x) -> torch.Tensor:
-            values = torch._C._nn.silu_(torch.dequantize(x))
-            return torch.quantize_per_tensor(values, 0.02, 10, torch.quint8)
-
-        rows.append((math.prod(shape), *microseconds(
-            lambda x=x: look_up(x, table, 0.02, 10), between)))
+        x, size = image(*shape), str(math.prod(shape))
+        microseconds(partial(between, x, names[0]))  # the first race of a size is a warm-up
+        look_up = partial(kernels.look_up, x, table, 0.02, 10)
+        pairs = [[statistics.median(times) for times in zip(*(
+            microseconds(look_up, partial(between, x, name)) for _ in range(3)), strict=True)]
+            for name in names]
+        for row, (_, float_us) in zip(rows[1:], pairs, strict=True):
+            row[size] = float_us
+        rows[0][size] = statistics.median(table_us for table_us, _ in pairs)
     return rows
 
 
@@ -88,10 +112,10 @@ def main() -> None:
     options = parser.parse_args()
     convolutions = tabulate(engines(), tablefmt="github", floatfmt=".1f", headers=(
         "convolution", "outputs", "M MACs", "FBGEMM µs", "oneDNN µs", "FBGEMM / oneDNN"))
-    elementwise = tabulate(functions(), tablefmt="github", floatfmt=".1f", headers=(
-        "values", "table µs", "float between µs"))
-    text = (f"# Costs\n\n{environment()}\n\n{__doc__}\n{convolutions}\n\nSiLU, as one function "
-            f"for all:\n\n{elementwise}\n")
+    elementwise = tabulate(functions(), tablefmt="github", floatfmt=".1f", headers="keys")
+    text = (f"# Costs\n\n{environment()}\n\n{__doc__}\n{convolutions}\n\nFunctions without a "
+            "kernel: µs by the number of values, as a table of 256, or in float between integers."
+            f"\n\n{elementwise}\n")
     print(text)
     if options.markdown:
         options.markdown.write_text(text)

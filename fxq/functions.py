@@ -16,10 +16,11 @@ from torch.fx import Node
 
 from fxq import integers
 from fxq.info import info
-from fxq.ops import op_name, op_of
+from fxq.ops import base_name, op_name, op_of
 from fxq.qspec import QParams
 from fxq.rewrite import constant_of, label
-from fxq.targets.costs import FUNCTION
+from fxq.targets.costs import BETWEEN, SIZES
+from fxq.targets.costs import TABLE as TABLE_US
 
 TABLE, FLOAT = "table", "float"
 
@@ -39,8 +40,8 @@ class Choice:
 def choose(node: Node) -> Choice:
     """The faster way for the shape of the example; a table needs one input and plain numbers."""
     elements = math.prod(info(node).shape or ())
-    sizes, *costs = zip(*FUNCTION, strict=True)
-    table, between = (round(float(np.interp(elements, sizes, cost)), 1) for cost in costs)
+    costs = (TABLE_US, BETWEEN[base_name(node)])
+    table, between = (round(float(np.interp(elements, SIZES, cost)), 1) for cost in costs)
     way = TABLE if table < between and has_table(node) else FLOAT
     return Choice(label(node), op_name(node), elements, way, table, between)
 

@@ -69,9 +69,15 @@ _SAME: dict[str, Callable[..., Any]] = {
 
 
 def look_up(input: Tensor, table: Tensor, scale: float, zero_point: int) -> Tensor:
-    """An elementwise function as a table of its 256 results (uint8)."""
-    values = table[input.int_repr().int()]
-    return torch._make_per_tensor_quantized_tensor(values, scale, zero_point)
+    """An elementwise function as a table of its 256 results (uint8); images are channels_last.
+
+    `take` gives its result in the order of the index, hence the turns; it takes half the time of
+    indexing (measured).
+    """
+    turned = input.permute(0, 2, 3, 1) if input.dim() == 4 else input
+    values = torch.take(table, turned.int_repr().long())
+    made = torch._make_per_tensor_quantized_tensor(values, scale, zero_point)
+    return made.permute(0, 3, 1, 2) if input.dim() == 4 else made
 
 
 def interpolate(input: Tensor, **attributes: Any) -> Tensor:

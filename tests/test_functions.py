@@ -40,10 +40,11 @@ def test_table_and_float_give_the_same_bits(function, monkeypatch):
     assert torch.equal(*results)
 
 
-@pytest.mark.parametrize("size, way", [(1, TABLE), (64, FLOAT)])
-def test_the_cost_table_decides(size, way):
-    """Small tensors take the table, large ones float; the report has both costs."""
-    model, _ = compiled(F.silu, size)
+@pytest.mark.parametrize("function, size, way", [
+    (F.gelu, 1, TABLE), (F.gelu, 64, FLOAT), (F.mish, 64, TABLE), (F.silu, 64, FLOAT)])
+def test_the_cost_table_decides(function, size, way):
+    """A slow function takes the table, a fast one float; the report has both costs."""
+    model, _ = compiled(function, size)
     choice, = model.report.choices
     assert choice.way == way
     assert (choice.table_us < choice.float_us) == (way == TABLE)

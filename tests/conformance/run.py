@@ -2,13 +2,17 @@
 
 import math
 import zlib
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 import fxq
 from fxq import kernels
+from fxq.functions import TABLE
 from fxq.kernels import kernel_name
+from fxq.passes import lower
 from tests.conformance import oracle
 from tests.conformance.oracle import Packed, Q
 from tests.helpers import MINMAX
@@ -165,6 +169,19 @@ def compiled_for(case, target, runtime="python"):
     with torch.no_grad():
         net(*inputs)  # lazy layers take their shape
     net = lively(net)
-    return fxq.compile(net, target=target, scheme=MINMAX, example_inputs=tuple(inputs),
-                       calibration_data=[tuple(inputs)] if len(inputs) > 1 else inputs,
-                       runtime=runtime), inputs
+    with tables(case.kernel == "function"):
+        return fxq.compile(net, target=target, scheme=MINMAX, example_inputs=tuple(inputs),
+                           calibration_data=[tuple(inputs)] if len(inputs) > 1 else inputs,
+                           runtime=runtime), inputs
+
+
+@contextmanager
+def tables(wanted):
+    """Functions without a kernel run as tables, whatever the costs are."""
+    by_cost = lower.choose
+    if wanted:
+        lower.choose = lambda node: replace(by_cost(node), way=TABLE)
+    try:
+        yield
+    finally:
+        lower.choose = by_cost
