@@ -10,6 +10,7 @@ x86 CPUs without VNNI. Agreement is with float, and with the fbgemm row; the ima
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 import fxq
+from fxq.sizes import model_bytes
 
 KINDS = (("fbgemm", "host"), ("x86", "host"), ("qnnpack", "host"), ("fbgemm", "any"),
          ("x86", "any"))
@@ -46,6 +48,7 @@ def measure(name: str, model: nn.Module,
                "float top-1 %": top1[0], "top-1 %": top1[1],
                "agrees with float %": agreement(exact, given),
                "with fbgemm %": agreement(first, given), "SQNR dB": fxq.sqnr(exact, given),
+               "times smaller": model_bytes(model) / compiled.size_bytes,
                "runs on": compiled.report.isa}
 
 
@@ -53,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     data, rows = Path(os.environ["FXQ_DATA"]), []
     for members, read in ((IMAGENET, imagenet), (CIFAR, cifar)):
@@ -63,6 +67,8 @@ def main() -> None:
                      else torchvision.models.get_model(name, weights=None))
             rows += measure(name, load(model, data, name), split)
             print(tabulate(rows, headers="keys", floatfmt=".2f"), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows))
     if options.markdown:
         table = tabulate(rows, headers="keys", floatfmt=".2f", tablefmt="github")
         options.markdown.write_text(f"# Targets on real images\n\n{environment()}\n\n"

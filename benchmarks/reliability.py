@@ -48,6 +48,8 @@ FOUND = (
      "test_placement.py::test_values_of_constants_need_no_statistics"),
     ("networks that amplify rounding failed the check of a right fold", "timm",
      "test_manager.py::test_a_network_that_amplifies_rounding_sets_its_own_bound"),
+    ("models whose outputs are N×C×1×1 could not be saved", "reading the tool's own errors",
+     "test_artifact.py::test_outputs_of_any_layout_are_recorded[head0]"),
 )
 
 
@@ -103,8 +105,9 @@ RELATIONS = """Of each random model: the trace equals the model bit for bit; eve
 word; each kernel is within one step of integer arithmetic; batches may be split; any memory layout
 and any global engine give the same result; two builds have the same bytes; a loaded file gives the
 same bits; the model and torch's state are untouched. Each batch of 50 models runs in a process of
-its own, so that a crash or a hang is seen. In a further run of 1 800 models, passes that commute
-traded places for a fifth of them. Not part of the campaign: kernels of older CPUs.
+its own, so that a crash or a hang is seen. Models take turns on fbgemm, x86 and qnnpack; for a
+fifth of them passes that commute trade places, and one in forty runs under the kernels of older
+CPUs too.
 
 A file that loads after a change was changed in a place that means nothing (a name, a source line, a
 figure of the report); it is run as well.

@@ -124,7 +124,7 @@ class CompiledModel(nn.Module):
 
         Its weights are the dequantized ones; values saturate as the integers do, or, with
         `activations_only`, only where that replaces an activation. Raises ArtifactError for a
-        graph with code of the model's own.
+        graph whose arguments are no data.
         """
         from fxq.artifact.float_graph import float_graph
 

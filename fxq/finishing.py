@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from fxq.artifact.graph import Portable, to_portable
+from fxq.artifact.portable import Portable, to_portable
 from fxq.artifact.save import Content
 from fxq.engine import guard_for
 from fxq.errors import ArtifactError

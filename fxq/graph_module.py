@@ -28,6 +28,9 @@ class LateGraphModule(fx.GraphModule):
         super().recompile()
         return self(*args, **kwargs)
 
+    def __reduce__(self) -> Any:
+        return fx.GraphModule(self, self.graph).__reduce__()
+
     def __str__(self) -> str:
         return super().__str__() if self.code else ""
 

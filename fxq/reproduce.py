@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
-from fxq.artifact.graph import Portable, from_portable, to_portable
+from fxq.artifact.graph import from_portable
+from fxq.artifact.portable import Portable, to_portable
 from fxq.context import Context
 from fxq.errors import ArtifactError, FxqError
 from fxq.passes.base import Pass
@@ -36,6 +37,8 @@ def leave(folder: Path, before: fx.GraphModule, item: Pass, context: Context,
     try:
         portable = to_portable(before)
     except ArtifactError:
+        return False
+    if portable.refusal is not None:
         return False
     tensors = {name: _summary(t) for name, t in portable.tensors.items()}
     case = {"pass": item.name, "target": context.target.name, "scheme": _scheme(context.scheme),

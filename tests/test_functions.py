@@ -9,6 +9,9 @@ from torch import nn
 
 import fxq
 from fxq.functions import FLOAT, TABLE
+from fxq.targets import costs
+from fxq.targets.common import COMMON
+from fxq.targets.costs import BETWEEN, SIZES
 from tests.helpers import MINMAX
 from tests.nets import Fn, lively, ramp
 
@@ -74,3 +77,9 @@ def test_a_linear_layer_hands_float_to_its_function():
     model = fxq.compile(net, example_inputs=(x,), calibration_data=[x], runtime="python")
     assert "linear_float" in model.graph_text()
     assert [(r.op, r.code) for r in model.report.left_in_float] == [("gelu", "float-input")]
+
+
+def test_each_function_has_its_costs():
+    """A row without times could not be chosen by them."""
+    assert {k.op for k in COMMON if k.call == "function"} == set(BETWEEN)
+    assert {len(times) for times in (SIZES, costs.TABLE, *BETWEEN.values())} == {len(SIZES)}

@@ -64,6 +64,25 @@ def test_float_time_is_attributed_once(compiled, profile):
     assert all(n.float_us for n in layers)
 
 
+class Halting(nn.Module):
+    """It decides by its data, so it is called as it is."""
+
+    def forward(self, x):
+        return x * 2 if x.mean() > 0 else x
+
+
+def test_code_of_the_model_has_a_float_side_too():
+    """What no file can hold is timed beside float all the same."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Halting(), nn.Conv2d(8, 8, 3)).eval()
+    compiled = fxq.compile(net, example_inputs=(X,), calibration_data=[X], runtime="python")
+    with pytest.raises(fxq.ArtifactError, match="Halting cannot be kept"):
+        compiled.save("nowhere.fxq")
+    profile = compiled.profile(X, rounds=5, budget=0.5)
+    assert profile.float_us > 0
+    assert all(n.float_us is not None for n in profile.nodes if n.macs)
+    assert all(n.sqnr is not None for n in profile.nodes if n.macs)
+
+
 def test_device_clocks_wait_for_the_last_event(monkeypatch):
     """Events are read after the device has passed them; here a queue stands in for a GPU's."""
     passed = []

@@ -90,3 +90,21 @@ def test_loading_imports_no_compiler(saved):
     done = subprocess.run([sys.executable, "-c", code, str(saved)], check=False,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_graph_writes_its_code_when_it_is_called(saved):
+    """Its graph may change before; a copy, a pickle and the printed form have the code."""
+    import copy
+    import pickle
+
+    from fxq.artifact.load import open_artifact
+
+    module, x = open_artifact(saved).module, torch.linspace(-1, 1, 2 * 3 * 256).reshape(2, 3, 16, 16)
+    assert module._code == ""
+    wanted, = module(x)
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(other(x)[0], wanted)
+    module.graph.output_node().args = (tuple(module.graph.find_nodes(op="placeholder")),)
+    module.recompile()
+    assert torch.equal(module(x)[0], x)
+    assert "def forward" in module.code and "def forward" in str(module)

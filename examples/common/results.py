@@ -35,6 +35,7 @@ def arguments(about: str | None, name: str, epochs: int = 0,
         parser.add_argument(f"--{option.replace('_', '-')}", **settings)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)  # the same weights to begin with at each run
     return options
 
 

@@ -13,7 +13,8 @@ from torch import fx
 from torch.fx import Node
 
 from fxq import integers
-from fxq.artifact.graph import Portable, from_portable
+from fxq.artifact.graph import from_portable
+from fxq.artifact.portable import Portable
 from fxq.info import info, qparams, set_info
 from fxq.ops import OPS, Kind, op_of
 from fxq.rewrite import Rewriter

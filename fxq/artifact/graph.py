@@ -1,107 +1,30 @@
-"""A graph as JSON and tensors, and back: only what the allow-list names."""
+"""Data back to a graph, everything checked: only what the allow-list names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx import Node
 
-from fxq.artifact.calls import CALLS, DTYPES, METHODS, NAMES
-from fxq.artifact.values import MALFORMED, decode, encode
+from fxq.artifact.calls import CALLS, DTYPES, METHODS
+from fxq.artifact.portable import Portable
+from fxq.artifact.values import MALFORMED, decode
 from fxq.errors import ArtifactError
 from fxq.graph_module import LateGraphModule
 from fxq.info import (
     Info,
-    info,
-    is_on_integers,
     place_on_integers,
-    qparams,
     set_info,
     set_qparams,
 )
 from fxq.qspec import QParams
-from fxq.rewrite import constant_of
 
 MOST_NODES = 100_000
 LONGEST = 1024
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_]{1,256}")
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Portable:
-    """A graph that needs no code: rows of JSON, a table of texts, and tensors by name."""
-
-    nodes: tuple[Json, ...]
-    texts: tuple[str, ...]
-    tensors: Mapping[str, Tensor]
-
-
-def to_portable(module: fx.GraphModule) -> Portable:
-    """The graph as data; raises ArtifactError, with the user's line, for code of the model."""
-    texts: dict[str, int] = {}
-    tensors: dict[str, Tensor] = {}
-    order: dict[Node, int] = {}
-    rows = []
-    for node in module.graph.nodes:
-        rows.append(_row(node, order, texts, tensors))
-        order[node] = len(order)
-    return Portable(tuple(rows), tuple(texts), tensors)
-
-
-def _row(node: Node, order: dict[Node, int], texts: dict[str, int],
-         tensors: dict[str, Tensor]) -> Json:
-    row: Json = {"op": node.op} | _record(node, texts)
-    if node.op == "placeholder":
-        return row
-    if node.op == "get_attr":
-        tensor = constant_of(node)
-        assert tensor is not None
-        name = re.sub(r"\W", "_", str(node.target))
-        tensors[name] = tensor
-        return row | {"tensor": name}
-    if node.op != "output":
-        row["call"] = _call_name(node)
-    try:
-        row["args"] = [encode(a, order.__getitem__) for a in node.args]
-        if node.kwargs:
-            row["kwargs"] = {k: encode(v, order.__getitem__) for k, v in node.kwargs.items()}
-    except ArtifactError as error:
-        raise ArtifactError(error.what, where=info(node).source, fix=error.fix) from None
-    return row
-
-
-def _call_name(node: Node) -> str:
-    if node.op == "call_method" and node.target in METHODS:
-        return str(node.target)
-    if node.op == "call_function" and node.target in NAMES:
-        return NAMES[node.target]
-    name = str(getattr(node.target, "__name__", node.target))
-    raise ArtifactError(f"{name} cannot be kept in a file", where=info(node).source,
-                        why="a file holds no code, and this operator is not in the table",
-                        fix="write it with operators of torch that fxq.artifact.calls lists")
-
-
-def _record(node: Node, texts: dict[str, int]) -> Json:
-    known, format_ = info(node), qparams(node)
-    row: Json = {}
-    for key, text in (("path", known.path), ("source", known.source), ("value", known.value)):
-        if text:
-            row[key] = texts.setdefault(text, len(texts))
-    if known.shape is not None and known.dtype is not None:
-        row["shape"], row["dtype"] = list(known.shape), str(known.dtype).removeprefix("torch.")
-    if known.is_module:
-        row["module"] = True
-    if format_ is not None:
-        row["format"] = [format_.scale, format_.zero_point, format_.low, format_.high]
-    if is_on_integers(node):
-        row["integers"] = True
-    return row
 
 
 def from_portable(portable: Portable) -> fx.GraphModule:
@@ -127,7 +50,7 @@ def from_portable(portable: Portable) -> fx.GraphModule:
     return LateGraphModule(root, graph)
 
 
-def _make(graph: fx.Graph, row: Json, nodes: list[Node], portable: Portable,
+def _make(graph: fx.Graph, row: dict[str, Any], nodes: list[Node], portable: Portable,
           position: int) -> Node:
     kind = row["op"]
     if kind == "placeholder":
@@ -143,13 +66,15 @@ def _make(graph: fx.Graph, row: Json, nodes: list[Node], portable: Portable,
         return made
     if kind == "call_function" and row["call"] in CALLS:
         return graph.call_function(CALLS[row["call"]], args, kwargs)
+    if kind == "call_function" and row["call"] in portable.code:
+        return graph.call_function(portable.code[row["call"]], args, kwargs)
     if kind == "call_method" and row["call"] in METHODS and args:
         return graph.call_method(row["call"], args, kwargs)
     raise ArtifactError(f"node {position} calls {str(row.get('call', kind))[:40]!r}",
                         why="this version of fxq does not know it, so it is not called")
 
 
-def _restore(node: Node, row: Json, texts: tuple[str, ...]) -> None:
+def _restore(node: Node, row: dict[str, Any], texts: tuple[str, ...]) -> None:
     """What the node knew about itself."""
     def text(key: str) -> str:
         place = row.get(key)

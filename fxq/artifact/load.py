@@ -16,7 +16,8 @@ from torch import Tensor, fx
 from fxq import kernels
 from fxq.artifact.compact import expand
 from fxq.artifact.container import read_file, unpack
-from fxq.artifact.graph import Portable, from_portable
+from fxq.artifact.graph import from_portable
+from fxq.artifact.portable import Portable
 from fxq.artifact.save import FORMAT, Content
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate

@@ -16,7 +16,7 @@ from torch import Tensor
 import fxq
 from fxq.artifact.compact import compact
 from fxq.artifact.container import pack, write_file
-from fxq.artifact.graph import Portable
+from fxq.artifact.portable import Portable
 from fxq.artifact.signature import to_json
 from fxq.digests import raw_bytes
 from fxq.errors import ArtifactError
@@ -42,6 +42,8 @@ def to_bytes(content: Content, traced: Traced, report: Report, check: dict[str, 
     if isinstance(content.portable, ArtifactError):
         raise content.portable
     portable = content.portable
+    if portable.refusal is not None:
+        raise portable.refusal
     graph = _json({**compact(portable.nodes), "texts": portable.texts, "call": to_json(traced)})
     weights = save_tensors(_separate(portable), {"fxq": "1"})
     members = {"graph.json": graph, "weights.safetensors": weights}
