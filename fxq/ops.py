@@ -18,6 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
+from fxq.composed import (
+    affine,
+    conv2d_add,
+    conv2d_add_relu,
+    getitem,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    size,
+)
+
 
 class Kind(StrEnum):
     """What an operator does to the range of the values that pass through it."""
@@ -44,43 +55,6 @@ class Op:
     @property
     def parameters(self) -> tuple[str, ...]:
         return (*self.operands, *self.attributes)
-
-
-def affine(input: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """A per-channel multiply and add: what is left of a batch norm on its own."""
-    shape = (1, -1) + (1,) * (input.dim() - 2)
-    return input * scale.reshape(shape) + shift.reshape(shape)
-
-
-def layer_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, *,
-               normalized_shape: list[int], eps: float = 1e-5) -> Tensor:
-    """Layer norm with its operands first, as every row of the table has them."""
-    return F.layer_norm(input, normalized_shape, weight, bias, eps)
-
-
-def group_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, *,
-               num_groups: int = 1, eps: float = 1e-5) -> Tensor:
-    """Group norm with its operands first, as every row of the table has them."""
-    return F.group_norm(input, num_groups, weight, bias, eps)
-
-
-def instance_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
-                  weight: Tensor | None, bias: Tensor | None, *, use_input_stats: bool = True,
-                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
-    """Instance norm; statistics that a row keeps are read, and never updated."""
-    if not use_input_stats:
-        return F.instance_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    return F.instance_norm(input, None, None, weight, bias, True, momentum, eps)
-
-
-def getitem(input: Any, *, index: Any) -> Any:
-    """One element or slice; the index is an attribute because it is no tensor."""
-    return input[index]
-
-
-def size(input: Tensor, dim: int | None = None) -> Any:
-    """The shape, or one dimension of it."""
-    return input.shape if dim is None else input.shape[dim]
 
 
 _CONV = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -190,18 +164,6 @@ def _fuse(base: Op, activation: Op) -> Op:
     call.__name__ = call.__qualname__ = name
     return Op(name, call, base.operands, {**base.attributes, **activation.attributes},
               base.kind, base.name, activation.name)
-
-
-def conv2d_add(input: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor,
-               **attributes: Any) -> Tensor:
-    """A convolution and the sum that it joins."""
-    return F.conv2d(input, weight, bias, **attributes) + other
-
-
-def conv2d_add_relu(input: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor,
-                    **attributes: Any) -> Tensor:
-    """A convolution, the sum that it joins, and a ReLU."""
-    return torch.relu(conv2d_add(input, weight, bias, other, **attributes))
 
 
 _SUMS = tuple(Op(call.__name__, call, (*_WEIGHTED, "other"), _CONV, Kind.MAC, "conv2d",

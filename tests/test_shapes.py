@@ -18,7 +18,7 @@ def meta(*shape):
     return torch.empty(shape, device="meta")
 
 
-def agree(name, *operands, **attributes):
+def assert_agrees(name, *operands, **attributes):
     """The rule and torch's meta kernels say the same shape and type, or both refuse."""
     try:
         wanted = OPS[name].call(*operands, **attributes)
@@ -37,7 +37,7 @@ def agree(name, *operands, **attributes):
        st.sampled_from((1, 2, 3)), st.sampled_from((2, 4, 6)))
 def test_convolutions(size, kernel, other, stride, padding, dilation, groups, channels):
     """Any geometry, also with groups that do not divide the channels."""
-    agree("conv2d", meta(2, channels, *size), meta(6, 2, kernel, other), meta(6), stride=stride,
+    assert_agrees("conv2d", meta(2, channels, *size), meta(6, 2, kernel, other), meta(6), stride=stride,
           padding=padding, dilation=dilation, groups=groups)
 
 
@@ -47,26 +47,26 @@ def test_convolutions(size, kernel, other, stride, padding, dilation, groups, ch
 def test_pools(size, kernel, stride, padding, dilation, ceil):
     """Windows that fit, that do not, and the last one that ceil_mode drops."""
     geometry = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
-    agree("max_pool2d", meta(1, 3, *size), dilation=dilation, **geometry)
-    agree("avg_pool2d", meta(1, 3, *size), **geometry)
+    assert_agrees("max_pool2d", meta(1, 3, *size), dilation=dilation, **geometry)
+    assert_agrees("avg_pool2d", meta(1, 3, *size), **geometry)
 
 
 @settings(deadline=None)
 @given(st.lists(SMALL, min_size=1, max_size=4), st.lists(SMALL, min_size=1, max_size=4))
 def test_broadcasting(a, b):
     """Sums of any two shapes."""
-    agree("add", meta(*a), meta(*b))
-    agree("mul", meta(*a), 2.0)
+    assert_agrees("add", meta(*a), meta(*b))
+    assert_agrees("mul", meta(*a), 2.0)
 
 
 @settings(deadline=None)
 @given(st.lists(SMALL, min_size=1, max_size=4), st.integers(-5, 4), st.booleans(), SMALL)
 def test_along_dimensions(shape, dim, keep, length):
     """Means, softmax and concatenation along dimensions that are there or not."""
-    agree("mean", meta(*shape), dim=dim, keepdim=keep)
-    agree("softmax", meta(*shape), dim=dim)
-    agree("cat", [meta(*shape), meta(*shape[:-1], length)], dim=dim)
-    agree("linear", meta(*shape), meta(5, 2), meta(5))
+    assert_agrees("mean", meta(*shape), dim=dim, keepdim=keep)
+    assert_agrees("softmax", meta(*shape), dim=dim)
+    assert_agrees("cat", [meta(*shape), meta(*shape[:-1], length)], dim=dim)
+    assert_agrees("linear", meta(*shape), meta(5, 2), meta(5))
 
 
 def test_each_rule_on_what_it_is_for():
@@ -76,11 +76,11 @@ def test_each_rule_on_what_it_is_for():
              "conv2d_relu": (x, meta(4, 8, 3, 3), meta(4)), "linear": (x, meta(3, 6), meta(3)),
              "conv2d_add": (x, meta(4, 8, 3, 3), None, meta(2, 4, 4, 4)), "add_relu": (x, x)}
     for name, operands in calls.items():
-        agree(name, *operands)
+        assert_agrees(name, *operands)
         assert RULES[OPS[name].call](*operands) is not None
-    agree("adaptive_avg_pool2d", x, output_size=(None, 3))
-    agree("layer_norm", x, meta(6), meta(6), normalized_shape=[6])
-    agree("channel_shuffle", x, groups=4)
+    assert_agrees("adaptive_avg_pool2d", x, output_size=(None, 3))
+    assert_agrees("layer_norm", x, meta(6), meta(6), normalized_shape=[6])
+    assert_agrees("channel_shuffle", x, groups=4)
 
 
 def test_loading_imports_no_compiler(saved):
