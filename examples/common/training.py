@@ -96,11 +96,12 @@ def _held_out(split: Split, recipe: Recipe) -> tuple[Split, Split | None]:
 def _epoch(model: nn.Module, split: Split, recipe: Recipe, optimizer: torch.optim.Optimizer,
            epoch: int, device: str, share: tuple[int, int]) -> float:
     generator = torch.Generator().manual_seed(1000 * recipe.seed + epoch)  # workers shuffle alike
+    changes = torch.Generator().manual_seed(10**6 * share[0] + epoch) if share[0] else generator
     total = count = 0.0
     for images, labels in split.batches(max(1, recipe.batch // share[1]), generator, share):
         if len(images) < 2:
             continue
-        images = recipe.augment(images, generator) if recipe.augment else images
+        images = recipe.augment(images, changes) if recipe.augment else images
         images, labels = images.to(device), labels.to(device)
         with torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=recipe.amp):
             outputs = model(images)
