@@ -68,6 +68,9 @@ def train(model: nn.Module, data: Data, recipe: Recipe, device: str = "cpu",
             break
     if recipe.patience and state.best is not None:
         model.load_state_dict(state.best)
+    if workers > 1:  # each worker's batch norms have seen their own images: the first one's count
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, 0)
     return model.eval()
 
 
