@@ -24,8 +24,8 @@ from tabulate import tabulate
 
 from fxq import kernels
 from fxq.ops import OPS
+from fxq.system.timing import race
 from fxq.targets.common import COMMON
-from fxq.timing import race
 
 # inputs, outputs, kernel, groups, side, stride
 CONVOLUTIONS = (

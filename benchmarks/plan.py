@@ -20,8 +20,8 @@ from tabulate import tabulate
 
 import fxq
 from fxq import kernels, planning
-from fxq.isolation import isolated
 from fxq.profiler.clock import time_nodes
+from fxq.system.torch_state import isolated
 
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "squeezenet1_1",
          "shufflenet_v2_x1_0", "efficientnet_b0", "googlenet", "regnet_y_400mf", "mnasnet1_0")
@@ -56,9 +56,9 @@ def main() -> None:
                 seen[name].append(forecast_and_truth(name))
     rows = []
     for name, pairs in seen.items():
-        forecast, truth = (statistics.median(side) for side in zip(*pairs, strict=True))
+        predicted, truth = (statistics.median(side) for side in zip(*pairs, strict=True))
         worst = max((f / t - 1 for f, t in pairs), key=abs)
-        rows.append((name, forecast, truth, 100 * (forecast / truth - 1), 100 * worst))
+        rows.append((name, predicted, truth, 100 * (predicted / truth - 1), 100 * worst))
     table = tabulate(rows, headers=("model", "forecast ms", "measured ms", "error %",
                                     "largest error %"), tablefmt="github", floatfmt=".2f")
     print(table)

@@ -167,7 +167,8 @@ def exit_code(error: FxqError) -> int:
 
 def main() -> None:
     """Run the command line; deliberate errors are printed without a traceback."""
-    from fxq import cli_commands, logs
+    from fxq import cli_commands
+    from fxq.system import logs
 
     unknown = logs.configure()
     if unknown:

@@ -18,12 +18,12 @@ import fxq
 from fxq.cli_data import inputs_of, read_data
 from fxq.compiled import CompiledModel
 from fxq.compiler import FxqWarning
-from fxq.environment import environment
 from fxq.errors import ConfigError
 from fxq.info import info, qparams
 from fxq.inputs import example_inputs_for, image_shape
 from fxq.models import load_model
 from fxq.printer import target_name
+from fxq.system.machine import environment
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",
            ".trace": "to_chrome_trace"}
@@ -140,7 +140,7 @@ def gates(about: Subject, max_drop: float | None, min_speedup: float | None,
 
 def speedup(about: Subject) -> float:
     """Medians of the model and of the compiled model, turn by turn, on one input."""
-    from fxq.timing import race
+    from fxq.system.timing import race
 
     x = about.example()
     floats: Any = about.model or about.compiled.float_graph(activations_only=True)

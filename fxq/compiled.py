@@ -12,11 +12,11 @@ from torch import Tensor, fx, nn
 
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
 from fxq.info import info
-from fxq.isolation import EngineGuard, isolated
 from fxq.report import Report
 from fxq.runtime.python import Function
 from fxq.stage import Stage
 from fxq.structure import LEAF
+from fxq.system.torch_state import EngineGuard, isolated
 from fxq.targets import TARGETS
 from fxq.trace import PLACE, Traced
 

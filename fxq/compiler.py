@@ -16,7 +16,6 @@ from fxq.compiled import CompiledModel
 from fxq.data import Transform
 from fxq.errors import UnsupportedOpError, VerificationError
 from fxq.finishing import finish
-from fxq.isolation import isolated
 from fxq.legality import note_on
 from fxq.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.manager import Manager
@@ -30,6 +29,7 @@ from fxq.scheme import Scheme
 from fxq.sizes import model_bytes
 from fxq.statistics import Statistics
 from fxq.synthetic import synthetic_batches
+from fxq.system.torch_state import isolated
 from fxq.targets import Target
 
 SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches that match the "

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fxq
 from fxq.errors import ConfigError
-from fxq.isolation import isolated
 from fxq.sizes import model_bytes
-from fxq.timing import race
+from fxq.system.timing import race
+from fxq.system.torch_state import isolated
 
 Split = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -7,8 +7,8 @@ from torch.fx import Node
 
 from fxq.info import is_on_integers
 from fxq.integers import clamp_on_integers, float_op_of
-from fxq.isolation import EngineGuard
 from fxq.kernels import runtime_engine
+from fxq.system.torch_state import EngineGuard
 from fxq.targets import Kernel, Target
 
 

@@ -12,7 +12,6 @@ from fxq.engine import guard_for
 from fxq.errors import ArtifactError
 from fxq.info import is_on_integers
 from fxq.integers import dequantize_weight, round_at_run_time
-from fxq.isolation import EngineGuard
 from fxq.ops import op_name
 from fxq.pipeline import HALF, LOWER, QUANTIZE
 from fxq.preparation import Prepared
@@ -21,6 +20,7 @@ from fxq.saturation import prove
 from fxq.scheme import Mode
 from fxq.sizes import graph_bytes, macs
 from fxq.stage import Stage
+from fxq.system.torch_state import EngineGuard
 
 
 @dataclass(frozen=True)

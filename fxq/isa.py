@@ -39,7 +39,7 @@ def look(path: str) -> Seen:
     from fxq.artifact.load import open_artifact
     from fxq.digests import raw_bytes
     from fxq.info import info
-    from fxq.isolation import isolated
+    from fxq.system.torch_state import isolated
     from fxq.verify import integers_of, step_differences
 
     model, meaning = fxq.load(path, runtime="python"), open_artifact(path).module

@@ -23,7 +23,6 @@ from fxq.context import Context
 from fxq.digests import digest_graph
 from fxq.errors import ConfigError, FxqError, VerificationError
 from fxq.info import info
-from fxq.logs import logger
 from fxq.metrics import sqnr_of_all
 from fxq.passes.base import Effect, Pass
 from fxq.printer import format_graph, format_node, target_name
@@ -32,6 +31,7 @@ from fxq.reproduce import leave
 from fxq.rewrite import PassResult
 from fxq.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
 from fxq.stage import Stage, verify_stage
+from fxq.system.logs import logger
 from fxq.verify import Integers, check_outputs, check_steps, integers_of, run
 
 _LOG = logger("passes")

@@ -23,14 +23,14 @@ from torch.fx import Node
 
 from fxq import kernels
 from fxq.artifact.container import write_file
-from fxq.environment import environment
 from fxq.errors import ConfigError, FxqError
 from fxq.info import info
-from fxq.isolation import isolated
 from fxq.preparation import prepare, run_batches
 from fxq.printer import shown_arguments, target_name
 from fxq.scheme import get_scheme
 from fxq.sizes import model_bytes
+from fxq.system.machine import environment
+from fxq.system.torch_state import isolated
 from fxq.targets import get_target
 
 SCHEMES = ("fp32", "int8_static", "int8_dynamic", "int8_weight_only", "fp16")
@@ -144,11 +144,11 @@ class Times:
 
     def predict(self, module: fx.GraphModule, inputs: Sequence[Tensor]) -> float:
         """Microseconds of all calls of a graph; measures those that the cache lacks."""
-        calls = [n for n in module.graph.nodes if n.op.startswith("call_")]
-        if any(signature(n) not in self.known for n in calls):
+        nodes = [n for n in module.graph.nodes if n.op.startswith("call_")]
+        if any(signature(n) not in self.known for n in nodes):
             with torch.no_grad():
                 _Bench(module, self.known).run(*inputs)
-        return sum(self.known[signature(n)] for n in calls)
+        return sum(self.known[signature(n)] for n in nodes)
 
 
 class _Bench(fx.Interpreter):

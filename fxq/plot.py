@@ -170,7 +170,7 @@ def batches(models: Mapping[str, Callable[..., Any]], example: Tensor,
     """Latency and throughput of several models over batch sizes, measured turn by turn."""
     import torch
 
-    from fxq.timing import race
+    from fxq.system.timing import race
 
     times: dict[str, list[float]] = {name: [] for name in models}
     with torch.no_grad():

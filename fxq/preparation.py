@@ -18,9 +18,7 @@ from fxq.data import Transform, batches
 from fxq.digests import digest_tensors
 from fxq.errors import CalibrationError, ConfigError
 from fxq.inputs import example_inputs_for
-from fxq.isolation import isolated
 from fxq.legality import check_legal, is_native
-from fxq.logs import logger
 from fxq.manager import Manager
 from fxq.observer import Observer
 from fxq.overrides import checked_overrides
@@ -34,6 +32,8 @@ from fxq.signature import Signature, call_with, signature_of
 from fxq.sizes import macs
 from fxq.statistics import Statistics
 from fxq.structure import flatten
+from fxq.system.logs import logger
+from fxq.system.torch_state import isolated
 from fxq.targets import AUTO as AUTO_TARGET
 from fxq.targets import Target, best_target, get_target
 from fxq.trace import Traced, private_copy, trace

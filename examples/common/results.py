@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import fxq
 from common.data import Data, Split
-from fxq.environment import environment
 from fxq.sizes import model_bytes
-from fxq.timing import race
+from fxq.system.machine import environment
+from fxq.system.timing import race
 
 Row = dict[str, Any]
 

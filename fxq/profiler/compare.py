@@ -19,9 +19,9 @@ from fxq.artifact.container import write_file
 from fxq.data import Transform, batches
 from fxq.errors import CalibrationError, ConfigError
 from fxq.info import info
-from fxq.isolation import isolated
 from fxq.printer import target_name, value_names
 from fxq.profiler.rows import counterparts, is_cast, values_of
+from fxq.system.torch_state import isolated
 
 if TYPE_CHECKING:
     from fxq.compiled import CompiledModel

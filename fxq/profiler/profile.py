@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from fxq import kernels
-from fxq.environment import environment
 from fxq.errors import TargetUnavailableError
-from fxq.isolation import isolated
 from fxq.metrics import sqnr
 from fxq.profiler.clock import time_nodes
 from fxq.profiler.memory import peak_bytes
@@ -27,8 +25,10 @@ from fxq.profiler.rows import (
     rows_of,
 )
 from fxq.runtime.cuda import to_device
+from fxq.system.machine import environment
+from fxq.system.timing import race
+from fxq.system.torch_state import isolated
 from fxq.targets import TARGETS
-from fxq.timing import race
 
 if TYPE_CHECKING:
     from fxq.compiled import CompiledModel

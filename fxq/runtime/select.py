@@ -13,7 +13,7 @@ from fxq.origins import why_untraceable
 from fxq.runtime.cuda import select_cuda
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
-from fxq.timing import race
+from fxq.system.timing import race
 
 RUNTIMES = ("auto", "python", "torchscript")
 _ROUNDS, _BUDGET = 15, 0.4  # turns for each side, and seconds after which to stop

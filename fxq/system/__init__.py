@@ -1,0 +1,1 @@
+"""What torch and this machine are: no graph, no numbers."""
