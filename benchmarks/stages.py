@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 import fxq
 from fxq.images import normalized
-from fxq.qspec import signed
-from fxq.scheme import SCHEMES
+from fxq.quantization.formats import signed
+from fxq.quantization.schemes import SCHEMES
 
 # One scale for each weight tensor, from the 3-sigma rule; nothing of fxq's own corrections.
 PIPELINE: dict[str, Any] = {"weight": signed(8), "weight_calibrator": "sigma:3",

@@ -14,8 +14,8 @@ from common.results import arguments, calibration, compiled_row, report, row
 from common.training import Recipe, flip_and_shift, train
 
 import fxq
-from fxq.qspec import signed
-from fxq.scheme import SCHEMES
+from fxq.quantization.formats import signed
+from fxq.quantization.schemes import SCHEMES
 
 if __name__ == "__main__":
     options = arguments(__doc__, "cnn_cifar10_stages", epochs=6)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         UnsupportedOpError,
         VerificationError,
     )
-    from fxq.metrics import sqnr
     from fxq.planning import Plan, plan
     from fxq.preparation import Prepared, calibrate, prepare
     from fxq.profiler.compare import Comparison, compare
@@ -36,11 +35,12 @@ if TYPE_CHECKING:
     from fxq.qat.parity import Parity, check_parity
     from fxq.qat.preparation import prepare_qat
     from fxq.qat.schedule import FreezeSchedule
+    from fxq.quantization.schemes import Scheme
+    from fxq.quantization.sqnr import sqnr
+    from fxq.quantization.statistics import Statistics
     from fxq.report import Report
-    from fxq.scheme import Scheme
     from fxq.sensitivity import sensitivity
     from fxq.stage import Stage
-    from fxq.statistics import Statistics
     from fxq.targets import Target
     from fxq.torch_ao import from_torch_ao
 
@@ -50,8 +50,8 @@ _HOME = {
     "compile": "compiler", "convert": "compiler",
     "prepare": "preparation", "calibrate": "preparation",
     "Prepared": "preparation", "FxqWarning": "compiler", "CompiledModel": "compiled",
-    "Report": "report", "Scheme": "scheme", "Stage": "stage", "Statistics": "statistics",
-    "Target": "targets", "sqnr": "metrics", "prepare_qat": "qat.preparation",
+    "Report": "report", "Scheme": "quantization.schemes", "Stage": "stage", "Statistics": "quantization.statistics",
+    "Target": "targets", "sqnr": "quantization.sqnr", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
     "Parity": "qat.parity", "from_torch_ao": "torch_ao",
     "load": "artifact.load", "compare": "profiler.compare", "Comparison": "profiler.compare",

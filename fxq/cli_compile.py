@@ -20,8 +20,8 @@ from fxq.compiler import SYNTHETIC, FxqWarning
 from fxq.errors import ConfigError
 from fxq.inputs import image_shape
 from fxq.models import load_model
+from fxq.quantization.schemes import SCHEMES, get_scheme
 from fxq.report import Report
-from fxq.scheme import SCHEMES, get_scheme
 from fxq.targets import TARGETS
 
 

@@ -19,16 +19,16 @@ from fxq.finishing import finish
 from fxq.legality import note_on
 from fxq.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.manager import Manager
-from fxq.metrics import sqnr_of_all
 from fxq.passes.base import Pass
 from fxq.preparation import Prepared, Progress, calibrate, prepare, run_batches
+from fxq.quantization.schemes import Scheme
+from fxq.quantization.sqnr import sqnr_of_all
+from fxq.quantization.statistics import Statistics
+from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.report import Report
 from fxq.rewrite import Refusal
 from fxq.runtime.select import select
-from fxq.scheme import Scheme
 from fxq.sizes import model_bytes
-from fxq.statistics import Statistics
-from fxq.synthetic import synthetic_batches
 from fxq.system.torch_state import isolated
 from fxq.targets import Target
 

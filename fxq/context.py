@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fxq.qspec import QParams
-from fxq.scheme import SCHEMES, Scheme
-from fxq.statistics import Statistics
+from fxq.quantization.formats import QParams
+from fxq.quantization.schemes import SCHEMES, Scheme
+from fxq.quantization.statistics import Statistics
+from fxq.quantization.weights import IntegerWeight
 from fxq.targets.base import Target
-from fxq.weights import IntegerWeight
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from fxq.integers import dequantize_weight, round_at_run_time
 from fxq.ops import op_name
 from fxq.pipeline import HALF, LOWER, QUANTIZE
 from fxq.preparation import Prepared
+from fxq.quantization.schemes import Mode
 from fxq.rewrite import Refusal, label
 from fxq.saturation import prove
-from fxq.scheme import Mode
 from fxq.sizes import graph_bytes, macs
 from fxq.stage import Stage
 from fxq.system.torch_state import EngineGuard

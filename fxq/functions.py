@@ -17,7 +17,7 @@ from torch.fx import Node
 from fxq import integers
 from fxq.info import info
 from fxq.ops import base_name, op_name, op_of
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 from fxq.rewrite import constant_of, label
 from fxq.targets.costs import BETWEEN, SIZES
 from fxq.targets.costs import TABLE as TABLE_US

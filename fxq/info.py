@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 
 _KEY, _QPARAMS, _PLACED = "fxq.info", "fxq.qparams", "fxq.placed"
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ops import OPS, Kind, Op
-from fxq.qspec import QParams, QSpec
+from fxq.quantization.formats import QParams, QSpec
 from fxq.rewrite import constant_of, declare_pure
 
 

@@ -10,7 +10,7 @@ from torch.fx import Node
 from fxq import integers, kernels
 from fxq.info import info, set_info
 from fxq.ops import attribute, attributes, base_name
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 from fxq.rewrite import Rewriter, constant_of, label
 from fxq.targets.base import Target
 

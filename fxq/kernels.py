@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fxq.errors import TargetUnavailableError
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 
 # torch's own deprecations that the kernels cannot avoid; see pytorch/pytorch#184982.
 DEPRECATIONS = (

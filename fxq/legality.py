@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from fxq.context import Context
 from fxq.errors import ConfigError
-from fxq.scheme import SCHEMES, Mode, Scheme, get_scheme
+from fxq.quantization.schemes import SCHEMES, Mode, Scheme, get_scheme
 from fxq.targets import TARGETS, Target
 
 _MIXABLE = {Mode.FLOAT, Mode.STATIC, Mode.DYNAMIC, Mode.WEIGHT_ONLY}

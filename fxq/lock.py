@@ -22,7 +22,7 @@ from fxq.artifact.save import cpu_facts
 from fxq.context import Context
 from fxq.digests import digest_tensors
 from fxq.errors import ArtifactError
-from fxq.statistics_file import to_bytes
+from fxq.quantization.statistics_file import to_bytes
 
 # In the order in which a build uses them, so that the first difference is the cause.
 ORDER = ("fxq", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model", "weights",

@@ -23,9 +23,9 @@ from fxq.context import Context
 from fxq.digests import digest_graph
 from fxq.errors import ConfigError, FxqError, VerificationError
 from fxq.info import info
-from fxq.metrics import sqnr_of_all
 from fxq.passes.base import Effect, Pass
 from fxq.printer import format_graph, format_node, target_name
+from fxq.quantization.sqnr import sqnr_of_all
 from fxq.report import PassRecord
 from fxq.reproduce import leave
 from fxq.rewrite import PassResult

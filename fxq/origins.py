@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from fxq.errors import TraceError
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 
 _KEY = "fxq.unfolded"
 

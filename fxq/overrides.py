@@ -12,8 +12,8 @@ from torch.fx import Node
 from fxq.errors import ConfigError, did_you_mean
 from fxq.info import info
 from fxq.ops import OPS, base_name
+from fxq.quantization.schemes import Scheme, get_scheme
 from fxq.rewrite import label
-from fxq.scheme import Scheme, get_scheme
 
 
 def checked_overrides(model: nn.Module, overrides: Mapping[Any, str]) -> dict[str, str]:

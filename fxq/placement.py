@@ -14,8 +14,8 @@ from fxq.info import info, tensor_inputs
 from fxq.ops import Kind, base_name, op_of
 from fxq.origins import why_untraceable
 from fxq.overrides import scheme_of
+from fxq.quantization.schemes import Mode
 from fxq.rewrite import constant_of
-from fxq.scheme import Mode
 
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the
 # average (step / sqrt(12), against an even spread) comes within 24 dB of the signal.

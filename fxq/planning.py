@@ -27,7 +27,7 @@ from fxq.errors import ConfigError, FxqError
 from fxq.info import info
 from fxq.preparation import prepare, run_batches
 from fxq.printer import shown_arguments, target_name
-from fxq.scheme import get_scheme
+from fxq.quantization.schemes import get_scheme
 from fxq.sizes import model_bytes
 from fxq.system.machine import environment
 from fxq.system.torch_state import isolated

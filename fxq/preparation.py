@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxq import kernels
-from fxq.calibrators import AUTO, get_calibrator
 from fxq.context import Context
 from fxq.data import Transform, batches
 from fxq.digests import digest_tensors
@@ -20,17 +19,19 @@ from fxq.errors import CalibrationError, ConfigError
 from fxq.inputs import example_inputs_for
 from fxq.legality import check_legal, is_native
 from fxq.manager import Manager
-from fxq.observer import Observer
 from fxq.overrides import checked_overrides
 from fxq.passes.base import Effect, Pass
 from fxq.pipeline import FUSE, PREPARE
+from fxq.quantization.calibrators import AUTO, get_calibrator
+from fxq.quantization.observer import Observer
+from fxq.quantization.schemes import Mode, Scheme, get_scheme
+from fxq.quantization.statistics import Statistics
+from fxq.quantization.weight_calibrators import get_weight_rule
 from fxq.runtime.python import Function, build
 from fxq.saturation import has_vnni
-from fxq.scheme import Mode, Scheme, get_scheme
 from fxq.shapes import record_shapes
 from fxq.signature import Signature, call_with, signature_of
 from fxq.sizes import macs
-from fxq.statistics import Statistics
 from fxq.structure import flatten
 from fxq.system.logs import logger
 from fxq.system.torch_state import isolated
@@ -38,7 +39,6 @@ from fxq.targets import AUTO as AUTO_TARGET
 from fxq.targets import Target, best_target, get_target
 from fxq.trace import Traced, private_copy, trace
 from fxq.verify import check_outputs
-from fxq.weight_ranges import get_weight_rule
 
 Progress = Callable[[int], None]
 _LOG = logger("calibrate")
@@ -192,7 +192,7 @@ def calibrate(prepared: Prepared, data: Iterable[Any], *, transform: Transform |
                                fix="pass a list or a DataLoader that can be read again")
     prepared.calibration = f"{count} batches"
     if distributed:
-        from fxq.distributed import merge_across_workers
+        from fxq.quantization.distributed import merge_across_workers
 
         prepared.merged = merge_across_workers(prepared.statistics())
         for observer in prepared.observers().values():

@@ -11,19 +11,19 @@ from functools import reduce
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.auto_range import choose_by_output
-from fxq.calibrators import AUTO, get_calibrator
 from fxq.context import Context
 from fxq.errors import CalibrationError
 from fxq.info import info, tensor_inputs
 from fxq.ops import Kind, base_name, op_name, op_of
 from fxq.overrides import scheme_of
 from fxq.placement import Placement
-from fxq.qspec import QParams, QSpec
+from fxq.quantization.auto_calibrator import choose_by_output
+from fxq.quantization.calibrators import AUTO, get_calibrator
+from fxq.quantization.formats import QParams, QSpec
+from fxq.quantization.schemes import Scheme
+from fxq.quantization.statistics import TensorStatistics
+from fxq.quantization.weights import channel_axis
 from fxq.rewrite import constant_of, label
-from fxq.scheme import Scheme
-from fxq.statistics import TensorStatistics
-from fxq.weights import channel_axis
 
 # Functions whose range needs no measuring; the formats are those of torch's kernels.
 FIXED: dict[str, tuple[float, int]] = {

@@ -25,9 +25,9 @@ from fxq.artifact.portable import Portable, to_portable
 from fxq.context import Context
 from fxq.errors import ArtifactError, FxqError
 from fxq.passes.base import Pass
-from fxq.qspec import QSpec
-from fxq.scheme import Mode, Scheme
-from fxq.statistics import Statistics
+from fxq.quantization.formats import QSpec
+from fxq.quantization.schemes import Mode, Scheme
+from fxq.quantization.statistics import Statistics
 from fxq.targets import get_target
 
 

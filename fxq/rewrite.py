@@ -13,7 +13,7 @@ from torch.fx import Node
 from fxq.info import Info, info, qparams, set_info, set_qparams
 from fxq.ops import Op, canonical_kwargs, op_name, op_of
 from fxq.origins import CARRIED
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 from fxq.spellings import SPLITTERS
 
 

@@ -13,9 +13,9 @@ from fxq.context import Context
 from fxq.info import is_on_integers
 from fxq.ops import base_name, op_of
 from fxq.overrides import scheme_of
+from fxq.quantization.weights import IntegerWeight, channel_axis, worst_pair
 from fxq.rewrite import constant_of
 from fxq.targets.base import Pairing, Target
-from fxq.weights import IntegerWeight, channel_axis, worst_pair
 
 ANY_X86, VNNI_ONLY, ANY = "any x86 CPU", "x86 CPUs with VNNI", "any CPU"
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from fxq.compiler import convert
 from fxq.errors import CalibrationError
-from fxq.metrics import sqnr
 from fxq.ops import Kind, op_of
 from fxq.overrides import checked_overrides
 from fxq.preparation import calibrate, prepare
+from fxq.quantization.sqnr import sqnr
 from fxq.rewrite import label
 
 

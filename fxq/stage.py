@@ -12,9 +12,9 @@ from torch.fx import Node
 from fxq import integers
 from fxq.errors import VerificationError
 from fxq.info import Info, info, qparams, tensor_inputs
-from fxq.observer import Observer
 from fxq.ops import Kind, op_of
 from fxq.printer import format_node
+from fxq.quantization.observer import Observer
 
 
 class Stage(StrEnum):

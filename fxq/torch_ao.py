@@ -22,10 +22,10 @@ from fxq.info import info
 from fxq.ops import OPS
 from fxq.origins import Mark, mark_of
 from fxq.preparation import make_context, prepare_in
-from fxq.qspec import QParams, signed
-from fxq.scheme import SCHEMES, Scheme
+from fxq.quantization.formats import QParams, signed
+from fxq.quantization.schemes import SCHEMES, Scheme
+from fxq.quantization.weights import IntegerWeight, channel_axis, round_weight
 from fxq.targets import Target
-from fxq.weights import IntegerWeight, channel_axis, round_weight
 
 _REDUCED = 127  # largest activation under reduce_range: no pair of weights can saturate then
 _CALIBRATORS = {"MinMaxObserver": "minmax", "HistogramObserver": "mse",

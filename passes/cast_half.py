@@ -30,8 +30,8 @@ from fxq.origins import unfolded
 from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.passes.convert import drop_observers
+from fxq.quantization.schemes import Mode
 from fxq.rewrite import PassResult, Rewriter, constant_of
-from fxq.scheme import Mode
 from fxq.stage import Stage
 
 LARGEST = 6e4

@@ -26,16 +26,16 @@ from torch.fx import Node
 from fxq import integers
 from fxq.context import Context
 from fxq.info import Info, info, place_on_integers
-from fxq.observer import Observer
 from fxq.ops import Kind, base_name, op_of
 from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.placement import place
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
+from fxq.quantization.observer import Observer
+from fxq.quantization.weights import channel_axis, quantize_weight
 from fxq.ranges import choose_qparams
 from fxq.rewrite import PassResult, Rewriter, constant_of, label
 from fxq.stage import Stage
-from fxq.weights import channel_axis, quantize_weight
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from fxq.info import fused_info, info
 from fxq.ops import attribute, attributes, op_name, op_of
 from fxq.origins import Norm, Unfolded, set_unfolded
 from fxq.passes.base import Effect, RulePass
+from fxq.quantization.weights import per_output
 from fxq.rewrite import Rewriter, constant_of, label
 from fxq.rules import Match, Rule
 from fxq.stage import Stage
-from fxq.weights import per_output
 
 _CONV = {"conv1d", "conv2d", "conv3d"}
 _TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}

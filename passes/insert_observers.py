@@ -20,9 +20,9 @@ from torch.fx import Node
 
 from fxq.context import Context
 from fxq.info import info
-from fxq.observer import Observer
 from fxq.ops import Kind, base_name, op_of
 from fxq.passes.base import Pass
+from fxq.quantization.observer import Observer
 from fxq.rewrite import PassResult, Rewriter
 from fxq.stage import Stage
 

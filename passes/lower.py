@@ -25,7 +25,7 @@ from fxq.info import info, is_on_integers, qparams
 from fxq.kernel_arguments import ARGUMENTS, integer_behind, packed_weight
 from fxq.ops import op_of
 from fxq.passes.base import Effect, Pass
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 from fxq.rewrite import PassResult, Rewriter, label
 from fxq.sizes import macs
 from fxq.stage import Stage

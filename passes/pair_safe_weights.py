@@ -24,12 +24,12 @@ from fxq.context import Context
 from fxq.ops import base_name
 from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
-from fxq.qspec import QSpec
+from fxq.quantization.formats import QSpec
+from fxq.quantization.weights import round_weight, safe_scales, worst_pair
 from fxq.rewrite import PassResult, Rewriter, label
 from fxq.saturation import channels_first, integer_weight, pairing_for
 from fxq.stage import Stage
 from fxq.targets.base import Pairing
-from fxq.weights import round_weight, safe_scales, worst_pair
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from fxq.errors import ConfigError, TargetUnavailableError, did_you_mean
-from fxq.scheme import Scheme
+from fxq.quantization.schemes import Scheme
 from fxq.targets.base import Kernel, Limit, Pairing, Target
 from fxq.targets.cuda_fp16 import CUDA_FP16
 from fxq.targets.fbgemm import FBGEMM

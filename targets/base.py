@@ -13,10 +13,10 @@ from fxq.errors import ConfigError
 from fxq.info import info
 from fxq.integers import dequantize_weight
 from fxq.ops import ABSORBED, OPS, attribute, op_of
-from fxq.qspec import QSpec
+from fxq.quantization.formats import QSpec
+from fxq.quantization.schemes import Mode, Scheme
+from fxq.quantization.weights import Arrange
 from fxq.rewrite import constant_of, is_constant
-from fxq.scheme import Mode, Scheme
-from fxq.weights import Arrange
 
 
 @dataclass(frozen=True)

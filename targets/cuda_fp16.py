@@ -6,8 +6,8 @@ no int8 convolution for CUDA.
 
 from __future__ import annotations
 
-from fxq.qspec import QSpec
-from fxq.scheme import Mode
+from fxq.quantization.formats import QSpec
+from fxq.quantization.schemes import Mode
 from fxq.targets.base import Target
 
 _NO_INT8 = "torch has no int8 convolution for CUDA"

@@ -6,8 +6,8 @@ from torch.fx import Node
 
 from fxq.info import info
 from fxq.ops import attribute
-from fxq.qspec import QSpec
-from fxq.scheme import Mode
+from fxq.quantization.formats import QSpec
+from fxq.quantization.schemes import Mode
 from fxq.targets.base import Kernel, Limit, Target, constant_weight, rank
 from fxq.targets.common import COMMON, UNSUPPORTED
 from fxq.targets.costs import LARGEST_EXPANSION

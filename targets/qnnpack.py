@@ -7,8 +7,8 @@ Biases are int32 at the scale of the sums; weights have one scale a channel. Fac
 from __future__ import annotations
 
 from fxq.ops import attribute
-from fxq.qspec import QSpec
-from fxq.scheme import Mode
+from fxq.quantization.formats import QSpec
+from fxq.quantization.schemes import Mode
 from fxq.targets.base import Kernel, Limit, Target, constant_weight, option, rank
 from fxq.targets.common import COMMON, UNSUPPORTED
 from fxq.targets.x86_shapes import CONV, TRANSPOSED

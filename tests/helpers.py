@@ -11,8 +11,8 @@ import fxq
 from fxq.context import Context
 from fxq.manager import Manager
 from fxq.pipeline import FINISH, PREPARE
+from fxq.quantization.schemes import SCHEMES
 from fxq.runtime.python import build
-from fxq.scheme import SCHEMES
 from fxq.shapes import record_shapes
 from fxq.signature import signature_of
 from fxq.targets import get_target
@@ -56,7 +56,7 @@ def observe(module, batches):
 
 
 def statistics_of(module):
-    from fxq.observer import Observer
+    from fxq.quantization.observer import Observer
 
     return fxq.Statistics({m.key: m.statistics() for m in module.children()
                            if isinstance(m, Observer)})

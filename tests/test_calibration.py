@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import fxq
-from fxq.calibrators import CALIBRATORS, get_calibrator
-from fxq.observer import Observer
-from fxq.qspec import QSpec
-from fxq.statistics import BINS, SHIFT, TensorStatistics, bin_values
+from fxq.quantization.calibrators import CALIBRATORS, get_calibrator
+from fxq.quantization.formats import QSpec
+from fxq.quantization.observer import Observer
+from fxq.quantization.statistics import BINS, SHIFT, TensorStatistics, bin_values
 from tests.helpers import compiled
 from tests.nets import Classifier, Fn, lively, ramp
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fxq.qat.fake_quantize import FakeQuantize, RoundHalf
-from fxq.qspec import QSpec, signed, unsigned
+from fxq.quantization.formats import QSpec, signed, unsigned
 from tests.nets import ramp
 
 

@@ -60,7 +60,7 @@ def test_a_pass_that_changed_is_named(tmp_path, monkeypatch):
         "fxq.rewrite").rewrite.PassResult())
     net = lively(Classifier())
     first = read_lock(tmp_path / "fxq.lock")
-    scheme = replace(fxq.scheme.SCHEMES["int8_static"])
+    scheme = replace(fxq.quantization.schemes.SCHEMES["int8_static"])
     assert scheme.correct_bias and first["passes"][0][0] == "normalize"
     with pytest.raises(fxq.VerificationError, match="pass correct-bias is the first"):
         build(tmp_path / "fxq.lock", net=None if net else net, calibrator="mse")

@@ -9,8 +9,8 @@ from torch import nn
 import fxq
 from fxq.legality import is_native, note_on, scheme_table
 from fxq.preparation import make_context
-from fxq.qspec import QSpec, signed, unsigned
-from fxq.scheme import SCHEMES, Mode, get_scheme
+from fxq.quantization.formats import QSpec, signed, unsigned
+from fxq.quantization.schemes import SCHEMES, Mode, get_scheme
 from fxq.targets import TARGETS
 from tests.helpers import compiled
 from tests.nets import Classifier, Fn, SqueezeExcite, lively, ramp

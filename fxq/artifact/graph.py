@@ -20,7 +20,7 @@ from fxq.info import (
     set_info,
     set_qparams,
 )
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 
 MOST_NODES = 100_000
 LONGEST = 1024

@@ -16,7 +16,7 @@ from torch import Tensor
 from fxq import integers
 from fxq.artifact.shapes_layers import adaptive, convolution, linear, made, pool
 from fxq.ops import OPS, Op
-from fxq.qspec import QParams
+from fxq.quantization.formats import QParams
 
 Rule = Callable[..., Tensor | None]
 

@@ -11,7 +11,6 @@ from torch import Tensor, fx
 
 from fxq import kernels
 from fxq.errors import TargetUnavailableError
-from fxq.metrics import sqnr
 from fxq.profiler.clock import time_nodes
 from fxq.profiler.memory import peak_bytes
 from fxq.profiler.output import ProfileOutput
@@ -24,6 +23,7 @@ from fxq.profiler.rows import (
     paired_values,
     rows_of,
 )
+from fxq.quantization.sqnr import sqnr
 from fxq.runtime.cuda import to_device
 from fxq.system.machine import environment
 from fxq.system.timing import race

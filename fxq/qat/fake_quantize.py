@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fxq.errors import CalibrationError
-from fxq.qspec import QParams, QSpec
+from fxq.quantization.formats import QParams, QSpec
 
 # Weight of the newest batch in the running extremes: Krishnamoorthi 2018, "Quantizing deep
 # convolutional networks for efficient inference", section 3.1.3, averages over many batches.

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from fxq.ops import Op, base_of
 from fxq.qat.fake_quantize import straight_through
-from fxq.qspec import QSpec
+from fxq.quantization.formats import QSpec
+from fxq.quantization.weights import IntegerWeight, per_output, safe_scales, weight_scales
 from fxq.targets.base import Pairing
-from fxq.weights import IntegerWeight, per_output, safe_scales, weight_scales
 
 
 @dataclass(frozen=True)

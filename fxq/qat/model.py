@@ -28,10 +28,10 @@ from fxq.qat.layer import (
     tensor_at,
 )
 from fxq.qat.program import Group, Plan, build_program
+from fxq.quantization.weights import IntegerWeight, weight_scales
 from fxq.runtime.python import Function
 from fxq.targets import get_target
 from fxq.trace import Traced
-from fxq.weights import IntegerWeight, weight_scales
 
 
 @dataclass

@@ -14,9 +14,9 @@ from fxq.compiler import convert
 from fxq.data import batches
 from fxq.errors import VerificationError
 from fxq.info import info, qparams
-from fxq.metrics import sqnr_of_all
 from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel
+from fxq.quantization.sqnr import sqnr_of_all
 from fxq.system.torch_state import isolated
 from fxq.verify import Integers, step_differences
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxq.calibrators import AUTO, get_calibrator
 from fxq.errors import CalibrationError, ConfigError
 from fxq.inputs import example_inputs_for
 from fxq.preparation import make_context
 from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel
-from fxq.scheme import Mode, Scheme, get_scheme, trained
-from fxq.statistics import Statistics, TensorStatistics
+from fxq.quantization.calibrators import AUTO, get_calibrator
+from fxq.quantization.schemes import Mode, Scheme, get_scheme, trained
+from fxq.quantization.statistics import Statistics, TensorStatistics
 from fxq.targets import Target
 from fxq.trace import private_copy
 

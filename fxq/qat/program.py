@@ -24,11 +24,11 @@ from fxq.passes.cast_half import why_not_half
 from fxq.passes.convert import drop_observers, weight_axis
 from fxq.placement import Placement, place
 from fxq.qat.layer import Layer, NormNames
+from fxq.quantization.schemes import Mode
 from fxq.ranges import fixed_format, format_groups, sources_of, value_spec
 from fxq.rewrite import Rewriter, constant_of
 from fxq.runtime.python import Function, build
 from fxq.saturation import pairing_for
-from fxq.scheme import Mode
 
 # Operators that select or move values: what was rounded before stays on the grid.
 _MOVERS = {"max_pool1d", "max_pool2d", "flatten", "reshape", "permute", "transpose", "squeeze",

@@ -10,7 +10,7 @@ import fxq
 from fxq.manager import Manager
 from fxq.pipeline import HALF
 from fxq.printer import format_graph
-from fxq.scheme import SCHEMES
+from fxq.quantization.schemes import SCHEMES
 from tests.helpers import codes, observe, prepared, run, statistics_of
 from tests.nets import Classifier, Fn, lively, ramp
 

@@ -8,9 +8,9 @@ from torch import nn
 
 import fxq
 from fxq.printer import format_graph
+from fxq.quantization.weights import quantize_weight, round_weight, safe_scales, worst_pair
 from fxq.targets.fbgemm import FBGEMM
 from fxq.targets.x86_shapes import IMAGES, channels_flat, channels_in_tap, taps
-from fxq.weights import quantize_weight, round_weight, safe_scales, worst_pair
 from tests.helpers import finished, ops, rewrites, run, without_scales
 from tests.nets import ramp
 

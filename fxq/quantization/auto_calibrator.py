@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from fxq.calibrators import CANDIDATES, Range, get_calibrator
-from fxq.qspec import QSpec
-from fxq.statistics import TensorStatistics
+from fxq.quantization.calibrators import CANDIDATES, Range, get_calibrator
+from fxq.quantization.formats import QSpec
+from fxq.quantization.statistics import TensorStatistics
 
 
 def choose_by_output(statistics: TensorStatistics, spec: QSpec,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fxq.errors import ConfigError, did_you_mean
-from fxq.qspec import QSpec
+from fxq.quantization.formats import QSpec
 
 Bounds = tuple[Tensor, Tensor]
 WeightRule = Callable[[Tensor, QSpec], Bounds]

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 
 from fxq.artifact.container import write_file
 from fxq.errors import ArtifactError
-from fxq.statistics import BINS, TensorStatistics
+from fxq.quantization.statistics import BINS, TensorStatistics
 
 FORMAT = "fxq-statistics-1"
 

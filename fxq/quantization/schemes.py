@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from fxq.errors import ConfigError, did_you_mean
-from fxq.qspec import QSpec, signed, unsigned
+from fxq.quantization.formats import QSpec, signed, unsigned
 
 S8_PER_CHANNEL, U8 = signed(8, per_channel=True), unsigned(8)
 
@@ -28,7 +28,7 @@ class Scheme:
     """How a model is to be quantized.
 
     `weight` and `activation` are the integer formats; the calibrators name the rules that turn
-    observed values into ranges ("mse", "percentile:99.9", see `fxq.calibrators`). `bias` is
+    observed values into ranges ("mse", "percentile:99.9", see `fxq.quantization.calibrators`). `bias` is
     "float", or "int32" at the scale of input times weight. `trained` schemes go through
     `prepare_qat`. `overrides` maps a glob over module paths, or an operator's name, to the name
     of another scheme for those layers.

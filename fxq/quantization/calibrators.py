@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fxq.entropy import entropy
 from fxq.errors import ConfigError, did_you_mean
-from fxq.qspec import QSpec
-from fxq.statistics import TensorStatistics, Values
+from fxq.quantization.entropy import entropy
+from fxq.quantization.formats import QSpec
+from fxq.quantization.statistics import TensorStatistics, Values
 
 Range = tuple[float, float]
 Calibrator = Callable[[TensorStatistics, QSpec], Range]
-AUTO = "auto"  # the best of CANDIDATES for the layers behind the value; see `fxq.auto_range`
+AUTO = "auto"  # the best of CANDIDATES for the layers behind the value; see `fxq.quantization.auto_calibrator`
 CANDIDATES = ("minmax", "mse", "percentile:99.99", "percentile:99.9", "entropy")
 _SHRINK = np.concatenate([np.linspace(1.0, 0.5, 26), np.geomspace(0.49, 0.02, 20)])
 
@@ -84,7 +84,7 @@ def mse() -> Calibrator:
 
 
 def kullback_leibler() -> Calibrator:
-    """The range that loses least information (see `fxq.entropy`)."""
+    """The range that loses least information (see `fxq.quantization.entropy`)."""
     return lambda statistics, spec: search(statistics, spec, entropy)
 
 

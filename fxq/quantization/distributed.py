@@ -6,8 +6,8 @@ import torch
 import torch.distributed as dist
 
 from fxq.errors import CalibrationError
-from fxq.statistics import Statistics
-from fxq.statistics_file import from_bytes, to_bytes
+from fxq.quantization.statistics import Statistics
+from fxq.quantization.statistics_file import from_bytes, to_bytes
 
 
 def merge_across_workers(own: Statistics) -> Statistics:

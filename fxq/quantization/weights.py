@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fxq.qspec import QSpec
-from fxq.weight_ranges import get_weight_rule
+from fxq.quantization.formats import QSpec
+from fxq.quantization.weight_calibrators import get_weight_rule
 
 Arrange = Callable[[Tensor], Tensor] | None
 

@@ -154,14 +154,14 @@ class Statistics(Mapping[str, TensorStatistics]):
 
     def save(self, path: str | Path) -> None:
         """Write everything to one file (safetensors); an old file stays whole until then."""
-        from fxq.statistics_file import write
+        from fxq.quantization.statistics_file import write
 
         write(self.values, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Statistics:
         """Read what `save` wrote; raises ArtifactError for anything else."""
-        from fxq.statistics_file import read
+        from fxq.quantization.statistics_file import read
 
         return cls(read(Path(path)))
 

@@ -1,0 +1,1 @@
+"""Numbers: formats, statistics and calibrators; no graph."""
