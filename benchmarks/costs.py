@@ -23,7 +23,7 @@ from common import environment
 from tabulate import tabulate
 
 from fxq import kernels
-from fxq.ops import OPS
+from fxq.ir.ops import OPS
 from fxq.system.timing import race
 from fxq.targets.common import COMMON
 

@@ -22,7 +22,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 import fxq
-from fxq.sizes import model_bytes
+from fxq.ir.sizes import model_bytes
 
 KINDS = (("fbgemm", "host"), ("x86", "host"), ("qnnpack", "host"), ("fbgemm", "any"),
          ("x86", "any"))

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 import fxq
 from fxq.demo import DigitNet, digits, train
 from fxq.images import normalized
-from fxq.sizes import model_bytes
+from fxq.ir.sizes import model_bytes
 
 CALIBRATORS = ("minmax", "moving_average", "percentile:99.99", "percentile:99.9", "mse", "entropy",
                "sigma:4", "auto")

@@ -45,7 +45,7 @@ def same_bits(compiled: Any, x: Any) -> bool:
 
 def integer_share(compiled: Any) -> float:
     """Of the calls of a lowered graph, those that make integers; casts at the borders aside."""
-    from fxq.info import qparams
+    from fxq.ir.facts import qparams
     from fxq.kernels import kernel_name
 
     calls = [n for n in compiled.graph_module.graph.nodes if n.op.startswith("call_")

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import fxq
-from fxq.ops import OPS, op_name
+from fxq.ir.ops import OPS, op_name
+from fxq.ir.rewriter import Rewriter
+from fxq.ir.stages import Stage
 from fxq.passes.base import Effect, Pass
-from fxq.rewrite import Rewriter
-from fxq.stage import Stage
 
 
 @dataclass(frozen=True)

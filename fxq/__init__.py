@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         UnsupportedOpError,
         VerificationError,
     )
+    from fxq.ir.stages import Stage
     from fxq.planning import Plan, plan
     from fxq.preparation import Prepared, calibrate, prepare
     from fxq.profiler.compare import Comparison, compare
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from fxq.quantization.statistics import Statistics
     from fxq.report import Report
     from fxq.sensitivity import sensitivity
-    from fxq.stage import Stage
     from fxq.targets import Target
     from fxq.torch_ao import from_torch_ao
 
@@ -50,7 +50,7 @@ _HOME = {
     "compile": "compiler", "convert": "compiler",
     "prepare": "preparation", "calibrate": "preparation",
     "Prepared": "preparation", "FxqWarning": "compiler", "CompiledModel": "compiled",
-    "Report": "report", "Scheme": "quantization.schemes", "Stage": "stage", "Statistics": "quantization.statistics",
+    "Report": "report", "Scheme": "quantization.schemes", "Stage": "ir.stages", "Statistics": "quantization.statistics",
     "Target": "targets", "sqnr": "quantization.sqnr", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
     "Parity": "qat.parity", "from_torch_ao": "torch_ao",

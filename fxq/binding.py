@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.info import info
-from fxq.ops import OPS
+from fxq.ir.facts import info
+from fxq.ir.ops import OPS
 from fxq.spellings import (
     ASSERTION,
     IDENTITY,

@@ -13,9 +13,9 @@ import fxq
 from fxq.artifact.load import open_artifact
 from fxq.artifact.save import check_of, cpu_facts
 from fxq.errors import ConfigError, VerificationError
-from fxq.info import info
+from fxq.ir.facts import info
+from fxq.ir.printer import format_graph
 from fxq.isa import compare_isas
-from fxq.printer import format_graph
 
 
 def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:

@@ -19,10 +19,10 @@ from fxq.cli_data import inputs_of, read_data
 from fxq.compiled import CompiledModel
 from fxq.compiler import FxqWarning
 from fxq.errors import ConfigError
-from fxq.info import info, qparams
 from fxq.inputs import example_inputs_for, image_shape
+from fxq.ir.facts import info, qparams
+from fxq.ir.printer import target_name
 from fxq.models import load_model
-from fxq.printer import target_name
 from fxq.system.machine import environment
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
-from fxq.info import info
+from fxq.ir.facts import info
+from fxq.ir.stages import Stage
 from fxq.report import Report
 from fxq.runtime.python import Function
-from fxq.stage import Stage
 from fxq.structure import LEAF
 from fxq.system.torch_state import EngineGuard, isolated
 from fxq.targets import TARGETS

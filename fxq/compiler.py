@@ -16,6 +16,8 @@ from fxq.compiled import CompiledModel
 from fxq.data import Transform
 from fxq.errors import UnsupportedOpError, VerificationError
 from fxq.finishing import finish
+from fxq.ir.rewriter import Refusal
+from fxq.ir.sizes import model_bytes
 from fxq.legality import note_on
 from fxq.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.manager import Manager
@@ -26,9 +28,7 @@ from fxq.quantization.sqnr import sqnr_of_all
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.report import Report
-from fxq.rewrite import Refusal
 from fxq.runtime.select import select
-from fxq.sizes import model_bytes
 from fxq.system.torch_state import isolated
 from fxq.targets import Target
 

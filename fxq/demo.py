@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fxq
 from fxq.errors import ConfigError
-from fxq.sizes import model_bytes
+from fxq.ir.sizes import model_bytes
 from fxq.system.timing import race
 from fxq.system.torch_state import isolated
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import fx
 from torch.fx import Node
 
-from fxq.info import is_on_integers
-from fxq.integers import clamp_on_integers, float_op_of
+from fxq.ir.facts import is_on_integers
+from fxq.ir.integers import clamp_on_integers, float_op_of
 from fxq.kernels import runtime_engine
 from fxq.system.torch_state import EngineGuard
 from fxq.targets import Kernel, Target

@@ -10,16 +10,16 @@ from fxq.artifact.portable import Portable, to_portable
 from fxq.artifact.save import Content
 from fxq.engine import guard_for
 from fxq.errors import ArtifactError
-from fxq.info import is_on_integers
-from fxq.integers import dequantize_weight, round_at_run_time
-from fxq.ops import op_name
+from fxq.ir.facts import is_on_integers
+from fxq.ir.integers import dequantize_weight, round_at_run_time
+from fxq.ir.ops import op_name
+from fxq.ir.rewriter import Refusal, label
+from fxq.ir.sizes import graph_bytes, macs
+from fxq.ir.stages import Stage
 from fxq.pipeline import HALF, LOWER, QUANTIZE
 from fxq.preparation import Prepared
 from fxq.quantization.schemes import Mode
-from fxq.rewrite import Refusal, label
 from fxq.saturation import prove
-from fxq.sizes import graph_bytes, macs
-from fxq.stage import Stage
 from fxq.system.torch_state import EngineGuard
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq import integers
-from fxq.info import info
-from fxq.ops import base_name, op_name, op_of
+from fxq.ir import integers
+from fxq.ir.facts import info
+from fxq.ir.ops import base_name, op_name, op_of
+from fxq.ir.rewriter import constant_of, label
 from fxq.quantization.formats import QParams
-from fxq.rewrite import constant_of, label
 from fxq.targets.costs import BETWEEN, SIZES
 from fxq.targets.costs import TABLE as TABLE_US
 

@@ -37,8 +37,8 @@ def look(path: str) -> Seen:
 
     import fxq
     from fxq.artifact.load import open_artifact
-    from fxq.digests import raw_bytes
-    from fxq.info import info
+    from fxq.ir.digests import raw_bytes
+    from fxq.ir.facts import info
     from fxq.system.torch_state import isolated
     from fxq.verify import integers_of, step_differences
 

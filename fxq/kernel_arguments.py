@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from fxq import integers, kernels
-from fxq.info import info, set_info
-from fxq.ops import attribute, attributes, base_name
+from fxq import kernels
+from fxq.ir import integers
+from fxq.ir.facts import info, set_info
+from fxq.ir.ops import attribute, attributes, base_name
+from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.quantization.formats import QParams
-from fxq.rewrite import Rewriter, constant_of, label
 from fxq.targets.base import Target
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]

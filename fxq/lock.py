@@ -20,8 +20,8 @@ from torch import nn
 from fxq.artifact.container import write_file
 from fxq.artifact.save import cpu_facts
 from fxq.context import Context
-from fxq.digests import digest_tensors
 from fxq.errors import ArtifactError
+from fxq.ir.digests import digest_tensors
 from fxq.quantization.statistics_file import to_bytes
 
 # In the order in which a build uses them, so that the first difference is the cause.

@@ -20,17 +20,17 @@ import torch
 from torch import Tensor, fx
 
 from fxq.context import Context
-from fxq.digests import digest_graph
 from fxq.errors import ConfigError, FxqError, VerificationError
-from fxq.info import info
+from fxq.ir.digests import digest_graph
+from fxq.ir.facts import info
+from fxq.ir.printer import format_graph, format_node, target_name
+from fxq.ir.rewriter import PassResult
+from fxq.ir.stages import Stage, verify_stage
 from fxq.passes.base import Effect, Pass
-from fxq.printer import format_graph, format_node, target_name
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.report import PassRecord
 from fxq.reproduce import leave
-from fxq.rewrite import PassResult
 from fxq.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
-from fxq.stage import Stage, verify_stage
 from fxq.system.logs import logger
 from fxq.verify import Integers, check_outputs, check_steps, integers_of, run
 

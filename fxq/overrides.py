@@ -10,10 +10,10 @@ from torch import nn
 from torch.fx import Node
 
 from fxq.errors import ConfigError, did_you_mean
-from fxq.info import info
-from fxq.ops import OPS, base_name
+from fxq.ir.facts import info
+from fxq.ir.ops import OPS, base_name
+from fxq.ir.rewriter import label
 from fxq.quantization.schemes import Scheme, get_scheme
-from fxq.rewrite import label
 
 
 def checked_overrides(model: nn.Module, overrides: Mapping[Any, str]) -> dict[str, str]:

@@ -10,12 +10,12 @@ from torch.fx import Node
 
 from fxq.context import Context
 from fxq.functions import FLOAT, choose
-from fxq.info import info, tensor_inputs
-from fxq.ops import Kind, base_name, op_of
-from fxq.origins import why_untraceable
+from fxq.ir.facts import info, tensor_inputs
+from fxq.ir.ops import Kind, base_name, op_of
+from fxq.ir.origins import why_untraceable
+from fxq.ir.rewriter import constant_of
 from fxq.overrides import scheme_of
 from fxq.quantization.schemes import Mode
-from fxq.rewrite import constant_of
 
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the
 # average (step / sqrt(12), against an even spread) comes within 24 dB of the signal.

@@ -24,11 +24,11 @@ from torch.fx import Node
 from fxq import kernels
 from fxq.artifact.container import write_file
 from fxq.errors import ConfigError, FxqError
-from fxq.info import info
+from fxq.ir.facts import info
+from fxq.ir.printer import shown_arguments, target_name
+from fxq.ir.sizes import model_bytes
 from fxq.preparation import prepare, run_batches
-from fxq.printer import shown_arguments, target_name
 from fxq.quantization.schemes import get_scheme
-from fxq.sizes import model_bytes
 from fxq.system.machine import environment
 from fxq.system.torch_state import isolated
 from fxq.targets import get_target

@@ -14,9 +14,10 @@ from torch import Tensor, fx, nn
 from fxq import kernels
 from fxq.context import Context
 from fxq.data import Transform, batches
-from fxq.digests import digest_tensors
 from fxq.errors import CalibrationError, ConfigError
 from fxq.inputs import example_inputs_for
+from fxq.ir.digests import digest_tensors
+from fxq.ir.sizes import macs
 from fxq.legality import check_legal, is_native
 from fxq.manager import Manager
 from fxq.overrides import checked_overrides
@@ -31,7 +32,6 @@ from fxq.runtime.python import Function, build
 from fxq.saturation import has_vnni
 from fxq.shapes import record_shapes
 from fxq.signature import Signature, call_with, signature_of
-from fxq.sizes import macs
 from fxq.structure import flatten
 from fxq.system.logs import logger
 from fxq.system.torch_state import isolated

@@ -13,8 +13,9 @@ from torch.fx import Node
 
 from fxq.context import Context
 from fxq.errors import CalibrationError
-from fxq.info import info, tensor_inputs
-from fxq.ops import Kind, base_name, op_name, op_of
+from fxq.ir.facts import info, tensor_inputs
+from fxq.ir.ops import Kind, base_name, op_name, op_of
+from fxq.ir.rewriter import constant_of, label
 from fxq.overrides import scheme_of
 from fxq.placement import Placement
 from fxq.quantization.auto_calibrator import choose_by_output
@@ -23,7 +24,6 @@ from fxq.quantization.formats import QParams, QSpec
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.statistics import TensorStatistics
 from fxq.quantization.weights import channel_axis
-from fxq.rewrite import constant_of, label
 
 # Functions whose range needs no measuring; the formats are those of torch's kernels.
 FIXED: dict[str, tuple[float, int]] = {

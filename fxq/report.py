@@ -10,7 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 from fxq.functions import Choice
-from fxq.rewrite import Refusal, Rewrite
+from fxq.ir.rewriter import Refusal, Rewrite
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq import integers
 from fxq.context import Context
-from fxq.info import is_on_integers
-from fxq.ops import base_name, op_of
+from fxq.ir import integers
+from fxq.ir.facts import is_on_integers
+from fxq.ir.ops import base_name, op_of
+from fxq.ir.rewriter import constant_of
 from fxq.overrides import scheme_of
 from fxq.quantization.weights import IntegerWeight, channel_axis, worst_pair
-from fxq.rewrite import constant_of
 from fxq.targets.base import Pairing, Target
 
 ANY_X86, VNNI_ONLY, ANY = "any x86 CPU", "x86 CPUs with VNNI", "any CPU"

@@ -10,11 +10,11 @@ from torch import nn
 
 from fxq.compiler import convert
 from fxq.errors import CalibrationError
-from fxq.ops import Kind, op_of
+from fxq.ir.ops import Kind, op_of
+from fxq.ir.rewriter import label
 from fxq.overrides import checked_overrides
 from fxq.preparation import calibrate, prepare
 from fxq.quantization.sqnr import sqnr
-from fxq.rewrite import label
 
 
 def sensitivity(model: nn.Module, data: Iterable[Any], *, scheme: str = "int8_static",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from fxq.errors import TraceError
-from fxq.info import info, set_info
+from fxq.ir.facts import info, set_info
 
 
 class _Recorder(fx.Interpreter):

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq import kernels
-from fxq.info import info
+from fxq.ir.facts import info
 from fxq.passes.base import Effect
 from fxq.verify import close, equal
 

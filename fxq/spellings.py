@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fxq.origins import Mark
+from fxq.ir.origins import Mark
 
 IDENTITY = "identity"  # dropout and its kind in eval mode: the value itself
 ASSERTION = "assertion"  # checks of the user's own code, which tracing has passed

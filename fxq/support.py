@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
-from fxq.ops import OPS, Kind
+from fxq.ir.ops import OPS, Kind
 from fxq.targets import TARGETS, Target
 
 _HEAD = """# Operators

@@ -18,9 +18,9 @@ from fxq.compiled import CompiledModel
 from fxq.compiler import convert
 from fxq.context import Given
 from fxq.errors import CalibrationError, ConfigError
-from fxq.info import info
-from fxq.ops import OPS
-from fxq.origins import Mark, mark_of
+from fxq.ir.facts import info
+from fxq.ir.ops import OPS
+from fxq.ir.origins import Mark, mark_of
 from fxq.preparation import make_context, prepare_in
 from fxq.quantization.formats import QParams, signed
 from fxq.quantization.schemes import SCHEMES, Scheme

@@ -20,8 +20,8 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from fxq.errors import TraceError
-from fxq.info import Info, info, set_info
-from fxq.origins import Mark, set_untraceable
+from fxq.ir.facts import Info, info, set_info
+from fxq.ir.origins import Mark, set_untraceable
 from fxq.signature import Signature, call_with
 from fxq.spellings import TRANSPARENT
 from fxq.structure import LEAF, Nest, flatten

@@ -11,9 +11,9 @@ from torch.fx import Node
 
 from fxq import kernels
 from fxq.errors import VerificationError
-from fxq.info import info, qparams
+from fxq.ir.facts import info, qparams
+from fxq.ir.printer import format_node
 from fxq.passes.base import Effect
-from fxq.printer import format_node
 from fxq.runtime.python import build
 
 # A fold in float64 that is cast once moves each layer by float32 rounding (6e-8 relative); a

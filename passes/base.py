@@ -10,9 +10,9 @@ from typing import ClassVar
 from torch import fx
 
 from fxq.context import Context
-from fxq.rewrite import PassResult, Rewriter
-from fxq.rules import Rule, apply_rules
-from fxq.stage import Stage
+from fxq.ir.rewriter import PassResult, Rewriter
+from fxq.ir.rules import Rule, apply_rules
+from fxq.ir.stages import Stage
 
 
 class Effect(StrEnum):

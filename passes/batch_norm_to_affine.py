@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fxq.ops import OPS
-from fxq.origins import Unfolded, set_unfolded
+from fxq.ir.ops import OPS
+from fxq.ir.origins import Unfolded, set_unfolded
+from fxq.ir.rewriter import Rewriter, label
+from fxq.ir.rules import Match, Rule
+from fxq.ir.stages import Stage
 from fxq.passes.base import Effect, RulePass
 from fxq.passes.fold_batch_norm import norm_of, scale_and_shift, why_not_constant
-from fxq.rewrite import Rewriter, label
-from fxq.rules import Match, Rule
-from fxq.stage import Stage
 
 
 class NormIntoAffine(Rule):

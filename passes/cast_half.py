@@ -22,17 +22,17 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq import integers
 from fxq.context import Context
-from fxq.info import info, set_info, tensor_inputs
-from fxq.ops import Kind, op_of
-from fxq.origins import unfolded
+from fxq.ir import integers
+from fxq.ir.facts import info, set_info, tensor_inputs
+from fxq.ir.ops import Kind, op_of
+from fxq.ir.origins import unfolded
+from fxq.ir.rewriter import PassResult, Rewriter, constant_of
+from fxq.ir.stages import Stage
 from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.passes.convert import drop_observers
 from fxq.quantization.schemes import Mode
-from fxq.rewrite import PassResult, Rewriter, constant_of
-from fxq.stage import Stage
 
 LARGEST = 6e4
 

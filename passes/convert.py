@@ -23,10 +23,12 @@ import torch
 from torch import fx
 from torch.fx import Node
 
-from fxq import integers
 from fxq.context import Context
-from fxq.info import Info, info, place_on_integers
-from fxq.ops import Kind, base_name, op_of
+from fxq.ir import integers
+from fxq.ir.facts import Info, info, place_on_integers
+from fxq.ir.ops import Kind, base_name, op_of
+from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
+from fxq.ir.stages import Stage
 from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.placement import place
@@ -34,8 +36,6 @@ from fxq.quantization.formats import QParams
 from fxq.quantization.observer import Observer
 from fxq.quantization.weights import channel_axis, quantize_weight
 from fxq.ranges import choose_qparams
-from fxq.rewrite import PassResult, Rewriter, constant_of, label
-from fxq.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq import integers
 from fxq.context import Context
-from fxq.info import info
-from fxq.ops import attribute, base_name
+from fxq.ir import integers
+from fxq.ir.facts import info
+from fxq.ir.ops import attribute, base_name
+from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
+from fxq.ir.stages import Stage
 from fxq.passes.base import Effect, Pass
-from fxq.rewrite import PassResult, Rewriter, constant_of, label
-from fxq.stage import Stage
 
 _LAYERS = {"conv1d", "conv2d", "conv3d", "linear"}
 

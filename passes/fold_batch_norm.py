@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.info import fused_info, info
-from fxq.ops import attribute, attributes, op_name, op_of
-from fxq.origins import Norm, Unfolded, set_unfolded
+from fxq.ir.facts import fused_info, info
+from fxq.ir.ops import attribute, attributes, op_name, op_of
+from fxq.ir.origins import Norm, Unfolded, set_unfolded
+from fxq.ir.rewriter import Rewriter, constant_of, label
+from fxq.ir.rules import Match, Rule
+from fxq.ir.stages import Stage
 from fxq.passes.base import Effect, RulePass
 from fxq.quantization.weights import per_output
-from fxq.rewrite import Rewriter, constant_of, label
-from fxq.rules import Match, Rule
-from fxq.stage import Stage
 
 _CONV = {"conv1d", "conv2d", "conv3d"}
 _TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}

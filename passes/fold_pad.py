@@ -14,12 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fxq.info import info
-from fxq.ops import attribute, attributes, op_of
+from fxq.ir.facts import info
+from fxq.ir.ops import attribute, attributes, op_of
+from fxq.ir.rewriter import Rewriter
+from fxq.ir.rules import Match, Rule
+from fxq.ir.stages import Stage
 from fxq.passes.base import RulePass
-from fxq.rewrite import Rewriter
-from fxq.rules import Match, Rule
-from fxq.stage import Stage
 
 
 class PadIntoConv(Rule):

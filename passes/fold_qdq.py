@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 from torch import fx
 from torch.fx import Node
 
-from fxq import integers
 from fxq.context import Context
-from fxq.info import info, is_on_integers, qparams, set_qparams, tensor_inputs
-from fxq.ops import Kind, op_of
+from fxq.ir import integers
+from fxq.ir.facts import info, is_on_integers, qparams, set_qparams, tensor_inputs
+from fxq.ir.ops import Kind, op_of
+from fxq.ir.rewriter import PassResult, Rewriter
+from fxq.ir.stages import Stage
 from fxq.passes.base import Effect, Pass
-from fxq.rewrite import PassResult, Rewriter
-from fxq.stage import Stage
 
 
 @dataclass(frozen=True)

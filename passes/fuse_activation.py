@@ -16,13 +16,13 @@ from typing import ClassVar
 
 from torch.fx import Node
 
-from fxq.info import fused_info
-from fxq.ops import ACTIVATIONS, OPS, attributes, fused, op_name
-from fxq.origins import set_unfolded, unfolded
+from fxq.ir.facts import fused_info
+from fxq.ir.ops import ACTIVATIONS, OPS, attributes, fused, op_name
+from fxq.ir.origins import set_unfolded, unfolded
+from fxq.ir.rewriter import Rewriter
+from fxq.ir.rules import Match, Rule
+from fxq.ir.stages import Stage
 from fxq.passes.base import RulePass
-from fxq.rewrite import Rewriter
-from fxq.rules import Match, Rule
-from fxq.stage import Stage
 
 _BASES = frozenset(op.base for op in OPS.values() if op.base)
 

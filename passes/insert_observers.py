@@ -19,12 +19,12 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.context import Context
-from fxq.info import info
-from fxq.ops import Kind, base_name, op_of
+from fxq.ir.facts import info
+from fxq.ir.ops import Kind, base_name, op_of
+from fxq.ir.rewriter import PassResult, Rewriter
+from fxq.ir.stages import Stage
 from fxq.passes.base import Pass
 from fxq.quantization.observer import Observer
-from fxq.rewrite import PassResult, Rewriter
-from fxq.stage import Stage
 
 # Their outputs are narrower than their inputs, which matters when a target runs them in float.
 _NARROWING = {"relu", "clamp", "mean", "interpolate"}

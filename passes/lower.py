@@ -18,17 +18,18 @@ import torch
 from torch import fx
 from torch.fx import Node
 
-from fxq import integers, kernels
+from fxq import kernels
 from fxq.context import Context
 from fxq.functions import FLOAT, choose, table_of
-from fxq.info import info, is_on_integers, qparams
+from fxq.ir import integers
+from fxq.ir.facts import info, is_on_integers, qparams
+from fxq.ir.ops import op_of
+from fxq.ir.rewriter import PassResult, Rewriter, label
+from fxq.ir.sizes import macs
+from fxq.ir.stages import Stage
 from fxq.kernel_arguments import ARGUMENTS, integer_behind, packed_weight
-from fxq.ops import op_of
 from fxq.passes.base import Effect, Pass
 from fxq.quantization.formats import QParams
-from fxq.rewrite import PassResult, Rewriter, label
-from fxq.sizes import macs
-from fxq.stage import Stage
 from fxq.targets.base import Target
 
 

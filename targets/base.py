@@ -10,13 +10,13 @@ import torch
 from torch.fx import Node
 
 from fxq.errors import ConfigError
-from fxq.info import info
-from fxq.integers import dequantize_weight
-from fxq.ops import ABSORBED, OPS, attribute, op_of
+from fxq.ir.facts import info
+from fxq.ir.integers import dequantize_weight
+from fxq.ir.ops import ABSORBED, OPS, attribute, op_of
+from fxq.ir.rewriter import constant_of, is_constant
 from fxq.quantization.formats import QSpec
 from fxq.quantization.schemes import Mode, Scheme
 from fxq.quantization.weights import Arrange
-from fxq.rewrite import constant_of, is_constant
 
 
 @dataclass(frozen=True)

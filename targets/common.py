@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fxq.info import info
+from fxq.ir.facts import info
 from fxq.targets.base import (
     Kernel,
     Limit,

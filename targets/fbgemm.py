@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch.fx import Node
 
-from fxq.info import info
-from fxq.ops import attribute
+from fxq.ir.facts import info
+from fxq.ir.ops import attribute
 from fxq.quantization.formats import QSpec
 from fxq.quantization.schemes import Mode
 from fxq.targets.base import Kernel, Limit, Target, constant_weight, rank

@@ -6,7 +6,7 @@ Biases are int32 at the scale of the sums; weights have one scale a channel. Fac
 
 from __future__ import annotations
 
-from fxq.ops import attribute
+from fxq.ir.ops import attribute
 from fxq.quantization.formats import QSpec
 from fxq.quantization.schemes import Mode
 from fxq.targets.base import Kernel, Limit, Target, constant_weight, option, rank

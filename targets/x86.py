@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from torch.fx import Node
 
-from fxq.info import info
-from fxq.sizes import macs
+from fxq.ir.facts import info
+from fxq.ir.sizes import macs
 from fxq.targets.base import Kernel, Limit, rank
 from fxq.targets.costs import ONEDNN_MACS, ONEDNN_OUTPUTS
 from fxq.targets.fbgemm import FBGEMM

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.info import info
-from fxq.ops import attribute, base_name
+from fxq.ir.facts import info
+from fxq.ir.ops import attribute, base_name
 from fxq.targets.base import Limit, Pairing, constant_weight, nonempty_channels
 
 

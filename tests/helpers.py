@@ -71,7 +71,7 @@ def run(module, *inputs):
 
 def ops(module):
     """The operators of a graph, in order."""
-    from fxq.printer import target_name
+    from fxq.ir.printer import target_name
 
     return [target_name(n) for n in module.graph.nodes if n.op.startswith("call_")]
 

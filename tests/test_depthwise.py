@@ -87,6 +87,6 @@ def reference_weight(model, x):
 
 
 def fxq_format(node):
-    from fxq.info import qparams
+    from fxq.ir.facts import qparams
 
     return qparams(node)

@@ -10,7 +10,7 @@ from torch import nn
 
 import fxq
 from fxq import kernels
-from fxq.info import info, qparams
+from fxq.ir.facts import info, qparams
 from fxq.verify import step_differences
 from tests.nets import Classifier, SqueezeExcite, lively, ramp
 

@@ -57,7 +57,7 @@ def test_a_pass_that_changed_is_named(tmp_path, monkeypatch):
     """Another version of one pass: its name is in the error."""
     build(tmp_path / "fxq.lock", calibrator="mse")
     monkeypatch.setattr(CorrectBias, "run", lambda self, module, context: __import__(
-        "fxq.rewrite").rewrite.PassResult())
+        "fxq.ir.rewriter").ir.rewriter.PassResult())
     net = lively(Classifier())
     first = read_lock(tmp_path / "fxq.lock")
     scheme = replace(fxq.quantization.schemes.SCHEMES["int8_static"])

@@ -8,14 +8,15 @@ import torch
 from torch import fx, nn
 
 import fxq
-from fxq import integers, kernels
-from fxq.info import info, qparams
+from fxq import kernels
+from fxq.ir import integers
+from fxq.ir.facts import info, qparams
+from fxq.ir.ops import OPS, op_name
+from fxq.ir.rewriter import PassResult, Rewriter
+from fxq.ir.stages import Stage
 from fxq.manager import check_order
-from fxq.ops import OPS, op_name
 from fxq.passes.base import Effect, Pass
 from fxq.pipeline import FINISH, PREPARE
-from fxq.rewrite import PassResult, Rewriter
-from fxq.stage import Stage
 from tests.helpers import MINMAX, finished, prepared, statistics_of, upto
 from tests.nets import Classifier, lively, ramp
 
@@ -197,7 +198,7 @@ def test_ill_ordered_pipelines_are_refused():
 @pytest.mark.parametrize("position", range(len(PREPARE) + len(FINISH)))
 def test_every_pass_is_idempotent(position):
     """Running a pass twice changes nothing the second time."""
-    from fxq.printer import format_graph
+    from fxq.ir.printer import format_graph
 
     item = (*PREPARE, *FINISH)[position]
     net = lively(Classifier())

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from torch import nn
 
-from fxq import integers
-from fxq.info import info, qparams, set_info, set_qparams
-from fxq.ops import OPS, op_name
-from fxq.printer import format_graph
+from fxq.ir import integers
+from fxq.ir.facts import info, qparams, set_info, set_qparams
+from fxq.ir.ops import OPS, op_name
+from fxq.ir.printer import format_graph
 from tests.helpers import finished, upto
 from tests.nets import Classifier, Fn, lively, ramp
 

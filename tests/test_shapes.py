@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fxq.artifact.shapes import RULES
-from fxq.ops import OPS
+from fxq.ir.ops import OPS
 
 SIZES, SMALL = st.integers(1, 9), st.integers(1, 3)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import fxq
 from common.data import Data, Split
-from fxq.sizes import model_bytes
+from fxq.ir.sizes import model_bytes
 from fxq.system.machine import environment
 from fxq.system.timing import race
 

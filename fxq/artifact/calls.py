@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from fxq import integers
-from fxq.ops import OPS
+from fxq.ir import integers
+from fxq.ir.ops import OPS
 
 # Functions and methods that fxq leaves in float: pure, and without a size of their own choosing.
 _TORCH = (

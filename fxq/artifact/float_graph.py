@@ -12,12 +12,12 @@ import torch
 from torch import fx
 from torch.fx import Node
 
-from fxq import integers
 from fxq.artifact.graph import from_portable
 from fxq.artifact.portable import Portable
-from fxq.info import info, qparams, set_info
-from fxq.ops import OPS, Kind, op_of
-from fxq.rewrite import Rewriter
+from fxq.ir import integers
+from fxq.ir.facts import info, qparams, set_info
+from fxq.ir.ops import OPS, Kind, op_of
+from fxq.ir.rewriter import Rewriter
 
 _PASSED_ON = (integers.dequantize, integers.round_at_run_time, integers.to_dtype)
 

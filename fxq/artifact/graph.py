@@ -13,13 +13,8 @@ from fxq.artifact.calls import CALLS, DTYPES, METHODS
 from fxq.artifact.portable import Portable
 from fxq.artifact.values import MALFORMED, decode
 from fxq.errors import ArtifactError
-from fxq.graph_module import LateGraphModule
-from fxq.info import (
-    Info,
-    place_on_integers,
-    set_info,
-    set_qparams,
-)
+from fxq.ir.facts import Info, place_on_integers, set_info, set_qparams
+from fxq.ir.graph_module import LateGraphModule
 from fxq.quantization.formats import QParams
 
 MOST_NODES = 100_000

@@ -26,14 +26,14 @@ from fxq.compiled import CompiledModel
 from fxq.context import Context
 from fxq.engine import guard_for
 from fxq.errors import ArtifactError, TargetUnavailableError
-from fxq.info import info
+from fxq.ir.facts import info
+from fxq.ir.printer import format_graph
+from fxq.ir.rewriter import Refusal
+from fxq.ir.stages import Stage, verify_stage
 from fxq.pipeline import LOWER
-from fxq.printer import format_graph
 from fxq.report import Report
-from fxq.rewrite import Refusal
 from fxq.runtime.select import select
 from fxq.saturation import VNNI_ONLY, has_vnni
-from fxq.stage import Stage, verify_stage
 from fxq.system.torch_state import isolated
 from fxq.targets import Target, get_target
 from fxq.trace import Traced

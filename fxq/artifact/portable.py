@@ -13,8 +13,8 @@ from torch.fx import Node
 from fxq.artifact.calls import METHODS, NAMES
 from fxq.artifact.values import encode
 from fxq.errors import ArtifactError
-from fxq.info import info, is_on_integers, qparams
-from fxq.rewrite import constant_of
+from fxq.ir.facts import info, is_on_integers, qparams
+from fxq.ir.rewriter import constant_of
 
 Json = dict[str, Any]
 

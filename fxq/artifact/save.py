@@ -18,10 +18,10 @@ from fxq.artifact.compact import compact
 from fxq.artifact.container import pack, write_file
 from fxq.artifact.portable import Portable
 from fxq.artifact.signature import to_json
-from fxq.digests import raw_bytes
 from fxq.errors import ArtifactError
+from fxq.ir.digests import raw_bytes
+from fxq.ir.stages import Stage
 from fxq.report import Report
-from fxq.stage import Stage
 from fxq.trace import Traced
 
 FORMAT = 1

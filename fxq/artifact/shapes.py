@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxq import integers
 from fxq.artifact.shapes_layers import adaptive, convolution, linear, made, pool
-from fxq.ops import OPS, Op
+from fxq.ir import integers
+from fxq.ir.ops import OPS, Op
 from fxq.quantization.formats import QParams
 
 Rule = Callable[..., Tensor | None]

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq import integers
 from fxq.artifact.shapes import RULES
 from fxq.errors import ArtifactError
-from fxq.info import Info, info, qparams
-from fxq.ops import Kind, attributes, op_of
-from fxq.stage import Stage, verify_stage
+from fxq.ir import integers
+from fxq.ir.facts import Info, info, qparams
+from fxq.ir.ops import Kind, attributes, op_of
+from fxq.ir.stages import Stage, verify_stage
 
 LARGEST_INPUT = 1 << 27  # elements
 _POSITIVE, _NATURAL = ("stride", "dilation", "groups", "kernel_size"), ("padding", "output_padding")

@@ -18,8 +18,8 @@ from fxq import kernels
 from fxq.artifact.container import write_file
 from fxq.data import Transform, batches
 from fxq.errors import CalibrationError, ConfigError
-from fxq.info import info
-from fxq.printer import target_name, value_names
+from fxq.ir.facts import info
+from fxq.ir.printer import target_name, value_names
 from fxq.profiler.rows import counterparts, is_cast, values_of
 from fxq.system.torch_state import isolated
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.info import info, qparams
+from fxq.ir.facts import info, qparams
+from fxq.ir.printer import target_name, value_names
+from fxq.ir.rewriter import constant_of
+from fxq.ir.sizes import macs
 from fxq.kernels import from_quantized
-from fxq.printer import target_name, value_names
 from fxq.profiler.clock import Timing
-from fxq.rewrite import constant_of
-from fxq.sizes import macs
 
 _BINS = 40
 

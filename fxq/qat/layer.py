@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxq.ops import Op, base_of
+from fxq.ir.ops import Op, base_of
 from fxq.qat.fake_quantize import straight_through
 from fxq.quantization.formats import QSpec
 from fxq.quantization.weights import IntegerWeight, per_output, safe_scales, weight_scales

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fxq.compiler import FxqWarning
 from fxq.context import Context, Given
 from fxq.errors import ConfigError
+from fxq.ir.ops import OPS
 from fxq.legality import is_native
-from fxq.ops import OPS
 from fxq.preparation import Prepared, prepare_in
 from fxq.qat.fake_quantize import FakeQuantize, RoundHalf
 from fxq.qat.layer import (

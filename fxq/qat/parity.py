@@ -13,7 +13,7 @@ from fxq.compiled import CompiledModel
 from fxq.compiler import convert
 from fxq.data import batches
 from fxq.errors import VerificationError
-from fxq.info import info, qparams
+from fxq.ir.facts import info, qparams
 from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel
 from fxq.quantization.sqnr import sqnr_of_all

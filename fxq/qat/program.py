@@ -16,9 +16,10 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.context import Context
-from fxq.info import info
-from fxq.ops import Kind, base_name, op_name, op_of
-from fxq.origins import Norm, dropouts_behind, move_dropouts, unfolded
+from fxq.ir.facts import info
+from fxq.ir.ops import Kind, base_name, op_name, op_of
+from fxq.ir.origins import Norm, dropouts_behind, move_dropouts, unfolded
+from fxq.ir.rewriter import Rewriter, constant_of
 from fxq.overrides import scheme_of
 from fxq.passes.cast_half import why_not_half
 from fxq.passes.convert import drop_observers, weight_axis
@@ -26,7 +27,6 @@ from fxq.placement import Placement, place
 from fxq.qat.layer import Layer, NormNames
 from fxq.quantization.schemes import Mode
 from fxq.ranges import fixed_format, format_groups, sources_of, value_spec
-from fxq.rewrite import Rewriter, constant_of
 from fxq.runtime.python import Function, build
 from fxq.saturation import pairing_for
 

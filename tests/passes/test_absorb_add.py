@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fxq
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import finished, ops, rewrites, run, without_scales
 from tests.nets import Fn, lively, ramp
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import codes, ops, run, upto
 from tests.nets import lively, ramp
 

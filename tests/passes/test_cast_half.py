@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import fxq
+from fxq.ir.printer import format_graph
 from fxq.manager import Manager
 from fxq.pipeline import HALF
-from fxq.printer import format_graph
 from fxq.quantization.schemes import SCHEMES
 from tests.helpers import codes, observe, prepared, run, statistics_of
 from tests.nets import Classifier, Fn, lively, ramp

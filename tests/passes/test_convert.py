@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fxq
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import MINMAX, finished, run, without_scales
 from tests.nets import Classifier, Fn, lively, ramp
 

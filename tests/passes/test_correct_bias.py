@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import MINMAX, finished, rewrites, run, without_scales
 from tests.nets import ramp
 

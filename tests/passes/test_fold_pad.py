@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import codes, ops, run, upto
 from tests.nets import ramp
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import finished, ops, run, without_scales
 from tests.nets import Classifier, Fn, lively, ramp
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fxq
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import codes, compiled, ops, run, upto
 from tests.nets import Fn, Residual, lively, ramp
 

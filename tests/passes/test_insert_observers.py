@@ -2,8 +2,8 @@
 
 import torch
 
+from fxq.ir.printer import format_graph
 from fxq.passes.insert_observers import InsertObservers
-from fxq.printer import format_graph
 from tests.helpers import run, statistics_of, upto
 from tests.nets import Classifier, lively, ramp
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fxq
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import compiled, finished, ops, without_scales
 from tests.nets import Classifier, Fn, SqueezeExcite, lively, ramp
 
@@ -92,7 +92,7 @@ def layer_for(name, layer):
 
 
 def largest_scale(model):
-    from fxq.info import qparams
+    from fxq.ir.facts import qparams
 
     return max(q.scale for n in model.graph_module.graph.nodes if (q := qparams(n)))
 

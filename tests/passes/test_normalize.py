@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fxq
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from tests.helpers import compiled, ops, run, upto
 from tests.nets import Fn, ramp
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fxq
-from fxq.printer import format_graph
+from fxq.ir.printer import format_graph
 from fxq.quantization.weights import quantize_weight, round_weight, safe_scales, worst_pair
 from fxq.targets.fbgemm import FBGEMM
 from fxq.targets.x86_shapes import IMAGES, channels_flat, channels_in_tap, taps

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from fxq.integers import constant_value
-from fxq.printer import format_graph
+from fxq.ir.integers import constant_value
+from fxq.ir.printer import format_graph
 from tests.helpers import MINMAX, codes, finished, run, without_scales
 from tests.nets import Classifier, lively, ramp
 

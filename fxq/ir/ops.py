@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.composed import (
+from fxq.ir.op_functions import (
     affine,
     conv2d_add,
     conv2d_add_relu,

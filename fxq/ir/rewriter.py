@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.info import Info, info, qparams, set_info, set_qparams
-from fxq.ops import Op, canonical_kwargs, op_name, op_of
-from fxq.origins import CARRIED
+from fxq.ir.facts import Info, info, qparams, set_info, set_qparams
+from fxq.ir.ops import Op, canonical_kwargs, op_name, op_of
+from fxq.ir.origins import CARRIED
 from fxq.quantization.formats import QParams
 from fxq.spellings import SPLITTERS
 

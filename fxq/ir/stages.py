@@ -9,11 +9,11 @@ from enum import StrEnum
 from torch import fx
 from torch.fx import Node
 
-from fxq import integers
 from fxq.errors import VerificationError
-from fxq.info import Info, info, qparams, tensor_inputs
-from fxq.ops import Kind, op_of
-from fxq.printer import format_node
+from fxq.ir import integers
+from fxq.ir.facts import Info, info, qparams, tensor_inputs
+from fxq.ir.ops import Kind, op_of
+from fxq.ir.printer import format_node
 from fxq.quantization.observer import Observer
 
 

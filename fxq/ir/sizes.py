@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.info import info
-from fxq.ops import Kind, base_name, op_of
-from fxq.rewrite import constant_of
+from fxq.ir.facts import info
+from fxq.ir.ops import Kind, base_name, op_of
+from fxq.ir.rewriter import constant_of
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:

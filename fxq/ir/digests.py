@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fxq.printer import format_graph
-from fxq.rewrite import constant_of
+from fxq.ir.printer import format_graph
+from fxq.ir.rewriter import constant_of
 
 
 def digest_tensors(tensors: Sequence[Tensor]) -> str:

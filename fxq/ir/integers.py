@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.ops import OPS, Kind, Op
+from fxq.ir.ops import OPS, Kind, Op
+from fxq.ir.rewriter import constant_of, declare_pure
 from fxq.quantization.formats import QParams, QSpec
-from fxq.rewrite import constant_of, declare_pure
 
 
 @declare_pure

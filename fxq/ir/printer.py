@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.info import info, qparams
+from fxq.ir.facts import info, qparams
+from fxq.ir.ops import op_of
+from fxq.ir.rewriter import constant_of
 from fxq.kernels import kernel_name
-from fxq.ops import op_of
-from fxq.rewrite import constant_of
 
 _DTYPES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.uint8: "u8",
            torch.int8: "s8", torch.int16: "s16", torch.int32: "s32", torch.int64: "s64",

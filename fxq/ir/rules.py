@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from torch.fx import Node
 
-from fxq.ops import op_name
-from fxq.rewrite import Rewriter, label
+from fxq.ir.ops import op_name
+from fxq.ir.rewriter import Rewriter, label
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The graph: operators, facts, stages, and the one way to edit it."""
