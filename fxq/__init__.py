@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         UnsupportedOpError,
         VerificationError,
     )
+    from fxq.frontend.torch_ao import from_torch_ao
     from fxq.ir.stages import Stage
     from fxq.planning import Plan, plan
     from fxq.preparation import Prepared, calibrate, prepare
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from fxq.report import Report
     from fxq.sensitivity import sensitivity
     from fxq.targets import Target
-    from fxq.torch_ao import from_torch_ao
 
 __version__ = "0.1.0"
 
@@ -53,7 +53,7 @@ _HOME = {
     "Report": "report", "Scheme": "quantization.schemes", "Stage": "ir.stages", "Statistics": "quantization.statistics",
     "Target": "targets", "sqnr": "quantization.sqnr", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
-    "Parity": "qat.parity", "from_torch_ao": "torch_ao",
+    "Parity": "qat.parity", "from_torch_ao": "frontend.torch_ao",
     "load": "artifact.load", "compare": "profiler.compare", "Comparison": "profiler.compare",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "planning", "Plan": "planning",
     "sensitivity": "sensitivity", "plot": "plot",

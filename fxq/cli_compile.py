@@ -18,7 +18,7 @@ import fxq
 from fxq.cli_data import inputs_of, read_data
 from fxq.compiler import SYNTHETIC, FxqWarning
 from fxq.errors import ConfigError
-from fxq.inputs import image_shape
+from fxq.frontend.example_inputs import image_shape
 from fxq.models import load_model
 from fxq.quantization.schemes import SCHEMES, get_scheme
 from fxq.report import Report

@@ -19,7 +19,7 @@ from fxq.cli_data import inputs_of, read_data
 from fxq.compiled import CompiledModel
 from fxq.compiler import FxqWarning
 from fxq.errors import ConfigError
-from fxq.inputs import example_inputs_for, image_shape
+from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name
 from fxq.models import load_model

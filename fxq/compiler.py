@@ -13,9 +13,9 @@ from torch import nn
 
 from fxq import kernels
 from fxq.compiled import CompiledModel
-from fxq.data import Transform
 from fxq.errors import UnsupportedOpError, VerificationError
 from fxq.finishing import finish
+from fxq.frontend.batches import Transform
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
 from fxq.legality import note_on

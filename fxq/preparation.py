@@ -13,9 +13,13 @@ from torch import Tensor, fx, nn
 
 from fxq import kernels
 from fxq.context import Context
-from fxq.data import Transform, batches
 from fxq.errors import CalibrationError, ConfigError
-from fxq.inputs import example_inputs_for
+from fxq.frontend.batches import Transform, batches
+from fxq.frontend.example_inputs import example_inputs_for
+from fxq.frontend.nests import flatten
+from fxq.frontend.record_shapes import record_shapes
+from fxq.frontend.signature import Signature, call_with, signature_of
+from fxq.frontend.trace import Traced, private_copy, trace
 from fxq.ir.digests import digest_tensors
 from fxq.ir.sizes import macs
 from fxq.legality import check_legal, is_native
@@ -30,14 +34,10 @@ from fxq.quantization.statistics import Statistics
 from fxq.quantization.weight_calibrators import get_weight_rule
 from fxq.runtime.python import Function, build
 from fxq.saturation import has_vnni
-from fxq.shapes import record_shapes
-from fxq.signature import Signature, call_with, signature_of
-from fxq.structure import flatten
 from fxq.system.logs import logger
 from fxq.system.torch_state import isolated
 from fxq.targets import AUTO as AUTO_TARGET
 from fxq.targets import Target, best_target, get_target
-from fxq.trace import Traced, private_copy, trace
 from fxq.verify import check_outputs
 
 Progress = Callable[[int], None]
@@ -98,7 +98,7 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
     cannot be captured, TargetUnavailableError when the machine lacks the target's engine.
     """
     if type(scheme).__name__ == "QConfigMapping":
-        from fxq.torch_ao import scheme_from_mapping
+        from fxq.frontend.torch_ao import scheme_from_mapping
 
         scheme, own = scheme_from_mapping(model, scheme)
         overrides = own | dict(overrides or {})

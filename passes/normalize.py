@@ -21,9 +21,10 @@ from typing import Any, ClassVar
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.binding import Call, bind_function, bind_method, bind_module
 from fxq.context import Context
 from fxq.errors import TraceError
+from fxq.frontend.binding import Call, bind_function, bind_method, bind_module
+from fxq.frontend.spellings import ASSERTION, IDENTITY, function_spelling
 from fxq.ir.facts import info, set_info, tensor_inputs
 from fxq.ir.ops import OPS, canonical_kwargs
 from fxq.ir.origins import Dropout, Mark, remember_dropout, set_mark, why_untraceable
@@ -31,7 +32,6 @@ from fxq.ir.printer import value_names
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Stage
 from fxq.passes.base import Pass
-from fxq.spellings import ASSERTION, IDENTITY, function_spelling
 
 _VIEWS = {"reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "narrow",
           "getitem", "contiguous", IDENTITY}

@@ -9,14 +9,14 @@ import torch
 
 import fxq
 from fxq.context import Context
+from fxq.frontend.record_shapes import record_shapes
+from fxq.frontend.signature import signature_of
+from fxq.frontend.trace import private_copy, trace
 from fxq.manager import Manager
 from fxq.pipeline import FINISH, PREPARE
 from fxq.quantization.schemes import SCHEMES
 from fxq.runtime.python import build
-from fxq.shapes import record_shapes
-from fxq.signature import signature_of
 from fxq.targets import get_target
-from fxq.trace import private_copy, trace
 
 MINMAX = replace(SCHEMES["int8_static"], activation_calibrator="minmax", correct_bias=False)
 

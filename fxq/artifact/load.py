@@ -26,6 +26,7 @@ from fxq.compiled import CompiledModel
 from fxq.context import Context
 from fxq.engine import guard_for
 from fxq.errors import ArtifactError, TargetUnavailableError
+from fxq.frontend.trace import Traced
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
@@ -36,7 +37,6 @@ from fxq.runtime.select import select
 from fxq.saturation import VNNI_ONLY, has_vnni
 from fxq.system.torch_state import isolated
 from fxq.targets import Target, get_target
-from fxq.trace import Traced
 
 _KEYS = {"format", "fxq", "torch", "target", "engine", "stage", "cpu", "report", "check", "members"}
 _STAGES = (Stage.FUSED, Stage.REFERENCE, Stage.LOWERED)

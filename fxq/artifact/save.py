@@ -19,10 +19,10 @@ from fxq.artifact.container import pack, write_file
 from fxq.artifact.portable import Portable
 from fxq.artifact.signature import to_json
 from fxq.errors import ArtifactError
+from fxq.frontend.trace import Traced
 from fxq.ir.digests import raw_bytes
 from fxq.ir.stages import Stage
 from fxq.report import Report
-from fxq.trace import Traced
 
 FORMAT = 1
 Input = tuple[tuple[int, ...], torch.dtype]  # shape and type

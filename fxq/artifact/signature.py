@@ -11,9 +11,9 @@ from torch import Tensor, fx
 from fxq.artifact.calls import DTYPES
 from fxq.artifact.values import MALFORMED, decode, encode
 from fxq.errors import ArtifactError
-from fxq.signature import Signature
-from fxq.structure import Nest
-from fxq.trace import PLACE, Traced
+from fxq.frontend.nests import Nest
+from fxq.frontend.signature import Signature
+from fxq.frontend.trace import PLACE, Traced
 
 _KINDS = ("leaf", "list", "tuple", "dict", "fields", "named")
 Json = dict[str, Any]

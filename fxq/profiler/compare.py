@@ -16,8 +16,8 @@ from torch.fx import Node
 
 from fxq import kernels
 from fxq.artifact.container import write_file
-from fxq.data import Transform, batches
 from fxq.errors import CalibrationError, ConfigError
+from fxq.frontend.batches import Transform, batches
 from fxq.ir.facts import info
 from fxq.ir.printer import target_name, value_names
 from fxq.profiler.rows import counterparts, is_cast, values_of

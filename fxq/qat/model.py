@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fxq.compiler import FxqWarning
 from fxq.context import Context, Given
 from fxq.errors import ConfigError
+from fxq.frontend.trace import Traced
 from fxq.ir.ops import OPS
 from fxq.legality import is_native
 from fxq.preparation import Prepared, prepare_in
@@ -31,7 +32,6 @@ from fxq.qat.program import Group, Plan, build_program
 from fxq.quantization.weights import IntegerWeight, weight_scales
 from fxq.runtime.python import Function
 from fxq.targets import get_target
-from fxq.trace import Traced
 
 
 @dataclass

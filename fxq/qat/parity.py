@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fxq.compiled import CompiledModel
 from fxq.compiler import convert
-from fxq.data import batches
 from fxq.errors import VerificationError
+from fxq.frontend.batches import batches
 from fxq.ir.facts import info, qparams
 from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from fxq.errors import CalibrationError, ConfigError
-from fxq.inputs import example_inputs_for
+from fxq.frontend.example_inputs import example_inputs_for
+from fxq.frontend.trace import private_copy
 from fxq.preparation import make_context
 from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel
@@ -18,7 +19,6 @@ from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.schemes import Mode, Scheme, get_scheme, trained
 from fxq.quantization.statistics import Statistics, TensorStatistics
 from fxq.targets import Target
-from fxq.trace import private_copy
 
 
 def prepare_qat(model: nn.Module, *, target: str | Target = "fbgemm",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fxq.errors import CalibrationError
-from fxq.signature import Signature
+from fxq.frontend.signature import Signature
 
 Transform = Callable[[Any], Any]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fxq.errors import ConfigError
-from fxq.structure import Nest, flatten
+from fxq.frontend.nests import Nest, flatten
 
 Kwargs = Mapping[str, Any]
 

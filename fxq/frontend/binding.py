@@ -10,9 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.ir.facts import info
-from fxq.ir.ops import OPS
-from fxq.spellings import (
+from fxq.frontend.spellings import (
     ASSERTION,
     IDENTITY,
     METHODS,
@@ -21,6 +19,8 @@ from fxq.spellings import (
     Spelling,
     function_spelling,
 )
+from fxq.ir.facts import info
+from fxq.ir.ops import OPS
 
 _IGNORED = {"inplace", "_stacklevel", "p", "memory_format"}
 _MUST_BE: Mapping[str, Any] = {  # parameters without a canonical place, and their neutral value
