@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from common import environment
 
-from fxq import kernels
+from fxq.kernels import calls
 from tests.conformance import run
 from tests.conformance.cases import CASES
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
-    kernels.prepack = run.remember  # not every engine can unpack what it packed
+    calls.prepack = run.remember  # not every engine can unpack what it packed
     totals = {target: counted(target) for target in run.TARGETS}
     every = [sum(c[i] for counts in totals.values() for c in counts.values()) for i in (0, 1)]
     text = tabulate(list(rows(totals)), headers="keys", tablefmt="github", disable_numparse=True)

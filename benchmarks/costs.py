@@ -22,8 +22,8 @@ import torch
 from common import environment
 from tabulate import tabulate
 
-from fxq import kernels
 from fxq.ir.ops import OPS
+from fxq.kernels import calls
 from fxq.system.timing import race
 from fxq.targets.common import COMMON
 
@@ -83,7 +83,7 @@ def engines() -> list[tuple[Any, ...]]:
 def between(x: torch.Tensor, name: str) -> torch.Tensor:
     """A function in float between integers, as it is lowered."""
     operands, attributes = EXAMPLES.get(name, ((), {}))
-    function = kernels.IN_PLACE.get(OPS[name].call, OPS[name].call)
+    function = calls.IN_PLACE.get(OPS[name].call, OPS[name].call)
     values = function(torch.dequantize(x), *operands, **attributes)
     return torch.quantize_per_tensor(values, 0.02, 10, torch.quint8)
 
@@ -96,7 +96,7 @@ def functions() -> list[dict[str, Any]]:
     for shape in SIZES:
         x, size = image(*shape), str(math.prod(shape))
         microseconds(partial(between, x, names[0]))  # the first race of a size is a warm-up
-        look_up = partial(kernels.look_up, x, table, 0.02, 10)
+        look_up = partial(calls.look_up, x, table, 0.02, 10)
         pairs = [[statistics.median(times) for times in zip(*(
             microseconds(look_up, partial(between, x, name)) for _ in range(3)), strict=True)]
             for name in names]

@@ -25,8 +25,8 @@ from safetensors.torch import load as load_tensors
 from tabulate import tabulate
 
 import fxq
-from fxq import kernel_arguments
 from fxq.artifact.container import read_file, unpack
+from fxq.kernels import arguments
 
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0",
          "efficientnet_b0")
@@ -47,17 +47,17 @@ def milliseconds(call: Callable[[], Any]) -> float:
 def packing_calls(path: Path) -> list[Callable[[], Any]]:
     """The prepack calls of one load, to be made again."""
     calls: list[Callable[[], Any]] = []
-    prepack = kernel_arguments.kernels.prepack
+    prepack = arguments.kernels.prepack
 
     def keep(*arguments: Any) -> Any:
         calls.append(lambda: prepack(*arguments))
         return prepack(*arguments)
 
-    kernel_arguments.kernels.prepack = keep
+    arguments.kernels.prepack = keep
     try:
         fxq.load(path, runtime="python")
     finally:
-        kernel_arguments.kernels.prepack = prepack
+        arguments.kernels.prepack = prepack
     return calls
 
 

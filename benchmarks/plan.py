@@ -19,7 +19,8 @@ from common import build, environment
 from tabulate import tabulate
 
 import fxq
-from fxq import kernels, planning
+from fxq import planning
+from fxq.kernels import calls
 from fxq.profiler.clock import time_nodes
 from fxq.system.torch_state import isolated
 
@@ -36,7 +37,7 @@ def forecast_and_truth(name: str) -> tuple[float, float]:
     found = fxq.plan(model, example_inputs=(x,), targets=("x86",), schemes=("int8_static",)).rows[0]
     compiled = fxq.compile(model, target="x86", example_inputs=(x,), calibration_data=[x],
                            verify=False, runtime="python")
-    with isolated(), kernels.quiet():
+    with isolated(), calls.quiet():
         plain = time_nodes(compiled.graph_module, [x], 40, 4.0).plain
     assert found.us is not None
     return found.us / 1e3, statistics.median(plain) * 1e3

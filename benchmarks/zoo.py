@@ -46,7 +46,7 @@ def same_bits(compiled: Any, x: Any) -> bool:
 def integer_share(compiled: Any) -> float:
     """Of the calls of a lowered graph, those that make integers; casts at the borders aside."""
     from fxq.ir.facts import qparams
-    from fxq.kernels import kernel_name
+    from fxq.kernels.calls import kernel_name
 
     calls = [n for n in compiled.graph_module.graph.nodes if n.op.startswith("call_")
              and kernel_name(n.target) not in ("quantize", "dequantize")]

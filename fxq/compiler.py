@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from fxq import kernels
 from fxq.compiled import CompiledModel
 from fxq.errors import UnsupportedOpError, VerificationError
 from fxq.finishing import finish
 from fxq.frontend.batches import Transform
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
+from fxq.kernels import calls
 from fxq.legality import note_on
 from fxq.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.manager import Manager
@@ -65,7 +65,7 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
         manager.context = replace(prepared.context, statistics=(
             prepared.statistics() if seen is None else seen))
-    with isolated(), kernels.quiet():
+    with isolated(), calls.quiet():
         done = finish(prepared, module)
         if strict and done.left_in_float:
             raise _strict_error(done.left_in_float)

@@ -9,11 +9,11 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.context import Context
-from fxq.functions import FLOAT, choose
 from fxq.ir.facts import info, tensor_inputs
 from fxq.ir.ops import Kind, base_name, op_of
 from fxq.ir.origins import why_untraceable
 from fxq.ir.rewriter import constant_of
+from fxq.kernels.lookup_tables import FLOAT, choose
 from fxq.overrides import scheme_of
 from fxq.quantization.schemes import Mode
 

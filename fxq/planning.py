@@ -21,12 +21,12 @@ from tabulate import tabulate
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq import kernels
 from fxq.artifact.container import write_file
 from fxq.errors import ConfigError, FxqError
 from fxq.ir.facts import info
 from fxq.ir.printer import shown_arguments, target_name
 from fxq.ir.sizes import model_bytes
+from fxq.kernels import calls
 from fxq.preparation import prepare, run_batches
 from fxq.quantization.schemes import get_scheme
 from fxq.system.machine import environment
@@ -115,7 +115,7 @@ def _forecast(model: nn.Module, target: str, scheme: str, example: tuple[Any, ..
         return Forecast(target, scheme, reason=error.what)
     report = compiled.report
     here = chosen.is_available()
-    with isolated(), kernels.quiet():
+    with isolated(), calls.quiet():
         total = times.predict(compiled.graph_module, prepared.inputs) if here else None
     return Forecast(target, scheme, report.coverage, report.size_bytes, total,
                     len(report.left_in_float), report.note or (

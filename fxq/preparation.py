@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fxq import kernels
 from fxq.context import Context
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.batches import Transform, batches
@@ -22,6 +21,7 @@ from fxq.frontend.signature import Signature, call_with, signature_of
 from fxq.frontend.trace import Traced, private_copy, trace
 from fxq.ir.digests import digest_tensors
 from fxq.ir.sizes import macs
+from fxq.kernels import calls
 from fxq.legality import check_legal, is_native
 from fxq.manager import Manager
 from fxq.overrides import checked_overrides
@@ -116,7 +116,7 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
                locking: bool = False, passes: Sequence[Pass] = ()) -> Prepared:
     """`prepare` in a context that is known to be legal."""
     start = time.perf_counter()
-    with isolated(), kernels.quiet():
+    with isolated(), calls.quiet():
         args = example_inputs if example_inputs is not None else (
             () if example_kwargs else example_inputs_for(model))
         args = args if isinstance(args, tuple) else (args,)
@@ -155,7 +155,7 @@ def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
         kind = replace(kind, overrides=checked_overrides(model, overrides))
     check_legal(chosen, kind)
     if chosen.engine:
-        kernels.require_engine(chosen.engine)
+        calls.require_engine(chosen.engine)
     return Context(chosen, kind, native_half=chosen.device == "cuda" or is_native(kind.half),
                    vnni=kind.isa == "host" and has_vnni())
 

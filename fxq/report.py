@@ -9,8 +9,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from fxq.functions import Choice
 from fxq.ir.rewriter import Refusal, Rewrite
+from fxq.kernels.lookup_tables import Choice
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq import kernels
 from fxq.errors import VerificationError
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import format_node
+from fxq.kernels import calls
 from fxq.passes.base import Effect
 from fxq.runtime.python import build
 
@@ -61,18 +61,18 @@ class _Stepwise(fx.Interpreter):
         difference = int((plain(value).int() - reference.int()).abs().max()) if (
             reference.numel()) else 0
         self.differences.append((difference, n))
-        return kernels.with_qparams(reference, format_) if value.is_quantized else reference
+        return calls.with_qparams(reference, format_) if value.is_quantized else reference
 
 
 def plain(value: Tensor) -> Tensor:
     """The integers of a value, whether plain or in a kernel's own type."""
-    return kernels.integers_of(value) if value.is_quantized else value
+    return calls.integers_of(value) if value.is_quantized else value
 
 
 def integers_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Integers:
     """The integers of every quantized value of a graph, by node."""
     interpreter = _Integers(module)
-    with torch.no_grad(), kernels.quiet():
+    with torch.no_grad(), calls.quiet():
         interpreter.run(*inputs)
     return interpreter.values
 
@@ -91,7 +91,7 @@ def step_differences(module: fx.GraphModule, inputs: Sequence[Tensor],
                      expected: Integers) -> list[tuple[int, Node]]:
     """For each operator, in order: how many steps its integers are off, given the reference's."""
     interpreter = _Stepwise(module, expected)
-    with torch.no_grad(), kernels.quiet():
+    with torch.no_grad(), calls.quiet():
         interpreter.run(*inputs)
     return interpreter.differences
 

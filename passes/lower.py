@@ -18,16 +18,16 @@ import torch
 from torch import fx
 from torch.fx import Node
 
-from fxq import kernels
 from fxq.context import Context
-from fxq.functions import FLOAT, choose, table_of
 from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, qparams
 from fxq.ir.ops import op_of
 from fxq.ir.rewriter import PassResult, Rewriter, label
 from fxq.ir.sizes import macs
 from fxq.ir.stages import Stage
-from fxq.kernel_arguments import ARGUMENTS, integer_behind, packed_weight
+from fxq.kernels import calls
+from fxq.kernels.arguments import ARGUMENTS, integer_behind, packed_weight
+from fxq.kernels.lookup_tables import FLOAT, choose, table_of
 from fxq.passes.base import Effect, Pass
 from fxq.quantization.formats import QParams
 from fxq.targets.base import Target
@@ -54,7 +54,7 @@ class Lower(Pass):
         rewriter.sweep()
         for node in list(module.graph.nodes):
             if node.target is integers.dequantize:
-                new = rewriter.call(kernels.from_quantized, node.args, {}, like=node, before=node)
+                new = rewriter.call(calls.from_quantized, node.args, {}, like=node, before=node)
                 rewriter.replace(node, new, "dequantize")
         for node in list(module.graph.nodes):
             _reuse_memory(node, rewriter)
@@ -68,7 +68,7 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
     if row is None or not is_on_integers(producer):
         _lower_entry(quantize, format_, rewriter)
         return
-    call = kernels.get_call(row.call)
+    call = calls.get_call(row.call)
     if call.form == "function":
         _lower_function(quantize, producer, call.function, rewriter)
         return
@@ -91,11 +91,11 @@ def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewr
 
 def _reuse_memory(node: Node, rewriter: Rewriter) -> None:
     """A float function may write over a dequantized value that only it reads."""
-    function = kernels.IN_PLACE.get(node.target) if callable(node.target) else None
+    function = calls.IN_PLACE.get(node.target) if callable(node.target) else None
     source = node.args[0] if node.args else None
     if function is None or qparams(node) is not None or not isinstance(source, Node):
         return
-    if source.target is kernels.from_quantized and len(source.users) == 1:
+    if source.target is calls.from_quantized and len(source.users) == 1:
         new = rewriter.call(function, node.args, {}, like=node, before=node)
         rewriter.replace(node, new, "in place")
 
@@ -106,14 +106,14 @@ def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
     Kernels want that layout, and some round ties by it: with one layout for all, equal inputs
     give equal bits however they lie in memory.
     """
-    args = (quantize.args[0], format_.scale, format_.zero_point, kernels.quantized_dtype(format_))
+    args = (quantize.args[0], format_.scale, format_.zero_point, calls.quantized_dtype(format_))
     if len(info(quantize).shape or ()) != 4 or not _comes_from_input(quantize):
-        _swap(quantize, quantize, kernels.to_quantized, args, {}, rewriter)
+        _swap(quantize, quantize, calls.to_quantized, args, {}, rewriter)
         return
-    entry = rewriter.call(kernels.to_quantized, args, {}, like=quantize, before=quantize,
+    entry = rewriter.call(calls.to_quantized, args, {}, like=quantize, before=quantize,
                           quantized=format_)
     layout = {"memory_format": torch.channels_last}
-    function = kernels.get_call("contiguous").function
+    function = calls.get_call("contiguous").function
     _swap(quantize, quantize, function, (entry,), layout, rewriter)
 
 
@@ -153,12 +153,12 @@ def _lower_dynamic(node: Node, rewriter: Rewriter, target: Target) -> None:
     """Float in, float out: the kernel measures and rounds its input itself."""
     row = target.kernel_for(node)
     assert row is not None and row.dynamic_call, f"{label(node)} has no dynamic kernel"
-    call = kernels.get_call(row.dynamic_call)
+    call = calls.get_call(row.dynamic_call)
     packed = packed_weight(node, call, rewriter, target)
     source = integer_behind(node.args[0])
     new = rewriter.call(call.function, (source, packed), {}, like=node, before=node)
     new.meta["fxq.macs"] = macs(node)
-    rewriter.replace(node, new, kernels.kernel_name(call.function))
+    rewriter.replace(node, new, calls.kernel_name(call.function))
 
 
 def _unpack_weight(node: Node, rewriter: Rewriter) -> None:
@@ -175,7 +175,7 @@ def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
     if row is None or not row.float_call:  # a graph that was placed for another target
         _unpack_weight(node, rewriter)
         return
-    call = kernels.get_call(row.float_call)
+    call = calls.get_call(row.float_call)
     source = node.args[0]
     format_ = qparams(integer_behind(source))
     assert format_ is not None
@@ -183,7 +183,7 @@ def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
     new = rewriter.call(call.function, (source, format_.scale, format_.zero_point, packed), {},
                         like=node, before=node)
     new.meta["fxq.macs"] = macs(node)
-    rewriter.replace(node, new, kernels.kernel_name(call.function))
+    rewriter.replace(node, new, calls.kernel_name(call.function))
 
 
 def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -193,7 +193,7 @@ def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs:
                         quantized=qparams(old))
     if macs(origin):
         new.meta["fxq.macs"] = macs(origin)
-    rewriter.replace(old, new, kernels.kernel_name(function))
+    rewriter.replace(old, new, calls.kernel_name(function))
 
 
 def _lower_integer_op(node: Node, rewriter: Rewriter) -> None:
@@ -203,12 +203,12 @@ def _lower_integer_op(node: Node, rewriter: Rewriter) -> None:
     if op is None:
         kwargs = _clamp_bounds(node)
     if name == "cat":
-        call, format_ = kernels.get_call("cat"), qparams(node)
+        call, format_ = calls.get_call("cat"), qparams(node)
         assert format_ is not None
         args = (list(node.args[0]), kwargs.get("dim", 0), format_.scale, format_.zero_point)  # type: ignore[arg-type]
         _swap(node, node, call.function, args, {}, rewriter)
         return
-    function = op.call if op and name == "getitem" else kernels.get_call(name).function
+    function = op.call if op and name == "getitem" else calls.get_call(name).function
     _swap(node, node, function, node.args, kwargs, rewriter)
 
 

@@ -46,7 +46,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One row: an operator, what it absorbs, the call in `fxq.kernels`, and its limits.
+    """One row: an operator, what it absorbs, the call in `fxq.kernels.calls`, and its limits.
 
     Of several rows for one operator the first whose limits hold is taken. `engine_sensitive`: the
     result (or its speed) depends on torch's process-wide quantized engine at the time of the

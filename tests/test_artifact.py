@@ -175,7 +175,7 @@ def test_texts_of_the_file_never_reach_source(saved):
 @pytest.mark.parametrize("engine", ["fbgemm", "qnnpack", "onednn", "x86"])
 def test_loaded_models_ignore_the_global_engine(saved, engine):
     """Packing and running are those of the file's target, whatever is current."""
-    from fxq.kernels import using_engine
+    from fxq.kernels.calls import using_engine
 
     wanted = fxq.load(saved, runtime="python")(X)
     with using_engine(engine):
@@ -192,7 +192,7 @@ def test_another_target_takes_the_file(saved):
 
 def test_missing_engine_is_named(saved, monkeypatch):
     """A host that cannot run the file says what is missing (T77)."""
-    monkeypatch.setattr("fxq.kernels.require_engine", lambda engine: (_ for _ in ()).throw(
+    monkeypatch.setattr("fxq.kernels.calls.require_engine", lambda engine: (_ for _ in ()).throw(
         fxq.TargetUnavailableError(f"the engine {engine!r} is not available")))
     with pytest.raises(fxq.TargetUnavailableError, match="'fbgemm' is not available"):
         fxq.load(saved)

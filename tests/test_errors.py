@@ -58,7 +58,7 @@ def bad_table():
 
 
 def missing_engine():
-    from fxq.kernels import require_engine
+    from fxq.kernels.calls import require_engine
 
     return require_engine("neon")
 

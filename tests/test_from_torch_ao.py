@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import fxq
-from fxq import kernels
 from fxq.ir.facts import info, qparams
+from fxq.kernels import calls
 from fxq.verify import step_differences
 from tests.nets import Classifier, SqueezeExcite, lively, ramp
 
@@ -61,7 +61,7 @@ def peer_integers(prepared, images):
                 found[f"sum {sum(key.startswith('sum') for key in found)}"] = value
             return value
 
-    with torch.no_grad(), kernels.using_engine("fbgemm"), kernels.quiet():
+    with torch.no_grad(), calls.using_engine("fbgemm"), calls.quiet():
         Recorder(convert_fx(copy.deepcopy(prepared))).run(images)
     return found
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fxq
-from fxq.functions import FLOAT, TABLE
+from fxq.kernels.lookup_tables import FLOAT, TABLE
 from fxq.targets import costs
 from fxq.targets.common import COMMON
 from fxq.targets.costs import BETWEEN, SIZES
@@ -36,7 +36,7 @@ def test_table_and_float_give_the_same_bits(function, monkeypatch):
     results = []
     for way in (TABLE, FLOAT):
         monkeypatch.setattr("fxq.passes.lower.choose", lambda node, way=way: replace(
-            fxq.functions.choose(node), way=way))
+            fxq.kernels.lookup_tables.choose(node), way=way))
         model, x = compiled(function, 9)
         assert ("function" in model.graph_text()) == (way == TABLE)
         results.append(model(x))

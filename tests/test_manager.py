@@ -8,12 +8,12 @@ import torch
 from torch import fx, nn
 
 import fxq
-from fxq import kernels
 from fxq.ir import integers
 from fxq.ir.facts import info, qparams
 from fxq.ir.ops import OPS, op_name
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Stage
+from fxq.kernels import calls
 from fxq.manager import check_order
 from fxq.passes.base import Effect, Pass
 from fxq.pipeline import FINISH, PREPARE
@@ -40,7 +40,7 @@ def wrong_pass(stage, mutate, effect=Effect.EXACT):
 
 def node(rewriter, name):
     return next(n for n in rewriter.graph.nodes
-                if op_name(n) == name or kernels.kernel_name(n.target) == name
+                if op_name(n) == name or calls.kernel_name(n.target) == name
                 or n.target is name)
 
 

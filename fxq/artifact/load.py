@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, fx
 
-from fxq import kernels
 from fxq.artifact.compact import expand
 from fxq.artifact.container import read_file, unpack
 from fxq.artifact.graph import from_portable
@@ -31,6 +30,7 @@ from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
 from fxq.ir.stages import Stage, verify_stage
+from fxq.kernels import calls
 from fxq.pipeline import LOWER
 from fxq.report import Report
 from fxq.runtime.select import select
@@ -136,7 +136,7 @@ def load(path: str | Path, *, target: str | Target | None = None,
     opened = open_artifact(path)
     chosen = get_target(target if target is not None else str(opened.manifest["target"]))
     if chosen.engine:
-        kernels.require_engine(chosen.engine)
+        calls.require_engine(chosen.engine)
     report = _report(opened.manifest["report"], chosen)
     if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
         raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
@@ -144,7 +144,7 @@ def load(path: str | Path, *, target: str | Target | None = None,
                                      fix='compile it again with isa="any"')
     module, texts = opened.module, {opened.stage: format_graph(opened.module)}
     guard = None
-    with isolated(), kernels.quiet():
+    with isolated(), calls.quiet():
         if opened.stage is Stage.REFERENCE and chosen.engine:
             guard = guard_for(module, chosen)
             _lower(module, chosen)

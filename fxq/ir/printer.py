@@ -18,7 +18,7 @@ from torch.fx import Node
 from fxq.ir.facts import info, qparams
 from fxq.ir.ops import op_of
 from fxq.ir.rewriter import constant_of
-from fxq.kernels import kernel_name
+from fxq.kernels.calls import kernel_name
 
 _DTYPES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.uint8: "u8",
            torch.int8: "s8", torch.int16: "s16", torch.int32: "s32", torch.int64: "s64",

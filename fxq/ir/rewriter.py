@@ -40,7 +40,7 @@ class Refusal:
 class PassResult:
     rewrites: tuple[Rewrite, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-    choices: tuple[Any, ...] = ()  # of fxq.functions: what the cost table decided
+    choices: tuple[Any, ...] = ()  # of fxq.kernels.lookup_tables: what the cost table decided
 
 
 def label(node: Node) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from fxq import kernels
 from fxq.errors import TargetUnavailableError
+from fxq.kernels import calls
 from fxq.profiler.clock import time_nodes
 from fxq.profiler.memory import peak_bytes
 from fxq.profiler.output import ProfileOutput
@@ -75,7 +75,7 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         raise TargetUnavailableError("this machine cannot run the model, so it cannot be measured",
                                      fix="profile it on a machine with its device")
     module, report = compiled.graph_module, compiled.report
-    with isolated(), kernels.quiet():
+    with isolated(), calls.quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
         device = _device(module)
         inputs = [x.to(device) for x in inputs]

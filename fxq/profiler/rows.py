@@ -16,7 +16,7 @@ from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name, value_names
 from fxq.ir.rewriter import constant_of
 from fxq.ir.sizes import macs
-from fxq.kernels import from_quantized
+from fxq.kernels.calls import from_quantized
 from fxq.profiler.clock import Timing
 
 _BINS = 40

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from fxq.errors import ConfigError, did_you_mean
 from fxq.ir.origins import why_untraceable
-from fxq.kernels import quiet
+from fxq.kernels.calls import quiet
 from fxq.runtime.cuda import select_cuda
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript

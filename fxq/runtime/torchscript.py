@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.jit._trace import TracerWarning
 
 from fxq.errors import ConfigError
-from fxq.kernels import quiet
+from fxq.kernels.calls import quiet
 from fxq.runtime.python import build
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from fxq.kernels import runtime_engine
+from fxq.kernels.calls import runtime_engine
 
 
 @contextmanager

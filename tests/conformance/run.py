@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 import fxq
-from fxq import kernels
-from fxq.functions import TABLE
-from fxq.kernels import kernel_name
+from fxq.kernels import calls
+from fxq.kernels.calls import kernel_name
+from fxq.kernels.lookup_tables import TABLE
 from fxq.passes import lower
 from tests.conformance import oracle
 from tests.conformance.oracle import Packed, Q
@@ -26,7 +26,7 @@ def q(value):
 
 
 PACKED = {}  # id of torch's packed weights -> what went into them
-_prepack = kernels.prepack
+_prepack = calls.prepack
 
 
 def remember(call, engine, weight, scales, axis, bias, geometry):
@@ -149,9 +149,9 @@ def checked(compiled, *inputs):
     """{kernel: [outputs, one step off, worst]} of a compiled model's operators."""
     checker = Checker(compiled.graph_module)
     before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = kernels.runtime_engine(before)
+    torch.backends.quantized.engine = calls.runtime_engine(before)
     try:
-        with torch.no_grad(), kernels.quiet():
+        with torch.no_grad(), calls.quiet():
             checker.run(*inputs)
     finally:
         torch.backends.quantized.engine = before

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from fxq import kernels
+from fxq.kernels import calls
 from tests.conformance import run
 from tests.conformance.cases import CASES
 from tests.conformance.run import TARGETS, checked, compiled_for
@@ -13,7 +13,7 @@ from tests.conformance.run import TARGETS, checked, compiled_for
 
 @pytest.fixture(autouse=True)
 def _remember_weights(monkeypatch):
-    monkeypatch.setattr(kernels, "prepack", run.remember)
+    monkeypatch.setattr(calls, "prepack", run.remember)
     yield
     run.PACKED.clear()
 
@@ -35,7 +35,7 @@ def test_within_one_step_of_the_oracle(case, target):
 
 
 def compiled_kernels(compiled):
-    from fxq.kernels import kernel_name
+    from fxq.kernels.calls import kernel_name
 
     return {kernel_name(n.target) for n in compiled.graph_module.graph.nodes}
 

@@ -11,7 +11,7 @@ import torch
 
 import fxq
 from fxq.isa import compare_isas
-from fxq.kernels import using_engine
+from fxq.kernels.calls import using_engine
 from fxq.pipeline import QUANTIZE
 from tests.fuzz.nets import FuzzNet, Recipe
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from fxq import kernels
 from fxq.ir import integers
 from fxq.ir.facts import info, set_info
 from fxq.ir.ops import attribute, attributes, base_name
 from fxq.ir.rewriter import Rewriter, constant_of, label
+from fxq.kernels import calls
 from fxq.quantization.formats import QParams
 from fxq.targets.base import Target
 
@@ -24,13 +24,13 @@ def integer_behind(node: Any) -> Any:
     return node.args[0]
 
 
-def _weighted(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
+def _weighted(node: Node, call: calls.Call, out: QParams, rewriter: Rewriter,
               target: Target) -> Arguments:
     packed = packed_weight(node, call, rewriter, target)
     return (integer_behind(node.args[0]), packed, out.scale, out.zero_point), {}
 
 
-def _adding(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
+def _adding(node: Node, call: calls.Call, out: QParams, rewriter: Rewriter,
             target: Target) -> Arguments:
     """The sum comes second, and its memory takes the result."""
     packed = packed_weight(node, call, rewriter, target)
@@ -38,7 +38,7 @@ def _adding(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
     return (source, other, packed, out.scale, out.zero_point), {}
 
 
-def packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Target) -> Node:
+def packed_weight(node: Node, call: calls.Call, rewriter: Rewriter, target: Target) -> Node:
     """The weight and bias of a layer, packed for the target's engine."""
     weight = node.args[1]
     assert isinstance(weight, Node)
@@ -48,7 +48,7 @@ def packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Ta
     geometry, row = _geometry(node, values), target.kernel_for(node)
     if row is not None and row.expand_groups:
         values, geometry = _one_group(values, geometry[-1]), (*geometry[:-1], 1)
-    packed = kernels.prepack(call, target.engine_of(node), values, scales, axis,
+    packed = calls.prepack(call, target.engine_of(node), values, scales, axis,
                              integers.constant_value(node.args[2]), geometry)
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
     name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
@@ -81,19 +81,19 @@ def _geometry(node: Node, values: torch.Tensor) -> tuple[Any, ...]:
     return (*(wide[k] for k in order if k in wide), attribute(node, "groups"))
 
 
-def _binary(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+def _binary(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:
     a, b = (integer_behind(n) for n in node.args)
     if (info(a).shape or ())[2:] == (1, 1) and info(a).shape != info(b).shape:
         a, b = b, a  # the kernels keep channels_last when the large operand comes first
     return (a, b, out.scale, out.zero_point), {}
 
 
-def _cat(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+def _cat(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:
     parts = [integer_behind(n) for n in node.args[0]]  # type: ignore[union-attr]
     return (parts, attribute(node, "dim"), out.scale, out.zero_point), {}
 
 
-def _affine(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
+def _affine(node: Node, call: calls.Call, out: QParams, rewriter: Rewriter,
             target: Target) -> Arguments:
     scale = constant_of(node.args[1])
     assert scale is not None
@@ -104,26 +104,26 @@ def _affine(node: Node, call: kernels.Call, out: QParams, rewriter: Rewriter,
     return (*args, out.scale, out.zero_point), {}
 
 
-def _layer_norm(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+def _layer_norm(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:
     shape, eps = attribute(node, "normalized_shape"), attribute(node, "eps")
     return (integer_behind(node.args[0]), list(shape), node.args[1], node.args[2], eps,
             out.scale, out.zero_point), {}
 
 
-def _scaled(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+def _scaled(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:
     return (integer_behind(node.args[0]), out.scale, out.zero_point), {}
 
 
-def _fixed(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+def _fixed(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:
     return (integer_behind(node.args[0]),), {}
 
 
-def _leaky_relu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+def _leaky_relu(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:
     slope = attribute(node, "negative_slope")
     return (integer_behind(node.args[0]), slope, False, out.scale, out.zero_point), {}
 
 
-def _elu(node: Node, call: kernels.Call, out: QParams, *_: Any) -> Arguments:
+def _elu(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:
     return (integer_behind(node.args[0]), out.scale, out.zero_point, attribute(node, "alpha")), {}
 
 
