@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from fxq.analysis.legality import note_on
 from fxq.compiled import CompiledModel
 from fxq.errors import UnsupportedOpError, VerificationError
 from fxq.finishing import finish
@@ -18,7 +19,6 @@ from fxq.frontend.batches import Transform
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
 from fxq.kernels import calls
-from fxq.legality import note_on
 from fxq.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.manager import Manager
 from fxq.passes.base import Pass

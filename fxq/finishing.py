@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from fxq.analysis.saturation import prove
 from fxq.artifact.portable import Portable, to_portable
 from fxq.artifact.save import Content
 from fxq.engine import guard_for
@@ -19,7 +20,6 @@ from fxq.ir.stages import Stage
 from fxq.pipeline import HALF, LOWER, QUANTIZE
 from fxq.preparation import Prepared
 from fxq.quantization.schemes import Mode
-from fxq.saturation import prove
 from fxq.system.torch_state import EngineGuard
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxq.analysis.context import Context
 from fxq.artifact.container import write_file
 from fxq.artifact.save import cpu_facts
-from fxq.context import Context
 from fxq.errors import ArtifactError
 from fxq.ir.digests import digest_tensors
 from fxq.quantization.statistics_file import to_bytes

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.errors import ConfigError, FxqError, VerificationError
 from fxq.ir.digests import digest_graph
 from fxq.ir.facts import info

@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.legality import check_legal, is_native
+from fxq.analysis.overrides import checked_overrides
+from fxq.analysis.saturation import has_vnni
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.batches import Transform, batches
 from fxq.frontend.example_inputs import example_inputs_for
@@ -22,9 +25,7 @@ from fxq.frontend.trace import Traced, private_copy, trace
 from fxq.ir.digests import digest_tensors
 from fxq.ir.sizes import macs
 from fxq.kernels import calls
-from fxq.legality import check_legal, is_native
 from fxq.manager import Manager
-from fxq.overrides import checked_overrides
 from fxq.passes.base import Effect, Pass
 from fxq.pipeline import FUSE, PREPARE
 from fxq.quantization.calibrators import AUTO, get_calibrator
@@ -33,7 +34,6 @@ from fxq.quantization.schemes import Mode, Scheme, get_scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.weight_calibrators import get_weight_rule
 from fxq.runtime.python import Function, build
-from fxq.saturation import has_vnni
 from fxq.system.logs import logger
 from fxq.system.torch_state import isolated
 from fxq.targets import AUTO as AUTO_TARGET

@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
+from fxq.analysis.context import Context
 from fxq.artifact.graph import from_portable
 from fxq.artifact.portable import Portable, to_portable
-from fxq.context import Context
 from fxq.errors import ArtifactError, FxqError
 from fxq.passes.base import Pass
 from fxq.quantization.formats import QSpec

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxq.analysis.overrides import checked_overrides
 from fxq.compiler import convert
 from fxq.errors import CalibrationError
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import label
-from fxq.overrides import checked_overrides
 from fxq.preparation import calibrate, prepare
 from fxq.quantization.sqnr import sqnr
 

@@ -20,7 +20,7 @@ from typing import ClassVar
 from torch import fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, place_on_integers
 from fxq.ir.ops import OPS, op_name, op_of

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import fx
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.rules import Rule, apply_rules
 from fxq.ir.stages import Stage

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.overrides import scheme_of
 from fxq.ir import integers
 from fxq.ir.facts import info, set_info, tensor_inputs
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.origins import unfolded
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of
 from fxq.ir.stages import Stage
-from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.passes.convert import drop_observers
 from fxq.quantization.schemes import Mode

@@ -23,19 +23,19 @@ import torch
 from torch import fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.overrides import scheme_of
+from fxq.analysis.placement import place
+from fxq.analysis.value_formats import choose_qparams
 from fxq.ir import integers
 from fxq.ir.facts import Info, info, place_on_integers
 from fxq.ir.ops import Kind, base_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Stage
-from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
-from fxq.placement import place
 from fxq.quantization.formats import QParams
 from fxq.quantization.observer import Observer
 from fxq.quantization.weights import channel_axis, quantize_weight
-from fxq.ranges import choose_qparams
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.ir import integers
 from fxq.ir.facts import info
 from fxq.ir.ops import attribute, base_name

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from torch import fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.ir import integers
 from fxq.ir.facts import info
 from fxq.ir.ops import OPS, Op, attributes, op_of

@@ -18,7 +18,7 @@ from typing import ClassVar
 from torch import fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.ir.facts import info
 from fxq.ir.ops import Kind, base_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter

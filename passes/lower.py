@@ -18,7 +18,7 @@ import torch
 from torch import fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, qparams
 from fxq.ir.ops import op_of

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.errors import TraceError
 from fxq.frontend.binding import Call, bind_function, bind_method, bind_module
 from fxq.frontend.spellings import ASSERTION, IDENTITY, function_spelling

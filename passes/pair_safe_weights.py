@@ -19,16 +19,16 @@ from typing import ClassVar
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.overrides import scheme_of
+from fxq.analysis.saturation import channels_first, integer_weight, pairing_for
 from fxq.ir import integers
 from fxq.ir.ops import base_name
 from fxq.ir.rewriter import PassResult, Rewriter, label
 from fxq.ir.stages import Stage
-from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
 from fxq.quantization.formats import QSpec
 from fxq.quantization.weights import round_weight, safe_scales, worst_pair
-from fxq.saturation import channels_first, integer_weight, pairing_for
 from fxq.targets.base import Pairing
 
 

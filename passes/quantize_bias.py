@@ -23,15 +23,15 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.overrides import scheme_of
+from fxq.analysis.saturation import channels_first, integer_weight
 from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, qparams
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Stage
-from fxq.overrides import scheme_of
 from fxq.passes.base import Effect, Pass
-from fxq.saturation import channels_first, integer_weight
 
 LIMIT = 2**31
 

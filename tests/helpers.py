@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 import fxq
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.frontend.record_shapes import record_shapes
 from fxq.frontend.signature import signature_of
 from fxq.frontend.trace import private_copy, trace

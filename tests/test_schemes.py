@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import fxq
-from fxq.legality import is_native, note_on, scheme_table
+from fxq.analysis.legality import is_native, note_on, scheme_table
 from fxq.preparation import make_context
 from fxq.quantization.formats import QSpec, signed, unsigned
 from fxq.quantization.schemes import SCHEMES, Mode, get_scheme

@@ -176,7 +176,7 @@ def test_a_target_from_another_package(tmp_path):
 
 def test_the_operator_table_in_the_docs_is_the_code(golden):
     """docs/operators.md is written by `make golden` from the tables of the targets."""
-    from fxq.support import operator_page
+    from fxq.analysis.support import operator_page
 
     page = ROOT / "docs" / "operators.md"
     if golden.update:

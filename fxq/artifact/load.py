@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, fx
 
+from fxq.analysis.context import Context
+from fxq.analysis.saturation import VNNI_ONLY, has_vnni
 from fxq.artifact.compact import expand
 from fxq.artifact.container import read_file, unpack
 from fxq.artifact.graph import from_portable
@@ -22,7 +24,6 @@ from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
 from fxq.artifact.values import MALFORMED
 from fxq.compiled import CompiledModel
-from fxq.context import Context
 from fxq.engine import guard_for
 from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.frontend.trace import Traced
@@ -34,7 +35,6 @@ from fxq.kernels import calls
 from fxq.pipeline import LOWER
 from fxq.report import Report
 from fxq.runtime.select import select
-from fxq.saturation import VNNI_ONLY, has_vnni
 from fxq.system.torch_state import isolated
 from fxq.targets import Target, get_target
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fxq.analysis.context import Given
 from fxq.compiled import CompiledModel
 from fxq.compiler import convert
-from fxq.context import Given
 from fxq.errors import CalibrationError, ConfigError
 from fxq.ir.facts import info
 from fxq.ir.ops import OPS

@@ -11,12 +11,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from fxq.analysis.context import Context, Given
+from fxq.analysis.legality import is_native
 from fxq.compiler import FxqWarning
-from fxq.context import Context, Given
 from fxq.errors import ConfigError
 from fxq.frontend.trace import Traced
 from fxq.ir.ops import OPS
-from fxq.legality import is_native
 from fxq.preparation import Prepared, prepare_in
 from fxq.qat.fake_quantize import FakeQuantize, RoundHalf
 from fxq.qat.layer import (

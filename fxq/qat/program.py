@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.overrides import scheme_of
+from fxq.analysis.placement import Placement, place
+from fxq.analysis.saturation import pairing_for
+from fxq.analysis.value_formats import fixed_format, format_groups, sources_of, value_spec
 from fxq.ir.facts import info
 from fxq.ir.ops import Kind, base_name, op_name, op_of
 from fxq.ir.origins import Norm, dropouts_behind, move_dropouts, unfolded
 from fxq.ir.rewriter import Rewriter, constant_of
-from fxq.overrides import scheme_of
 from fxq.passes.cast_half import why_not_half
 from fxq.passes.convert import drop_observers, weight_axis
-from fxq.placement import Placement, place
 from fxq.qat.layer import Layer, NormNames
 from fxq.quantization.schemes import Mode
-from fxq.ranges import fixed_format, format_groups, sources_of, value_spec
 from fxq.runtime.python import Function, build
-from fxq.saturation import pairing_for
 
 # Operators that select or move values: what was rounded before stays on the grid.
 _MOVERS = {"max_pool1d", "max_pool2d", "flatten", "reshape", "permute", "transpose", "squeeze",

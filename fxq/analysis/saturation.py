@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.overrides import scheme_of
 from fxq.ir import integers
 from fxq.ir.facts import is_on_integers
 from fxq.ir.ops import base_name, op_of
 from fxq.ir.rewriter import constant_of
-from fxq.overrides import scheme_of
 from fxq.quantization.weights import IntegerWeight, channel_axis, worst_pair
 from fxq.targets.base import Pairing, Target
 

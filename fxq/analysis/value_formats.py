@@ -11,13 +11,13 @@ from functools import reduce
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.overrides import scheme_of
+from fxq.analysis.placement import Placement
 from fxq.errors import CalibrationError
 from fxq.ir.facts import info, tensor_inputs
 from fxq.ir.ops import Kind, base_name, op_name, op_of
 from fxq.ir.rewriter import constant_of, label
-from fxq.overrides import scheme_of
-from fxq.placement import Placement
 from fxq.quantization.auto_calibrator import choose_by_output
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.formats import QParams, QSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tabulate import tabulate
 
-from fxq.context import Context
+from fxq.analysis.context import Context
 from fxq.errors import ConfigError
 from fxq.quantization.schemes import SCHEMES, Mode, Scheme, get_scheme
 from fxq.targets import TARGETS, Target

@@ -8,13 +8,13 @@ import torch
 from torch import fx
 from torch.fx import Node
 
-from fxq.context import Context
+from fxq.analysis.context import Context
+from fxq.analysis.overrides import scheme_of
 from fxq.ir.facts import info, tensor_inputs
 from fxq.ir.ops import Kind, base_name, op_of
 from fxq.ir.origins import why_untraceable
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.lookup_tables import FLOAT, choose
-from fxq.overrides import scheme_of
 from fxq.quantization.schemes import Mode
 
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the

@@ -1,0 +1,1 @@
+"""Questions about a graph: what runs where, in which format, and why."""
