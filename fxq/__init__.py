@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fxq import plot
-    from fxq.artifact.load import load
+    from fxq.artifact.read import load
     from fxq.compiled import CompiledModel
     from fxq.compiler import FxqWarning, compile, convert
     from fxq.errors import (
@@ -54,7 +54,7 @@ _HOME = {
     "Target": "targets", "sqnr": "quantization.sqnr", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
     "Parity": "qat.parity", "from_torch_ao": "frontend.torch_ao",
-    "load": "artifact.load", "compare": "profiler.compare", "Comparison": "profiler.compare",
+    "load": "artifact.read", "compare": "profiler.compare", "Comparison": "profiler.compare",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "planning", "Plan": "planning",
     "sensitivity": "sensitivity", "plot": "plot",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",

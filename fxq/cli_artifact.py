@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from tabulate import tabulate
 
 import fxq
-from fxq.artifact.load import open_artifact
-from fxq.artifact.save import check_of, cpu_facts
+from fxq.artifact.read import open_artifact
+from fxq.artifact.write import check_of, cpu_facts
 from fxq.errors import ConfigError, VerificationError
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph

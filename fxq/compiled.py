@@ -21,7 +21,7 @@ from fxq.system.torch_state import EngineGuard, isolated
 from fxq.targets import TARGETS
 
 if TYPE_CHECKING:
-    from fxq.artifact.save import Content
+    from fxq.artifact.write import Content
     from fxq.profiler.profile import Profile
 
 
@@ -101,7 +101,7 @@ class CompiledModel(nn.Module):
         The same model gives the same bytes. Raises ArtifactError for a graph that holds code of
         the model's own, ConfigError for a place that cannot be written.
         """
-        from fxq.artifact.save import check_of, save
+        from fxq.artifact.write import check_of, save
 
         if self._content is None:
             raise ArtifactError("this model was not made by fxq.compile, convert or load")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import fx
 
 from fxq.analysis.saturation import prove
-from fxq.artifact.portable import Portable, to_portable
-from fxq.artifact.save import Content
+from fxq.artifact.write import Content
+from fxq.artifact.write_graph import Portable, to_portable
 from fxq.engine import guard_for
 from fxq.errors import ArtifactError
 from fxq.ir.facts import is_on_integers

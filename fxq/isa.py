@@ -36,7 +36,7 @@ def look(path: str) -> Seen:
     import torch
 
     import fxq
-    from fxq.artifact.load import open_artifact
+    from fxq.artifact.read import open_artifact
     from fxq.ir.digests import raw_bytes
     from fxq.ir.facts import info
     from fxq.system.torch_state import isolated

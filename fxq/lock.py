@@ -19,7 +19,7 @@ from torch import nn
 
 from fxq.analysis.context import Context
 from fxq.artifact.container import write_file
-from fxq.artifact.save import cpu_facts
+from fxq.artifact.write import cpu_facts
 from fxq.errors import ArtifactError
 from fxq.ir.digests import digest_tensors
 from fxq.quantization.statistics_file import to_bytes

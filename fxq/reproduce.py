@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
 from fxq.analysis.context import Context
-from fxq.artifact.graph import from_portable
-from fxq.artifact.portable import Portable, to_portable
+from fxq.artifact.read_graph import from_portable
+from fxq.artifact.write_graph import Portable, to_portable
 from fxq.errors import ArtifactError, FxqError
 from fxq.passes.base import Pass
 from fxq.quantization.formats import QSpec

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxq.artifact.shapes import RULES
+from fxq.artifact.meta_shapes import RULES
 from fxq.ir.ops import OPS
 
 SIZES, SMALL = st.integers(1, 9), st.integers(1, 3)
@@ -97,7 +97,7 @@ def test_a_graph_writes_its_code_when_it_is_called(saved):
     import copy
     import pickle
 
-    from fxq.artifact.load import open_artifact
+    from fxq.artifact.read import open_artifact
 
     module, x = open_artifact(saved).module, torch.linspace(-1, 1, 2 * 3 * 256).reshape(2, 3, 16, 16)
     assert module._code == ""

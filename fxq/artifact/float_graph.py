@@ -12,8 +12,8 @@ import torch
 from torch import fx
 from torch.fx import Node
 
-from fxq.artifact.graph import from_portable
-from fxq.artifact.portable import Portable
+from fxq.artifact.read_graph import from_portable
+from fxq.artifact.write_graph import Portable
 from fxq.ir import integers
 from fxq.ir.facts import info, qparams, set_info
 from fxq.ir.ops import OPS, Kind, op_of

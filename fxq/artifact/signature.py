@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxq.artifact.calls import DTYPES
+from fxq.artifact.allow_list import DTYPES
 from fxq.artifact.values import MALFORMED, decode, encode
 from fxq.errors import ArtifactError
 from fxq.frontend.nests import Nest

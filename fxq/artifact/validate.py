@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.artifact.shapes import RULES
+from fxq.artifact.meta_shapes import RULES
 from fxq.errors import ArtifactError
 from fxq.ir import integers
 from fxq.ir.facts import Info, info, qparams

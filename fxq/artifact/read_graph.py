@@ -9,9 +9,9 @@ import torch
 from torch import fx, nn
 from torch.fx import Node
 
-from fxq.artifact.calls import CALLS, DTYPES, METHODS
-from fxq.artifact.portable import Portable
+from fxq.artifact.allow_list import CALLS, DTYPES, METHODS
 from fxq.artifact.values import MALFORMED, decode
+from fxq.artifact.write_graph import Portable
 from fxq.errors import ArtifactError
 from fxq.ir.facts import Info, place_on_integers, set_info, set_qparams
 from fxq.ir.graph_module import LateGraphModule

@@ -17,12 +17,12 @@ from fxq.analysis.context import Context
 from fxq.analysis.saturation import VNNI_ONLY, has_vnni
 from fxq.artifact.compact import expand
 from fxq.artifact.container import read_file, unpack
-from fxq.artifact.graph import from_portable
-from fxq.artifact.portable import Portable
-from fxq.artifact.save import FORMAT, Content
+from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
 from fxq.artifact.values import MALFORMED
+from fxq.artifact.write import FORMAT, Content
+from fxq.artifact.write_graph import Portable
 from fxq.compiled import CompiledModel
 from fxq.engine import guard_for
 from fxq.errors import ArtifactError, TargetUnavailableError

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.artifact.calls import METHODS, NAMES
+from fxq.artifact.allow_list import METHODS, NAMES
 from fxq.artifact.values import encode
 from fxq.errors import ArtifactError
 from fxq.ir.facts import info, is_on_integers, qparams
@@ -109,7 +109,7 @@ def _refusal(node: Node, code: Callable[..., Any]) -> ArtifactError:
     name = str(getattr(code, "__name__", node.target))
     return ArtifactError(f"{name} cannot be kept in a file", where=info(node).source,
                          why="a file holds no code, and this operator is not in the table",
-                         fix="write it with operators of torch that fxq.artifact.calls lists")
+                         fix="write it with operators of torch that fxq.artifact.allow_list lists")
 
 
 def _record(node: Node, texts: dict[str, int]) -> Json:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxq.artifact.shapes_layers import adaptive, convolution, linear, made, pool
+from fxq.artifact.meta_layers import adaptive, convolution, linear, made, pool
 from fxq.ir import integers
 from fxq.ir.ops import OPS, Op
 from fxq.quantization.formats import QParams

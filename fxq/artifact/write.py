@@ -16,8 +16,8 @@ from torch import Tensor
 import fxq
 from fxq.artifact.compact import compact
 from fxq.artifact.container import pack, write_file
-from fxq.artifact.portable import Portable
 from fxq.artifact.signature import to_json
+from fxq.artifact.write_graph import Portable
 from fxq.errors import ArtifactError
 from fxq.frontend.trace import Traced
 from fxq.ir.digests import raw_bytes
