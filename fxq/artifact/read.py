@@ -24,7 +24,6 @@ from fxq.artifact.values import MALFORMED
 from fxq.artifact.write import FORMAT, Content
 from fxq.artifact.write_graph import Portable
 from fxq.compiled import CompiledModel
-from fxq.engine import guard_for
 from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.frontend.trace import Traced
 from fxq.ir.facts import info
@@ -34,6 +33,7 @@ from fxq.ir.stages import Stage, verify_stage
 from fxq.kernels import calls
 from fxq.pipeline import LOWER
 from fxq.report import Report
+from fxq.runtime.engine_guard import guard_for
 from fxq.runtime.select import select
 from fxq.system.torch_state import isolated
 from fxq.targets import Target, get_target
