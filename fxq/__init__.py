@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fxq import plot
+    from fxq.api import FxqWarning, compile, convert
     from fxq.artifact.read import load
     from fxq.compiled import CompiledModel
-    from fxq.compiler import FxqWarning, compile, convert
     from fxq.errors import (
         ArtifactError,
         CalibrationError,
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "compile": "compiler", "convert": "compiler",
+    "compile": "api", "convert": "api",
     "prepare": "preparation", "calibrate": "preparation",
-    "Prepared": "preparation", "FxqWarning": "compiler", "CompiledModel": "compiled",
+    "Prepared": "preparation", "FxqWarning": "api", "CompiledModel": "compiled",
     "Report": "report", "Scheme": "quantization.schemes", "Stage": "ir.stages", "Statistics": "quantization.statistics",
     "Target": "targets", "sqnr": "quantization.sqnr", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tabulate import tabulate
 
 import fxq
+from fxq.api import SYNTHETIC, FxqWarning
 from fxq.cli_data import inputs_of, read_data
-from fxq.compiler import SYNTHETIC, FxqWarning
 from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import image_shape
 from fxq.models import load_model

@@ -15,9 +15,9 @@ from tabulate import tabulate
 from torch import nn
 
 import fxq
+from fxq.api import FxqWarning
 from fxq.cli_data import inputs_of, read_data
 from fxq.compiled import CompiledModel
-from fxq.compiler import FxqWarning
 from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams

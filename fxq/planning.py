@@ -98,7 +98,7 @@ def plan(model: nn.Module, *, example_inputs: tuple[Any, ...] | None = None,
 
 def _forecast(model: nn.Module, target: str, scheme: str, example: tuple[Any, ...] | None,
               times: Times) -> Forecast:
-    from fxq.compiler import convert
+    from fxq.api import convert
 
     chosen, kind = get_target(target), get_scheme(scheme)
     if (reason := chosen.why_not_scheme(kind)) is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fxq.analysis.overrides import checked_overrides
-from fxq.compiler import convert
+from fxq.api import convert
 from fxq.errors import CalibrationError
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import label

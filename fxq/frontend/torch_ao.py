@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxq.analysis.context import Given
+from fxq.api import convert
 from fxq.compiled import CompiledModel
-from fxq.compiler import convert
 from fxq.errors import CalibrationError, ConfigError
 from fxq.ir.facts import info
 from fxq.ir.ops import OPS

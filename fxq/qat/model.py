@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fxq.analysis.context import Context, Given
 from fxq.analysis.legality import is_native
-from fxq.compiler import FxqWarning
+from fxq.api import FxqWarning
 from fxq.errors import ConfigError
 from fxq.frontend.trace import Traced
 from fxq.ir.ops import OPS

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxq.api import convert
 from fxq.compiled import CompiledModel
-from fxq.compiler import convert
 from fxq.errors import VerificationError
 from fxq.frontend.batches import batches
 from fxq.ir.facts import info, qparams
