@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fxq.api import FxqWarning, compile, convert
     from fxq.artifact.read import load
     from fxq.compiled import CompiledModel
+    from fxq.compiler.prepare import Prepared, calibrate, prepare
+    from fxq.compiler.report import Report
     from fxq.errors import (
         ArtifactError,
         CalibrationError,
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from fxq.frontend.torch_ao import from_torch_ao
     from fxq.ir.stages import Stage
     from fxq.planning import Plan, plan
-    from fxq.preparation import Prepared, calibrate, prepare
     from fxq.profiler.compare import Comparison, compare
     from fxq.profiler.diff import diff
     from fxq.profiler.profile import Profile
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from fxq.quantization.schemes import Scheme
     from fxq.quantization.sqnr import sqnr
     from fxq.quantization.statistics import Statistics
-    from fxq.report import Report
     from fxq.sensitivity import sensitivity
     from fxq.targets import Target
 
@@ -48,9 +48,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "compile": "api", "convert": "api",
-    "prepare": "preparation", "calibrate": "preparation",
-    "Prepared": "preparation", "FxqWarning": "api", "CompiledModel": "compiled",
-    "Report": "report", "Scheme": "quantization.schemes", "Stage": "ir.stages", "Statistics": "quantization.statistics",
+    "prepare": "compiler.prepare", "calibrate": "compiler.prepare",
+    "Prepared": "compiler.prepare", "FxqWarning": "api", "CompiledModel": "compiled",
+    "Report": "compiler.report", "Scheme": "quantization.schemes", "Stage": "ir.stages", "Statistics": "quantization.statistics",
     "Target": "targets", "sqnr": "quantization.sqnr", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
     "Parity": "qat.parity", "from_torch_ao": "frontend.torch_ao",

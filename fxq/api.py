@@ -13,21 +13,21 @@ from torch import nn
 
 from fxq.analysis.legality import note_on
 from fxq.compiled import CompiledModel
+from fxq.compiler.build import finish
+from fxq.compiler.lock import first_difference, make_lock, read_lock, write_lock
+from fxq.compiler.manager import Manager
+from fxq.compiler.prepare import Prepared, Progress, calibrate, prepare, run_batches
+from fxq.compiler.report import Report
 from fxq.errors import UnsupportedOpError, VerificationError
-from fxq.finishing import finish
 from fxq.frontend.batches import Transform
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
 from fxq.kernels import calls
-from fxq.lock import first_difference, make_lock, read_lock, write_lock
-from fxq.manager import Manager
 from fxq.passes.base import Pass
-from fxq.preparation import Prepared, Progress, calibrate, prepare, run_batches
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
-from fxq.report import Report
 from fxq.runtime.select import select
 from fxq.system.torch_state import isolated
 from fxq.targets import Target

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, fx, nn
 
+from fxq.compiler.report import Report
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
 from fxq.frontend.nests import LEAF
 from fxq.frontend.trace import PLACE, Traced
 from fxq.ir.facts import info
 from fxq.ir.stages import Stage
-from fxq.report import Report
 from fxq.runtime.python import Function
 from fxq.system.torch_state import EngineGuard, isolated
 from fxq.targets import TARGETS

@@ -37,10 +37,10 @@ def look(path: str) -> Seen:
 
     import fxq
     from fxq.artifact.read import open_artifact
+    from fxq.compiler.verify import integers_of, step_differences
     from fxq.ir.digests import raw_bytes
     from fxq.ir.facts import info
     from fxq.system.torch_state import isolated
-    from fxq.verify import integers_of, step_differences
 
     model, meaning = fxq.load(path, runtime="python"), open_artifact(path).module
     places = [n for n in meaning.graph.nodes if n.op == "placeholder"]

@@ -22,12 +22,12 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.artifact.container import write_file
+from fxq.compiler.prepare import prepare, run_batches
 from fxq.errors import ConfigError, FxqError
 from fxq.ir.facts import info
 from fxq.ir.printer import shown_arguments, target_name
 from fxq.ir.sizes import model_bytes
 from fxq.kernels import calls
-from fxq.preparation import prepare, run_batches
 from fxq.quantization.schemes import get_scheme
 from fxq.system.machine import environment
 from fxq.system.torch_state import isolated

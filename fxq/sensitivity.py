@@ -10,10 +10,10 @@ from torch import nn
 
 from fxq.analysis.overrides import checked_overrides
 from fxq.api import convert
+from fxq.compiler.prepare import calibrate, prepare
 from fxq.errors import CalibrationError
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import label
-from fxq.preparation import calibrate, prepare
 from fxq.quantization.sqnr import sqnr
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fxq
-from fxq.pipeline import FINISH, HALF, PREPARE
+from fxq.compiler.pipeline import FINISH, HALF, PREPARE
 from tests.helpers import compiled
 from tests.nets import Classifier, lively, ramp
 from tests.test_calibration import resident

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import fxq
+from fxq.compiler.verify import step_differences
 from fxq.ir.facts import info, qparams
 from fxq.kernels import calls
-from fxq.verify import step_differences
 from tests.nets import Classifier, SqueezeExcite, lively, ramp
 
 pytestmark = pytest.mark.filterwarnings(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import fxq
-from fxq.lock import ORDER, first_difference, read_lock
+from fxq.compiler.lock import ORDER, first_difference, read_lock
 from fxq.passes.correct_bias import CorrectBias
 from tests.helpers import compiled
 from tests.nets import Classifier, lively, ramp

@@ -8,15 +8,15 @@ import torch
 from torch import fx, nn
 
 import fxq
+from fxq.compiler.manager import check_order
+from fxq.compiler.pipeline import FINISH, PREPARE
 from fxq.ir import integers
 from fxq.ir.facts import info, qparams
 from fxq.ir.ops import OPS, op_name
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Stage
 from fxq.kernels import calls
-from fxq.manager import check_order
 from fxq.passes.base import Effect, Pass
-from fxq.pipeline import FINISH, PREPARE
 from tests.helpers import MINMAX, finished, prepared, statistics_of, upto
 from tests.nets import Classifier, lively, ramp
 
@@ -164,7 +164,7 @@ def test_the_first_changed_operator_is_named(wrong_fold):
 
 def test_reproducer_fails_again(wrong_fold):
     """Without the real weights, on drawn ones, the same pass fails the same way."""
-    from fxq.reproduce import run
+    from fxq.compiler.reproducer import run
 
     folder, _ = wrong_fold
     assert "fails again" in run(folder) and not (folder / "weights.safetensors").exists()
@@ -172,7 +172,7 @@ def test_reproducer_fails_again(wrong_fold):
 
 def test_reproducer_of_a_right_pass_says_so(wrong_fold, monkeypatch):
     """The twin: once the pass is mended, the folder runs clean."""
-    from fxq.reproduce import run
+    from fxq.compiler.reproducer import run
 
     folder, _ = wrong_fold
     monkeypatch.undo()

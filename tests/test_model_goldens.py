@@ -8,8 +8,8 @@ import torch
 import torchvision
 
 import fxq
+from fxq.compiler.pipeline import FINISH, PREPARE
 from fxq.ir.printer import format_graph
-from fxq.pipeline import FINISH, PREPARE
 from tests.conftest import GOLDEN
 from tests.helpers import MINMAX, observe, prepared, run, statistics_of
 from tests.nets import lively

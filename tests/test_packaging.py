@@ -83,7 +83,7 @@ def test_the_door_from_torch_ao_is_opened_when_used():
 
 def test_every_pass_has_one_name():
     """File, name and test share it; the class is the same in camel case."""
-    from fxq.pipeline import FINISH, HALF, PREPARE
+    from fxq.compiler.pipeline import FINISH, HALF, PREPARE
 
     for item in (*PREPARE, *FINISH, *HALF):
         stem = item.name.replace("-", "_")

@@ -8,7 +8,7 @@ from torch import nn
 
 import fxq
 from fxq.analysis.legality import is_native, note_on, scheme_table
-from fxq.preparation import make_context
+from fxq.compiler.prepare import make_context
 from fxq.quantization.formats import QSpec, signed, unsigned
 from fxq.quantization.schemes import SCHEMES, Mode, get_scheme
 from fxq.targets import TARGETS

@@ -24,6 +24,8 @@ from fxq.artifact.values import MALFORMED
 from fxq.artifact.write import FORMAT, Content
 from fxq.artifact.write_graph import Portable
 from fxq.compiled import CompiledModel
+from fxq.compiler.pipeline import LOWER
+from fxq.compiler.report import Report
 from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.frontend.trace import Traced
 from fxq.ir.facts import info
@@ -31,8 +33,6 @@ from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
 from fxq.ir.stages import Stage, verify_stage
 from fxq.kernels import calls
-from fxq.pipeline import LOWER
-from fxq.report import Report
 from fxq.runtime.engine_guard import guard_for
 from fxq.runtime.select import select
 from fxq.system.torch_state import isolated

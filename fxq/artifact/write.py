@@ -18,11 +18,11 @@ from fxq.artifact.compact import compact
 from fxq.artifact.container import pack, write_file
 from fxq.artifact.signature import to_json
 from fxq.artifact.write_graph import Portable
+from fxq.compiler.report import Report
 from fxq.errors import ArtifactError
 from fxq.frontend.trace import Traced
 from fxq.ir.digests import raw_bytes
 from fxq.ir.stages import Stage
-from fxq.report import Report
 
 FORMAT = 1
 Input = tuple[tuple[int, ...], torch.dtype]  # shape and type

@@ -17,11 +17,11 @@ from torch import Tensor, fx, nn
 from fxq.analysis.context import Given
 from fxq.api import convert
 from fxq.compiled import CompiledModel
+from fxq.compiler.prepare import make_context, prepare_in
 from fxq.errors import CalibrationError, ConfigError
 from fxq.ir.facts import info
 from fxq.ir.ops import OPS
 from fxq.ir.origins import Mark, mark_of
-from fxq.preparation import make_context, prepare_in
 from fxq.quantization.formats import QParams, signed
 from fxq.quantization.schemes import SCHEMES, Scheme
 from fxq.quantization.weights import IntegerWeight, channel_axis, round_weight

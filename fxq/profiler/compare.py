@@ -154,7 +154,7 @@ def compare(model: nn.Module, compiled: CompiledModel, loader: Iterable[Any], *,
 
 def fused_graph(model: nn.Module, inputs: list[Tensor]) -> fx.GraphModule:
     """The model's own float graph after fusion: its values have the compiled graph's keys."""
-    from fxq.preparation import prepare
+    from fxq.compiler.prepare import prepare
 
     prepared = prepare(model, target="reference", scheme="fp32", example_inputs=tuple(inputs),
                        verify=False)
@@ -162,7 +162,7 @@ def fused_graph(model: nn.Module, inputs: list[Tensor]) -> fx.GraphModule:
 
 
 def _run(module: fx.GraphModule, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-    from fxq.verify import run
+    from fxq.compiler.verify import run
 
     return run(module, inputs)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fxq.api import convert
 from fxq.compiled import CompiledModel
+from fxq.compiler.verify import Integers, step_differences
 from fxq.errors import VerificationError
 from fxq.frontend.batches import batches
 from fxq.ir.facts import info, qparams
@@ -18,7 +19,6 @@ from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.system.torch_state import isolated
-from fxq.verify import Integers, step_differences
 
 SQNR_FLOOR = 10.0  # dB between the outputs of training and of the compiled model
 

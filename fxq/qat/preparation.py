@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxq.compiler.prepare import make_context
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.example_inputs import example_inputs_for
 from fxq.frontend.trace import private_copy
-from fxq.preparation import make_context
 from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel
 from fxq.quantization.calibrators import AUTO, get_calibrator

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 import fxq
+from fxq.compiler.pipeline import QUANTIZE
 from fxq.isa import compare_isas
 from fxq.kernels.calls import using_engine
-from fxq.pipeline import QUANTIZE
 from tests.fuzz.nets import FuzzNet, Recipe
 
 TARGETS = ("fbgemm", "x86", "qnnpack")

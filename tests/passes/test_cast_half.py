@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import fxq
+from fxq.compiler.manager import Manager
+from fxq.compiler.pipeline import HALF
 from fxq.ir.printer import format_graph
-from fxq.manager import Manager
-from fxq.pipeline import HALF
 from fxq.quantization.schemes import SCHEMES
 from tests.helpers import codes, observe, prepared, run, statistics_of
 from tests.nets import Classifier, Fn, lively, ramp
@@ -19,7 +19,7 @@ FP16 = SCHEMES["fp16"]
 
 
 def halved(model, *inputs, scheme=FP16, native=False):
-    from fxq.pipeline import PREPARE
+    from fxq.compiler.pipeline import PREPARE
 
     module, manager = prepared(model, *inputs, passes=PREPARE, scheme=scheme, target="reference")
     observe(module, [inputs])

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
+from fxq.compiler.verify import close, equal
 from fxq.ir.facts import info
 from fxq.kernels import calls
 from fxq.passes.base import Effect
-from fxq.verify import close, equal
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from torch import fx
 from fxq.analysis.saturation import prove
 from fxq.artifact.write import Content
 from fxq.artifact.write_graph import Portable, to_portable
+from fxq.compiler.pipeline import HALF, LOWER, QUANTIZE
+from fxq.compiler.prepare import Prepared
 from fxq.errors import ArtifactError
 from fxq.ir.facts import is_on_integers
 from fxq.ir.integers import dequantize_weight, round_at_run_time
@@ -16,8 +18,6 @@ from fxq.ir.ops import op_name
 from fxq.ir.rewriter import Refusal, label
 from fxq.ir.sizes import graph_bytes, macs
 from fxq.ir.stages import Stage
-from fxq.pipeline import HALF, LOWER, QUANTIZE
-from fxq.preparation import Prepared
 from fxq.quantization.schemes import Mode
 from fxq.runtime.engine_guard import guard_for
 from fxq.system.torch_state import EngineGuard

@@ -15,6 +15,9 @@ from fxq.analysis.context import Context
 from fxq.analysis.legality import check_legal, is_native
 from fxq.analysis.overrides import checked_overrides
 from fxq.analysis.saturation import has_vnni
+from fxq.compiler.manager import Manager
+from fxq.compiler.pipeline import FUSE, PREPARE
+from fxq.compiler.verify import check_outputs
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.batches import Transform, batches
 from fxq.frontend.example_inputs import example_inputs_for
@@ -25,9 +28,7 @@ from fxq.frontend.trace import Traced, private_copy, trace
 from fxq.ir.digests import digest_tensors
 from fxq.ir.sizes import macs
 from fxq.kernels import calls
-from fxq.manager import Manager
 from fxq.passes.base import Effect, Pass
-from fxq.pipeline import FUSE, PREPARE
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.observer import Observer
 from fxq.quantization.schemes import Mode, Scheme, get_scheme
@@ -38,7 +39,6 @@ from fxq.system.logs import logger
 from fxq.system.torch_state import isolated
 from fxq.targets import AUTO as AUTO_TARGET
 from fxq.targets import Target, best_target, get_target
-from fxq.verify import check_outputs
 
 Progress = Callable[[int], None]
 _LOG = logger("calibrate")

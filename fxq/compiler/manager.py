@@ -20,6 +20,10 @@ import torch
 from torch import Tensor, fx
 
 from fxq.analysis.context import Context
+from fxq.compiler.report import PassRecord
+from fxq.compiler.reproducer import leave
+from fxq.compiler.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
+from fxq.compiler.verify import Integers, check_outputs, check_steps, integers_of, run
 from fxq.errors import ConfigError, FxqError, VerificationError
 from fxq.ir.digests import digest_graph
 from fxq.ir.facts import info
@@ -28,11 +32,7 @@ from fxq.ir.rewriter import PassResult
 from fxq.ir.stages import Stage, verify_stage
 from fxq.passes.base import Effect, Pass
 from fxq.quantization.sqnr import sqnr_of_all
-from fxq.report import PassRecord
-from fxq.reproduce import leave
-from fxq.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
 from fxq.system.logs import logger
-from fxq.verify import Integers, check_outputs, check_steps, integers_of, run
 
 _LOG = logger("passes")
 

@@ -77,8 +77,8 @@ def _drawn(row: dict[str, Any], generator: torch.Generator) -> Tensor:
 
 def run(folder: Path) -> str:
     """Run the pass again and say what happened."""
-    from fxq.manager import Manager
-    from fxq.pipeline import FINISH, HALF, PREPARE
+    from fxq.compiler.manager import Manager
+    from fxq.compiler.pipeline import FINISH, HALF, PREPARE
 
     case, generator = json.loads((folder / "case.json").read_text()), torch.Generator()
     generator.manual_seed(0)

@@ -1,0 +1,1 @@
+"""The pipeline, the manager that runs it, and what a build leaves behind."""
