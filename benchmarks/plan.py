@@ -19,8 +19,8 @@ from common import build, environment
 from tabulate import tabulate
 
 import fxq
-from fxq import planning
 from fxq.kernels import calls
+from fxq.profiler import forecast
 from fxq.profiler.clock import time_nodes
 from fxq.system.torch_state import isolated
 
@@ -52,7 +52,7 @@ def main() -> None:
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(PASSES):
         with tempfile.TemporaryDirectory() as folder:
-            planning.cache_file = lambda folder=folder: Path(folder) / "times.json"
+            forecast.cache_file = lambda folder=folder: Path(folder) / "times.json"
             for name in names:
                 seen[name].append(forecast_and_truth(name))
     rows = []

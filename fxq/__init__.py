@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     )
     from fxq.frontend.torch_ao import from_torch_ao
     from fxq.ir.stages import Stage
-    from fxq.planning import Plan, plan
     from fxq.profiler.compare import Comparison, compare
     from fxq.profiler.diff import diff
+    from fxq.profiler.forecast import Plan, plan
     from fxq.profiler.profile import Profile
+    from fxq.profiler.sensitivity import sensitivity
     from fxq.qat.model import QatModel
     from fxq.qat.parity import Parity, check_parity
     from fxq.qat.preparation import prepare_qat
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from fxq.quantization.schemes import Scheme
     from fxq.quantization.sqnr import sqnr
     from fxq.quantization.statistics import Statistics
-    from fxq.sensitivity import sensitivity
     from fxq.targets import Target
 
 __version__ = "0.1.0"
@@ -55,8 +55,8 @@ _HOME = {
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
     "Parity": "qat.parity", "from_torch_ao": "frontend.torch_ao",
     "load": "artifact.read", "compare": "profiler.compare", "Comparison": "profiler.compare",
-    "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "planning", "Plan": "planning",
-    "sensitivity": "sensitivity", "plot": "plot",
+    "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast", "Plan": "profiler.forecast",
+    "sensitivity": "profiler.sensitivity", "plot": "plot",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),

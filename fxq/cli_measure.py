@@ -194,7 +194,7 @@ def explain_text(rows: list[dict[str, str]]) -> str:
 
 def planned(name: str, weights: Path | None, targets: list[str], schemes: list[str]) -> fxq.Plan:
     """A forecast of every pair."""
-    from fxq.planning import SCHEMES
+    from fxq.profiler.forecast import SCHEMES
 
     model = load_model(name, weights)
     with warnings.catch_warnings():

@@ -298,7 +298,7 @@ class TestPlan:
 
     def test_a_broken_cache_is_measured_again(self, tmp_path, monkeypatch):
         """Whatever stands in the file."""
-        from fxq.planning import Times
+        from fxq.profiler.forecast import Times
 
         (tmp_path / "t.json").write_text("[1, 2")
         assert Times(tmp_path / "t.json").known == {}
