@@ -24,7 +24,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 import fxq
-from fxq.images import center_crop, image_batches, normalized
+from fxq.cli.images import center_crop, image_batches, normalized
 
 IMAGENET = ("mobilenet_v2", "squeezenet1_1")
 CIFAR = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")

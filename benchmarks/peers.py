@@ -24,8 +24,8 @@ from tabulate import tabulate
 from torch import nn
 
 import fxq
-from fxq import cli_commands
-from fxq.cli import app
+from fxq.cli import commands
+from fxq.cli.app import app
 
 PEERS = ("trtexec, Polygraphy", "NNCF", "AIMET QuantAnalyzer", "ExecuTorch Inspector")
 READ = (
@@ -65,7 +65,7 @@ def look() -> Seen:
     with tempfile.TemporaryDirectory() as folder:
         profile.to_html(path := Path(folder) / "page.html")
         page = path.read_text()
-    cli_commands.register(app)
+    commands.register(app)
     group = typer.main.get_command(app)
     options = {name: {o for p in command.params for o in p.opts}
                for name, command in group.commands.items()}  # type: ignore[attr-defined]

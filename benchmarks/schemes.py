@@ -29,8 +29,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 import fxq
-from fxq.demo import DigitNet, digits, train
-from fxq.images import normalized
+from fxq.cli.demo import DigitNet, digits, train
+from fxq.cli.images import normalized
 from fxq.ir.sizes import model_bytes
 
 CALIBRATORS = ("minmax", "moving_average", "percentile:99.99", "percentile:99.9", "mse", "entropy",

@@ -26,7 +26,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 import fxq
-from fxq.images import normalized
+from fxq.cli.images import normalized
 from fxq.quantization.formats import signed
 from fxq.quantization.schemes import SCHEMES
 

@@ -1,5 +1,5 @@
 """`python -m fxq` is the `fxq` command."""
 
-from fxq.cli import main
+from fxq.cli.app import main
 
 main()

@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 import fxq
-from fxq.demo import DigitNet, accuracy, digits, train
+from fxq.cli.demo import DigitNet, accuracy, digits, train
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 

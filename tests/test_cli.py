@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import fxq
-from fxq.cli import exit_code
+from fxq.cli.app import exit_code
 
 
 def fxq_command(*arguments, cwd=None):
@@ -39,9 +39,9 @@ def folder(tmp_path_factory):
 
 def test_help_is_instant_and_imports_no_torch():
     """`import fxq` and `fxq --help` leave torch alone."""
-    code = ("import sys, fxq, fxq.cli\n"
+    code = ("import sys, fxq, fxq.cli.app\n"
             "from typer.testing import CliRunner\n"
-            "result = CliRunner().invoke(fxq.cli.app, ['--help'])\n"
+            "result = CliRunner().invoke(fxq.cli.app.app, ['--help'])\n"
             "assert result.exit_code == 0 and 'compile' in result.output\n"
             "assert 'torch' not in sys.modules, 'torch was imported'\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@ from torch import nn
 
 import fxq
 from fxq.analysis.saturation import ANY, ANY_X86, VNNI_ONLY, Proof
-from fxq.isa import compare_isas
+from fxq.cli.isa import compare_isas
 from tests.helpers import MINMAX
 from tests.nets import ramp
 

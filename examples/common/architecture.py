@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import fxq
 from common.data import digits, root
 from common.results import Row, calibration, latencies, report
-from fxq.images import image_batches
+from fxq.cli.images import image_batches
 
 
 def build(name: str, data: Path | None, weights: Path | None = None) -> tuple[nn.Module, str]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxq.images import normalized, read_image
+from fxq.cli.images import normalized, read_image
 
 
 @dataclass(frozen=True)

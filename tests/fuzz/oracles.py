@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 import fxq
+from fxq.cli.isa import compare_isas
 from fxq.compiler.pipeline import QUANTIZE
-from fxq.isa import compare_isas
 from fxq.kernels.calls import using_engine
 from tests.fuzz.nets import FuzzNet, Recipe
 

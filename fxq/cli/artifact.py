@@ -12,10 +12,10 @@ from tabulate import tabulate
 import fxq
 from fxq.artifact.read import open_artifact
 from fxq.artifact.write import check_of, cpu_facts
+from fxq.cli.isa import compare_isas
 from fxq.errors import ConfigError, VerificationError
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
-from fxq.isa import compare_isas
 
 
 def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:

@@ -59,7 +59,7 @@ def look(path: str) -> Seen:
 
 def under(path: Path, variables: dict[str, str]) -> Seen:
     """What a fresh process with these variables sees; raises VerificationError."""
-    done = subprocess.run([sys.executable, "-m", "fxq.isa", str(path)], text=True, check=False,
+    done = subprocess.run([sys.executable, "-m", "fxq.cli.isa", str(path)], text=True, check=False,
                           env={**os.environ, **variables}, capture_output=True)
     if done.returncode:
         raise VerificationError(f"{path} does not run with {variables or 'no variables'}",

@@ -16,11 +16,11 @@ from tabulate import tabulate
 
 import fxq
 from fxq.api import SYNTHETIC, FxqWarning
-from fxq.cli_data import inputs_of, read_data
+from fxq.cli.data import inputs_of, read_data
+from fxq.cli.models import load_model
 from fxq.compiler.report import Report
 from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import image_shape
-from fxq.models import load_model
 from fxq.quantization.schemes import SCHEMES, get_scheme
 from fxq.targets import TARGETS
 

@@ -16,13 +16,13 @@ from torch import nn
 
 import fxq
 from fxq.api import FxqWarning
-from fxq.cli_data import inputs_of, read_data
+from fxq.cli.data import inputs_of, read_data
+from fxq.cli.models import load_model
 from fxq.compiled import CompiledModel
 from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name
-from fxq.models import load_model
 from fxq.system.machine import environment
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",

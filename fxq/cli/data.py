@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from fxq.cli.images import image_batches, read_image
+from fxq.cli.models import load_object
 from fxq.errors import ConfigError
-from fxq.images import image_batches, read_image
-from fxq.models import load_object
 
 
 def read_data(text: str, size: int, limit: int, batch_size: int) -> Iterable[Any]:

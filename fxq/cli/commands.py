@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from fxq.cli import Config, Data, Weights
+from fxq.cli.app import Config, Data, Weights
 
 Subject = Annotated[str, typer.Argument(
     metavar="MODEL", help="a .fxq file, torchvision:NAME, timm:NAME, or module:factory")]
@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="as JSON")]
 
 def _subject(name: str, model: str | None, weights: Path | None, data: str | None,
              **options: Any) -> Any:
-    from fxq.cli_measure import subject
+    from fxq.cli.measure import subject
 
     return subject(name, model, weights, data, **options)
 
@@ -36,7 +36,7 @@ def profile(model: Subject, float_model: Known = None, weights: Weights = None, 
             rounds: Annotated[int, typer.Option(min=5, help="runs to take medians of")] = 50,
             output: Output = None, config: Config = None, as_json: Json = False) -> None:
     """Measure every node: time beside float, bytes, MACs, SQNR. -o FILE.html|.json|.csv|.md."""
-    from fxq.cli_measure import profiled, write
+    from fxq.cli.measure import profiled, write
 
     about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
                      images=images, batch_size=batch_size)
@@ -52,7 +52,7 @@ def compare(model: Subject, float_model: Known = None, weights: Weights = None, 
                 min=0, help="batches whose inner values are compared")] = 4,
             config: Config = None, as_json: Json = False) -> None:
     """Compare every value with the float model, worst first; top-1 where there are labels."""
-    from fxq.cli_measure import compared
+    from fxq.cli.measure import compared
 
     about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
                      images=images, batch_size=batch_size)
@@ -65,7 +65,7 @@ def plan(model: Subject, weights: Weights = None,
          scheme: Annotated[Optional[list[str]], typer.Option(help="may be repeated")] = None,  # noqa: UP045
          config: Config = None, as_json: Json = False) -> None:
     """Predict coverage, size and time for targets and schemes, without data."""
-    from fxq.cli_measure import planned
+    from fxq.cli.measure import planned
 
     found = planned(model, weights, target or [], scheme or [])
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
@@ -83,7 +83,7 @@ def check(model: Subject, float_model: Known = None, weights: Weights = None, da
     """A gate for CI: exit code 1 when a limit does not hold."""
     from dataclasses import asdict
 
-    from fxq.cli_measure import gate_table, gates
+    from fxq.cli.measure import gate_table, gates
 
     about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
                      images=images, batch_size=batch_size)
@@ -99,7 +99,7 @@ def explain(model: Subject, weights: Weights = None, data: Data = None,
             images: Images = 64, batch_size: Batch = 16, config: Config = None,
             as_json: Json = False) -> None:
     """Say why each node is what it is: what every pass did, and what it refused."""
-    from fxq.cli_measure import explain_text, explained
+    from fxq.cli.measure import explain_text, explained
 
     about = _subject(model, None, weights, data, target=target, scheme=scheme, images=images,
                      batch_size=batch_size)

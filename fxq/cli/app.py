@@ -36,7 +36,7 @@ EXIT_CODES: tuple[tuple[type[FxqError], int], ...] = (
 def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
     """Values of the file become the defaults of the command's options."""
     if path is not None:
-        from fxq.configuration import read_configuration
+        from fxq.cli.configuration import read_configuration
 
         known = [str(p.name) for p in context.command.params if p.name != "config"]
         context.default_map = {**(context.default_map or {}), **read_configuration(path, known)}
@@ -96,7 +96,7 @@ def compile(
     as_json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
 ) -> None:
     """Compile a model and print the report."""
-    from fxq.cli_compile import compile_model  # torch is imported here, not for --help
+    from fxq.cli.compile import compile_model  # torch is imported here, not for --help
 
     report = compile_model(model, weights, data, target=target, scheme=scheme,
                            calibrator=calibrator, overrides=override or [], runtime=runtime,
@@ -116,7 +116,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
 ) -> None:
     """Say what a .fxq file holds, without running it."""
-    from fxq.cli_artifact import inspect_artifact
+    from fxq.cli.artifact import inspect_artifact
 
     text, data = inspect_artifact(file, graph)
     typer.echo(json.dumps(data, indent=2) if as_json else text)
@@ -131,7 +131,7 @@ def verify(
         help='"all": run it under the kernels of older CPUs too')] = "host",
 ) -> None:
     """Check a .fxq file, run it, and compare its outputs with the recorded ones."""
-    from fxq.cli_artifact import verify_artifact
+    from fxq.cli.artifact import verify_artifact
 
     typer.echo(verify_artifact(file, inputs, isa))
 
@@ -139,7 +139,7 @@ def verify(
 @app.command()
 def demo(epochs: Annotated[int, typer.Option(min=1, help="training epochs")] = 14) -> None:
     """Train a small CNN on real digits, compile it, and compare float with int8."""
-    from fxq.demo import run_demo
+    from fxq.cli.demo import run_demo
 
     typer.echo(run_demo(epochs, progress=lambda text: typer.echo(text, err=True)))
 
@@ -147,7 +147,7 @@ def demo(epochs: Annotated[int, typer.Option(min=1, help="training epochs")] = 1
 @app.command()
 def targets() -> None:
     """List the targets, their schemes, and whether this machine can run them."""
-    from fxq.cli_compile import target_table
+    from fxq.cli.compile import target_table
 
     typer.echo(target_table())
 
@@ -155,7 +155,7 @@ def targets() -> None:
 @app.command()
 def env(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Say what this machine is, and which targets it can run."""
-    from fxq.cli_measure import environment_text
+    from fxq.cli.measure import environment_text
 
     typer.echo(environment_text(as_json))
 
@@ -167,14 +167,14 @@ def exit_code(error: FxqError) -> int:
 
 def main() -> None:
     """Run the command line; deliberate errors are printed without a traceback."""
-    from fxq import cli_commands
+    from fxq.cli import commands
     from fxq.system import logs
 
     unknown = logs.configure()
     if unknown:
         typer.echo(f"warning: FXQ_LOGS knows {', '.join(logs.TOPICS)} and all, not "
                    f"{', '.join(unknown)}", err=True)
-    cli_commands.register(app)
+    commands.register(app)
     _guarded(app)
 
 
