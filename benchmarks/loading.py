@@ -25,8 +25,9 @@ from safetensors.torch import load as load_tensors
 from tabulate import tabulate
 
 import fxq
-from fxq.artifact.container import read_file, unpack
+from fxq.artifact.container import unpack
 from fxq.kernels import arguments
+from fxq.system.files import read_file
 
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0",
          "efficientnet_b0")

@@ -19,10 +19,9 @@ from common import build, environment
 from tabulate import tabulate
 
 import fxq
-from fxq.kernels import calls
 from fxq.profiler import forecast
 from fxq.profiler.clock import time_nodes
-from fxq.system.torch_state import isolated
+from fxq.system.torch_state import isolated, quiet
 
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "squeezenet1_1",
          "shufflenet_v2_x1_0", "efficientnet_b0", "googlenet", "regnet_y_400mf", "mnasnet1_0")
@@ -37,7 +36,7 @@ def forecast_and_truth(name: str) -> tuple[float, float]:
     found = fxq.plan(model, example_inputs=(x,), targets=("x86",), schemes=("int8_static",)).rows[0]
     compiled = fxq.compile(model, target="x86", example_inputs=(x,), calibration_data=[x],
                            verify=False, runtime="python")
-    with isolated(), calls.quiet():
+    with isolated(), quiet():
         plain = time_nodes(compiled.graph_module, [x], 40, 4.0).plain
     assert found.us is not None
     return found.us / 1e3, statistics.median(plain) * 1e3

@@ -12,8 +12,8 @@ from torch import nn
 import fxq
 from fxq.ir.ops import OPS, op_name
 from fxq.ir.rewriter import Rewriter
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, Pass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import Pass
 
 
 @dataclass(frozen=True)

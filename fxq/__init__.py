@@ -11,9 +11,11 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fxq.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from fxq import plot
-    from fxq.api import FxqWarning, compile, convert
+    from fxq.api import compile, convert
     from fxq.artifact.read import load
     from fxq.compiled import CompiledModel
     from fxq.compiler.prepare import Prepared, calibrate, prepare
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         CalibrationError,
         ConfigError,
         FxqError,
+        FxqWarning,
         TargetUnavailableError,
         TraceError,
         UnsupportedOpError,
@@ -44,20 +47,19 @@ if TYPE_CHECKING:
     from fxq.quantization.statistics import Statistics
     from fxq.targets import Target
 
-__version__ = "0.1.0"
 
 _HOME = {
     "compile": "api", "convert": "api",
     "prepare": "compiler.prepare", "calibrate": "compiler.prepare",
-    "Prepared": "compiler.prepare", "FxqWarning": "api", "CompiledModel": "compiled",
-    "Report": "compiler.report", "Scheme": "quantization.schemes", "Stage": "ir.stages", "Statistics": "quantization.statistics",
-    "Target": "targets", "sqnr": "quantization.sqnr", "prepare_qat": "qat.preparation",
-    "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",
-    "Parity": "qat.parity", "from_torch_ao": "frontend.torch_ao",
+    "Prepared": "compiler.prepare", "CompiledModel": "compiled", "Report": "compiler.report",
+    "Scheme": "quantization.schemes", "Stage": "ir.stages",
+    "Statistics": "quantization.statistics", "Target": "targets", "sqnr": "quantization.sqnr",
+    "prepare_qat": "qat.preparation", "QatModel": "qat.model", "FreezeSchedule": "qat.schedule",
+    "check_parity": "qat.parity", "Parity": "qat.parity", "from_torch_ao": "frontend.torch_ao",
     "load": "artifact.read", "compare": "profiler.compare", "Comparison": "profiler.compare",
-    "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast", "Plan": "profiler.forecast",
-    "sensitivity": "profiler.sensitivity", "plot": "plot",
-    **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError",
+    "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast",
+    "Plan": "profiler.forecast", "sensitivity": "profiler.sensitivity", "plot": "plot",
+    **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError", "FxqWarning",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),
 }

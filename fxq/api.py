@@ -18,18 +18,17 @@ from fxq.compiler.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.compiler.manager import Manager
 from fxq.compiler.prepare import Prepared, Progress, calibrate, prepare, run_batches
 from fxq.compiler.report import Report
-from fxq.errors import UnsupportedOpError, VerificationError
+from fxq.errors import FxqWarning, UnsupportedOpError, VerificationError
 from fxq.frontend.batches import Transform
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
-from fxq.kernels import calls
 from fxq.passes.base import Pass
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.runtime.select import select
-from fxq.system.torch_state import isolated
+from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target
 
 SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches that match the "
@@ -37,10 +36,6 @@ SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches 
 
 
 POOR = 10.0  # dB, below which a report says so in words
-
-
-class FxqWarning(UserWarning):
-    """Something works, but not as well as it could."""
 
 
 class Freezable(Protocol):
@@ -65,7 +60,7 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
         manager.context = replace(prepared.context, statistics=(
             prepared.statistics() if seen is None else seen))
-    with isolated(), calls.quiet():
+    with isolated(), quiet():
         done = finish(prepared, module)
         if strict and done.left_in_float:
             raise _strict_error(done.left_in_float)

@@ -74,3 +74,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     shown = names if len(names) <= _MOST else difflib.get_close_matches(name, names, _MOST, 0.0)
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return f"{hint}known: {', '.join(shown)}{more}"
+
+
+class FxqWarning(UserWarning):
+    """Something works, but not as well as it could."""

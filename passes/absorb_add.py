@@ -25,8 +25,8 @@ from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, place_on_integers
 from fxq.ir.ops import OPS, op_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, Pass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import Pass
 
 _SUMS = {"add": "conv2d_add", "add_relu": "conv2d_add_relu"}
 _FRESH = ("conv", "linear", "add", "mul", "affine")  # kernels that always return new memory

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
 
 from torch import fx
@@ -12,16 +11,7 @@ from torch import fx
 from fxq.analysis.context import Context
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.rules import Rule, apply_rules
-from fxq.ir.stages import Stage
-
-
-class Effect(StrEnum):
-    """How a pass may change the numbers; the manager holds it to that."""
-
-    EXACT = "outputs stay bit-equal"
-    REASSOCIATING = "float outputs move by rounding only"
-    STEPWISE = "the integers of each operator move by at most one step"
-    QUANTIZING = "outputs move by quantization"
+from fxq.ir.stages import Effect, Stage
 
 
 class Pass(ABC):

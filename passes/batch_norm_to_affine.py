@@ -16,8 +16,8 @@ from fxq.ir.ops import OPS
 from fxq.ir.origins import Unfolded, set_unfolded
 from fxq.ir.rewriter import Rewriter, label
 from fxq.ir.rules import Match, Rule
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, RulePass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import RulePass
 from fxq.passes.fold_batch_norm import norm_of, scale_and_shift, why_not_constant
 
 

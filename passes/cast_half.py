@@ -29,8 +29,8 @@ from fxq.ir.facts import info, set_info, tensor_inputs
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.origins import unfolded
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, Pass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import Pass
 from fxq.passes.convert import drop_observers
 from fxq.quantization.schemes import Mode
 

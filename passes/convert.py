@@ -31,8 +31,8 @@ from fxq.ir import integers
 from fxq.ir.facts import Info, info, place_on_integers
 from fxq.ir.ops import Kind, base_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, Pass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import Pass
 from fxq.quantization.formats import QParams
 from fxq.quantization.observer import Observer
 from fxq.quantization.weights import channel_axis, quantize_weight

@@ -26,8 +26,8 @@ from fxq.ir import integers
 from fxq.ir.facts import info
 from fxq.ir.ops import attribute, base_name
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, Pass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import Pass
 
 _LAYERS = {"conv1d", "conv2d", "conv3d", "linear"}
 

@@ -26,8 +26,8 @@ from fxq.ir.ops import attribute, attributes, op_name, op_of
 from fxq.ir.origins import Norm, Unfolded, set_unfolded
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.ir.rules import Match, Rule
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, RulePass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import RulePass
 from fxq.quantization.weights import per_output
 
 _CONV = {"conv1d", "conv2d", "conv3d"}

@@ -24,8 +24,8 @@ from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, qparams, set_qparams, tensor_inputs
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, Pass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import Pass
 
 
 @dataclass(frozen=True)

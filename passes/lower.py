@@ -24,11 +24,11 @@ from fxq.ir.facts import info, is_on_integers, qparams
 from fxq.ir.ops import op_of
 from fxq.ir.rewriter import PassResult, Rewriter, label
 from fxq.ir.sizes import macs
-from fxq.ir.stages import Stage
+from fxq.ir.stages import Effect, Stage
 from fxq.kernels import calls
 from fxq.kernels.arguments import ARGUMENTS, integer_behind, packed_weight
 from fxq.kernels.lookup_tables import FLOAT, choose, table_of
-from fxq.passes.base import Effect, Pass
+from fxq.passes.base import Pass
 from fxq.quantization.formats import QParams
 from fxq.targets.base import Target
 

@@ -25,8 +25,8 @@ from fxq.analysis.saturation import channels_first, integer_weight, pairing_for
 from fxq.ir import integers
 from fxq.ir.ops import base_name
 from fxq.ir.rewriter import PassResult, Rewriter, label
-from fxq.ir.stages import Stage
-from fxq.passes.base import Effect, Pass
+from fxq.ir.stages import Effect, Stage
+from fxq.passes.base import Pass
 from fxq.quantization.formats import QSpec
 from fxq.quantization.weights import round_weight, safe_scales, worst_pair
 from fxq.targets.base import Pairing

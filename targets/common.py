@@ -69,7 +69,7 @@ COMMON: tuple[Kernel, ...] = (
     Kernel("pixel_shuffle",    "pixel_shuffle",         "",      (rank(4),)),
     Kernel("pixel_unshuffle",  "pixel_unshuffle",       "",      (rank(4),)),
     Kernel("pad",              "pad",                   "",      ZERO_PAD),
-    # No kernel: a table of 256 entries, or float in between; `fxq/kernels/lookup_tables.py` chooses.
+    # No kernel: a table of 256 entries, or float between; `fxq/kernels/lookup_tables.py` chooses.
     Kernel("silu",             "function"),
     Kernel("gelu",             "function"),
     Kernel("mish",             "function"),

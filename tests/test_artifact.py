@@ -175,7 +175,7 @@ def test_texts_of_the_file_never_reach_source(saved):
 @pytest.mark.parametrize("engine", ["fbgemm", "qnnpack", "onednn", "x86"])
 def test_loaded_models_ignore_the_global_engine(saved, engine):
     """Packing and running are those of the file's target, whatever is current."""
-    from fxq.kernels.calls import using_engine
+    from fxq.system.torch_state import using_engine
 
     wanted = fxq.load(saved, runtime="python")(X)
     with using_engine(engine):

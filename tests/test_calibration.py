@@ -14,7 +14,7 @@ import fxq
 from fxq.quantization.calibrators import CALIBRATORS, get_calibrator
 from fxq.quantization.formats import QSpec
 from fxq.quantization.observer import Observer
-from fxq.quantization.statistics import BINS, SHIFT, TensorStatistics, bin_values
+from fxq.quantization.tensor_statistics import BINS, SHIFT, TensorStatistics, bin_values
 from tests.helpers import compiled
 from tests.nets import Classifier, Fn, lively, ramp
 

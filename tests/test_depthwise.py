@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import fxq
-from fxq.kernels import calls
+from fxq.system.torch_state import quiet
 from tests.helpers import MINMAX
 
 
@@ -34,7 +34,7 @@ def integers(model, x):
                 values[n.name] = value
             return value
 
-    with torch.no_grad(), calls.quiet():
+    with torch.no_grad(), quiet():
         Recorder(model.graph_module).run(x)
     first, *_, last = values
     return values[first], values[last], nodes[last]

@@ -11,7 +11,7 @@ from torch import nn
 import fxq
 from fxq.compiler.verify import step_differences
 from fxq.ir.facts import info, qparams
-from fxq.kernels import calls
+from fxq.system.torch_state import quiet, using_engine
 from tests.nets import Classifier, SqueezeExcite, lively, ramp
 
 pytestmark = pytest.mark.filterwarnings(
@@ -61,7 +61,7 @@ def peer_integers(prepared, images):
                 found[f"sum {sum(key.startswith('sum') for key in found)}"] = value
             return value
 
-    with torch.no_grad(), calls.using_engine("fbgemm"), calls.quiet():
+    with torch.no_grad(), using_engine("fbgemm"), quiet():
         Recorder(convert_fx(copy.deepcopy(prepared))).run(images)
     return found
 

@@ -14,9 +14,9 @@ from fxq.ir import integers
 from fxq.ir.facts import info, qparams
 from fxq.ir.ops import OPS, op_name
 from fxq.ir.rewriter import PassResult, Rewriter
-from fxq.ir.stages import Stage
+from fxq.ir.stages import Effect, Stage
 from fxq.kernels import calls
-from fxq.passes.base import Effect, Pass
+from fxq.passes.base import Pass
 from tests.helpers import MINMAX, finished, prepared, statistics_of, upto
 from tests.nets import Classifier, lively, ramp
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fxq
-from fxq.kernels import calls
+from fxq.system.torch_state import quiet, using_engine
 from tests.helpers import MINMAX
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.ao.quantization is deprecated",
@@ -115,7 +115,7 @@ def integer_values(compiled, batch):
                 values.append(value)
             return value
 
-    with torch.no_grad(), calls.quiet():
+    with torch.no_grad(), quiet():
         Recorder(compiled.graph_module).run(batch)
     return values
 
@@ -131,7 +131,7 @@ def peer_integer_values(module, batch):
                 values.append(value)
             return value
 
-    with torch.no_grad(), calls.using_engine("fbgemm"), calls.quiet():
+    with torch.no_grad(), using_engine("fbgemm"), quiet():
         Recorder(module).run(batch)
     return values
 

@@ -31,7 +31,7 @@ def compiled(target="fbgemm", isa=None, model=None):
     ("x86", "any", ANY_X86), ("qnnpack", None, ANY), ("qnnpack", "any", ANY)])
 def test_stamp(target, isa, expected):
     """T53, T54: the stamp says which CPUs are safe; QNNPACK never saturates."""
-    if not fxq.analysis.saturation.has_vnni() and isa is None:
+    if not fxq.system.machine.has_vnni() and isa is None:
         expected = ANY_X86 if expected == VNNI_ONLY else expected
     assert compiled(target, isa).report.isa == expected
 
@@ -66,7 +66,7 @@ def test_older_kernels_give_the_same_integers(target, tmp_path):
     assert all("equal" in line or "nothing saturates" in line for line in lines)
 
 
-@pytest.mark.skipif(not fxq.analysis.saturation.has_vnni(), reason="this CPU saturates anyway")
+@pytest.mark.skipif(not fxq.system.machine.has_vnni(), reason="this CPU saturates anyway")
 def test_older_kernels_are_seen_to_saturate(tmp_path):
     """The twin: full-range weights are off by many steps there, and verification says so."""
     compiled("fbgemm").save(tmp_path / "vnni.fxq")

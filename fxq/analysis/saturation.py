@@ -20,12 +20,6 @@ from fxq.targets.base import Pairing, Target
 ANY_X86, VNNI_ONLY, ANY = "any x86 CPU", "x86 CPUs with VNNI", "any CPU"
 
 
-def has_vnni() -> bool:
-    """This CPU adds four products of 8 bits in 32 bits."""
-    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("avx512_vnni") or known.get("avx_vnni"))
-
-
 def pairing_for(node: Node, context: Context) -> Pairing | None:
     """The pairing that a layer's weights must be kept safe from, or None."""
     spec = scheme_of(node, context.scheme).weight

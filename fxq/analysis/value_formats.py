@@ -22,7 +22,7 @@ from fxq.quantization.auto_calibrator import choose_by_output
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.formats import QParams, QSpec
 from fxq.quantization.schemes import Scheme
-from fxq.quantization.statistics import TensorStatistics
+from fxq.quantization.tensor_statistics import TensorStatistics
 from fxq.quantization.weights import channel_axis
 
 # Functions whose range needs no measuring; the formats are those of torch's kernels.

@@ -14,9 +14,9 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, fx
 
 from fxq.analysis.context import Context
-from fxq.analysis.saturation import VNNI_ONLY, has_vnni
+from fxq.analysis.saturation import VNNI_ONLY
 from fxq.artifact.compact import expand
-from fxq.artifact.container import read_file, unpack
+from fxq.artifact.container import unpack
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
@@ -35,7 +35,9 @@ from fxq.ir.stages import Stage, verify_stage
 from fxq.kernels import calls
 from fxq.runtime.engine_guard import guard_for
 from fxq.runtime.select import select
-from fxq.system.torch_state import isolated
+from fxq.system.files import read_file
+from fxq.system.machine import has_vnni
+from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target, get_target
 
 _KEYS = {"format", "fxq", "torch", "target", "engine", "stage", "cpu", "report", "check", "members"}
@@ -144,7 +146,7 @@ def load(path: str | Path, *, target: str | Target | None = None,
                                      fix='compile it again with isa="any"')
     module, texts = opened.module, {opened.stage: format_graph(opened.module)}
     guard = None
-    with isolated(), calls.quiet():
+    with isolated(), quiet():
         if opened.stage is Stage.REFERENCE and chosen.engine:
             guard = guard_for(module, chosen)
             _lower(module, chosen)

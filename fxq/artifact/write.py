@@ -13,9 +13,8 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-import fxq
 from fxq.artifact.compact import compact
-from fxq.artifact.container import pack, write_file
+from fxq.artifact.container import pack
 from fxq.artifact.signature import to_json
 from fxq.artifact.write_graph import Portable
 from fxq.compiler.report import Report
@@ -23,6 +22,9 @@ from fxq.errors import ArtifactError
 from fxq.frontend.trace import Traced
 from fxq.ir.digests import raw_bytes
 from fxq.ir.stages import Stage
+from fxq.system.files import write_file
+from fxq.system.machine import cpu_facts
+from fxq.version import __version__
 
 FORMAT = 1
 Input = tuple[tuple[int, ...], torch.dtype]  # shape and type
@@ -48,7 +50,7 @@ def to_bytes(content: Content, traced: Traced, report: Report, check: dict[str, 
     weights = save_tensors(_separate(portable), {"fxq": "1"})
     members = {"graph.json": graph, "weights.safetensors": weights}
     manifest = {
-        "format": FORMAT, "fxq": fxq.__version__, "torch": str(torch.__version__),
+        "format": FORMAT, "fxq": __version__, "torch": str(torch.__version__),
         "target": report.target, "engine": content.engine, "stage": str(content.stage),
         "cpu": cpu_facts(), "report": _without_times(report), "check": check,
         "members": {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -70,13 +72,6 @@ def _separate(portable: Portable) -> dict[str, Tensor]:
     """Tensors that own their memory densely, as safetensors wants them."""
     return {name: tensor.detach().contiguous().clone()
             for name, tensor in portable.tensors.items()}
-
-
-def cpu_facts() -> dict[str, bool]:
-    """What results of float operators, and of saturating kernels, depend on."""
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return {name: bool(known.get(name)) for name in ("avx2", "avx512_f", "avx512_vnni",
-                                                     "avx512_bf16")}
 
 
 def _without_times(report: Report) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from tabulate import tabulate
 
 import fxq
 from fxq.artifact.read import open_artifact
-from fxq.artifact.write import check_of, cpu_facts
+from fxq.artifact.write import check_of
 from fxq.cli.isa import compare_isas
 from fxq.errors import ConfigError, VerificationError
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
+from fxq.system.machine import cpu_facts
 
 
 def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:

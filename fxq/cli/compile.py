@@ -15,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tabulate import tabulate
 
 import fxq
-from fxq.api import SYNTHETIC, FxqWarning
+from fxq.api import SYNTHETIC
 from fxq.cli.data import inputs_of, read_data
 from fxq.cli.models import load_model
 from fxq.compiler.report import Report
-from fxq.errors import ConfigError
+from fxq.errors import ConfigError, FxqWarning
 from fxq.frontend.example_inputs import image_shape
 from fxq.quantization.schemes import SCHEMES, get_scheme
 from fxq.targets import TARGETS

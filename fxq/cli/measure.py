@@ -15,11 +15,10 @@ from tabulate import tabulate
 from torch import nn
 
 import fxq
-from fxq.api import FxqWarning
 from fxq.cli.data import inputs_of, read_data
 from fxq.cli.models import load_model
 from fxq.compiled import CompiledModel
-from fxq.errors import ConfigError
+from fxq.errors import ConfigError, FxqWarning
 from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from fxq.analysis.context import Context
-from fxq.artifact.container import write_file
-from fxq.artifact.write import cpu_facts
 from fxq.errors import ArtifactError
 from fxq.ir.digests import digest_tensors
 from fxq.quantization.statistics_file import to_bytes
+from fxq.system.files import write_file
+from fxq.system.machine import cpu_facts
+from fxq.version import __version__
 
 # In the order in which a build uses them, so that the first difference is the cause.
 ORDER = ("fxq", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model", "weights",
@@ -33,11 +34,9 @@ Lock = dict[str, Any]
 def make_lock(context: Context, model: nn.Module, batches: Sequence[str], seed: int,
               passes: Sequence[tuple[str, str]]) -> Lock:
     """The provenance of one compilation, as plain values."""
-    import fxq
-
     state = model.state_dict()
     return {
-        "fxq": fxq.__version__, "torch": str(torch.__version__),
+        "fxq": __version__, "torch": str(torch.__version__),
         "python": platform.python_version(), "cpu": cpu_facts(),
         "threads": torch.get_num_threads(), "target": context.target.name,
         "scheme": hashlib.sha256(repr(context.scheme).encode()).hexdigest(), "seed": seed,

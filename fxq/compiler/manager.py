@@ -29,8 +29,8 @@ from fxq.ir.digests import digest_graph
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph, format_node, target_name
 from fxq.ir.rewriter import PassResult
-from fxq.ir.stages import Stage, verify_stage
-from fxq.passes.base import Effect, Pass
+from fxq.ir.stages import Effect, Stage, verify_stage
+from fxq.passes.base import Pass
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.system.logs import logger
 

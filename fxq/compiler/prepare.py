@@ -14,7 +14,6 @@ from torch import Tensor, fx, nn
 from fxq.analysis.context import Context
 from fxq.analysis.legality import check_legal, is_native
 from fxq.analysis.overrides import checked_overrides
-from fxq.analysis.saturation import has_vnni
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import FUSE, PREPARE
 from fxq.compiler.verify import check_outputs
@@ -27,8 +26,9 @@ from fxq.frontend.signature import Signature, call_with, signature_of
 from fxq.frontend.trace import Traced, private_copy, trace
 from fxq.ir.digests import digest_tensors
 from fxq.ir.sizes import macs
+from fxq.ir.stages import Effect
 from fxq.kernels import calls
-from fxq.passes.base import Effect, Pass
+from fxq.passes.base import Pass
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.observer import Observer
 from fxq.quantization.schemes import Mode, Scheme, get_scheme
@@ -36,7 +36,8 @@ from fxq.quantization.statistics import Statistics
 from fxq.quantization.weight_calibrators import get_weight_rule
 from fxq.runtime.python import Function, build
 from fxq.system.logs import logger
-from fxq.system.torch_state import isolated
+from fxq.system.machine import has_vnni
+from fxq.system.torch_state import isolated, quiet
 from fxq.targets import AUTO as AUTO_TARGET
 from fxq.targets import Target, best_target, get_target
 
@@ -116,7 +117,7 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
                locking: bool = False, passes: Sequence[Pass] = ()) -> Prepared:
     """`prepare` in a context that is known to be legal."""
     start = time.perf_counter()
-    with isolated(), calls.quiet():
+    with isolated(), quiet():
         args = example_inputs if example_inputs is not None else (
             () if example_kwargs else example_inputs_for(model))
         args = args if isinstance(args, tuple) else (args,)

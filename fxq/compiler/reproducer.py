@@ -102,5 +102,6 @@ def run(folder: Path) -> str:
     return f"pass {item.name} is right on drawn weights; the fault needs the real ones"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command: one folder, and what happened to stdout."""
     sys.stdout.write(run(Path(sys.argv[1])) + "\n")

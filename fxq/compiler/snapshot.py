@@ -13,8 +13,8 @@ from torch.fx import Node
 
 from fxq.compiler.verify import close, equal
 from fxq.ir.facts import info
-from fxq.kernels import calls
-from fxq.passes.base import Effect
+from fxq.ir.stages import Effect
+from fxq.system.torch_state import quiet
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def first_changed(before: Snapshot, after: fx.GraphModule, inputs: Sequence[Tens
     """The first node after a pass whose value is not what it was; None when none is found."""
     try:
         old, new = _Values(before.root, before.graph), _Values(after, after.graph)
-        with torch.no_grad(), calls.quiet():
+        with torch.no_grad(), quiet():
             old.run(*inputs)
             new.run(*inputs)
     except Exception:  # a graph that cannot be run has no values to compare

@@ -12,9 +12,10 @@ from torch.fx import Node
 from fxq.errors import VerificationError
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import format_node
+from fxq.ir.stages import Effect
 from fxq.kernels import calls
-from fxq.passes.base import Effect
 from fxq.runtime.python import build
+from fxq.system.torch_state import quiet
 
 # A fold in float64 that is cast once moves each layer by float32 rounding (6e-8 relative); a
 # network of a few hundred layers may add these up, and normalization may amplify them.
@@ -72,7 +73,7 @@ def plain(value: Tensor) -> Tensor:
 def integers_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Integers:
     """The integers of every quantized value of a graph, by node."""
     interpreter = _Integers(module)
-    with torch.no_grad(), calls.quiet():
+    with torch.no_grad(), quiet():
         interpreter.run(*inputs)
     return interpreter.values
 
@@ -91,7 +92,7 @@ def step_differences(module: fx.GraphModule, inputs: Sequence[Tensor],
                      expected: Integers) -> list[tuple[int, Node]]:
     """For each operator, in order: how many steps its integers are off, given the reference's."""
     interpreter = _Stepwise(module, expected)
-    with torch.no_grad(), calls.quiet():
+    with torch.no_grad(), quiet():
         interpreter.run(*inputs)
     return interpreter.differences
 

@@ -15,12 +15,11 @@ from fxq.frontend.spellings import (
     IDENTITY,
     METHODS,
     MODULES,
-    SPLITTERS,
     Spelling,
     function_spelling,
 )
 from fxq.ir.facts import info
-from fxq.ir.ops import OPS
+from fxq.ir.ops import OPS, SPLITTERS
 
 _IGNORED = {"inplace", "_stacklevel", "p", "memory_format"}
 _MUST_BE: Mapping[str, Any] = {  # parameters without a canonical place, and their neutral value

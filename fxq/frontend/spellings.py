@@ -209,10 +209,6 @@ TRANSPARENT: frozenset[type[nn.Module]] = frozenset((
     nn.GLU, nn.LocalResponseNorm, nn.LPPool2d, nn.Unfold, nn.Fold, nn.Unflatten,
     nn.RMSNorm, nn.Softmin, nn.CosineSimilarity))
 
-# Splitters give a tuple; each part that is read becomes a `narrow` of its own.
-SPLITTERS: dict[Any, str] = {torch.chunk: "chunks", torch.split: "sections", "chunk": "chunks",
-                             "split": "sections"}
-
 
 def function_spelling(target: Any) -> Spelling | None:
     """The row for a called function, looked up by identity, then by qualified name."""

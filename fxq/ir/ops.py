@@ -232,3 +232,6 @@ def base_of(op: Op) -> tuple[Op, Op | None]:
 def fused(base: str, activation: str) -> Op | None:
     """The row for `base` followed by `activation`, if there is one."""
     return OPS.get(f"{base}_{activation}")
+# Splitters give a tuple; each part that is read becomes a `narrow` of its own.
+SPLITTERS: dict[Any, str] = {torch.chunk: "chunks", torch.split: "sections", "chunk": "chunks",
+                             "split": "sections"}

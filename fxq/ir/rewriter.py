@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.frontend.spellings import SPLITTERS
 from fxq.ir.facts import Info, info, qparams, set_info, set_qparams
-from fxq.ir.ops import Op, canonical_kwargs, op_name, op_of
+from fxq.ir.ops import SPLITTERS, Op, canonical_kwargs, op_name, op_of
 from fxq.ir.origins import CARRIED
 from fxq.quantization.formats import QParams
 

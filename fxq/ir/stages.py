@@ -120,3 +120,12 @@ def _is_observer(node: Node) -> bool:
     if node.op != "call_module" or node.graph.owning_module is None:
         return False
     return isinstance(node.graph.owning_module.get_submodule(str(node.target)), Observer)
+
+
+class Effect(StrEnum):
+    """How a pass may change the numbers; the manager holds it to that."""
+
+    EXACT = "outputs stay bit-equal"
+    REASSOCIATING = "float outputs move by rounding only"
+    STEPWISE = "the integers of each operator move by at most one step"
+    QUANTIZING = "outputs move by quantization"

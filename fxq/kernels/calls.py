@@ -7,9 +7,7 @@ target is first used, so that a torch without these kernels gives one clear erro
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,22 +17,7 @@ from torch import Tensor
 
 from fxq.errors import TargetUnavailableError
 from fxq.quantization.formats import QParams
-
-# torch's own deprecations that the kernels cannot avoid; see pytorch/pytorch#184982.
-DEPRECATIONS = (
-    r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other quantized tensor",
-    r"`torch\.jit\.\w+` is deprecated",
-    r"TypedStorage is deprecated",
-)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence torch's own deprecations of what the kernels stand on, and nothing else."""
-    with warnings.catch_warnings():
-        for message in DEPRECATIONS:
-            warnings.filterwarnings("ignore", message=message)
-        yield
+from fxq.system.torch_state import quiet, using_engine
 
 
 @dataclass(frozen=True)
@@ -189,21 +172,3 @@ def require_engine(engine: str) -> None:
             fix="choose one of these as target, or target='reference'")
 
 
-def runtime_engine(engine: str) -> str:
-    """The engine that is current while a target's models run: one for all where there is oneDNN.
-
-    QNNPACK's kernels for what is not packed give other bits, and some wrong data; convolutions
-    that add run under oneDNN's only. All other kernels give the same bits under both (measured).
-    """
-    return "onednn" if "onednn" in torch.backends.quantized.supported_engines else engine
-
-
-@contextmanager
-def using_engine(engine: str) -> Iterator[None]:
-    """Make an engine current for a block, and restore the user's."""
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = engine
-    try:
-        yield
-    finally:
-        torch.backends.quantized.engine = before

@@ -14,14 +14,13 @@ from tabulate import tabulate
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.artifact.container import write_file
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.batches import Transform, batches
 from fxq.ir.facts import info
 from fxq.ir.printer import target_name, value_names
-from fxq.kernels import calls
 from fxq.profiler.rows import counterparts, is_cast, values_of
-from fxq.system.torch_state import isolated
+from fxq.system.files import write_file
+from fxq.system.torch_state import isolated, quiet
 
 if TYPE_CHECKING:
     from fxq.compiled import CompiledModel
@@ -129,7 +128,7 @@ def compare(model: nn.Module, compiled: CompiledModel, loader: Iterable[Any], *,
     sums: dict[Node, _Sums] = {}
     outputs, exact, given, labels = _Sums(), [], [], []
     floats: fx.GraphModule | None = None
-    with isolated(), calls.quiet():
+    with isolated(), quiet():
         for count, item in enumerate(loader):
             item = transform(item) if transform else item
             inputs = next(iter(batches([item], compiled._signature, None)))

@@ -21,16 +21,15 @@ from tabulate import tabulate
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.artifact.container import write_file
 from fxq.compiler.prepare import prepare, run_batches
 from fxq.errors import ConfigError, FxqError
 from fxq.ir.facts import info
 from fxq.ir.printer import shown_arguments, target_name
 from fxq.ir.sizes import model_bytes
-from fxq.kernels import calls
 from fxq.quantization.schemes import get_scheme
+from fxq.system.files import write_file
 from fxq.system.machine import environment
-from fxq.system.torch_state import isolated
+from fxq.system.torch_state import isolated, quiet
 from fxq.targets import get_target
 
 SCHEMES = ("fp32", "int8_static", "int8_dynamic", "int8_weight_only", "fp16")
@@ -115,7 +114,7 @@ def _forecast(model: nn.Module, target: str, scheme: str, example: tuple[Any, ..
         return Forecast(target, scheme, reason=error.what)
     report = compiled.report
     here = chosen.is_available()
-    with isolated(), calls.quiet():
+    with isolated(), quiet():
         total = times.predict(compiled.graph_module, prepared.inputs) if here else None
     return Forecast(target, scheme, report.coverage, report.size_bytes, total,
                     len(report.left_in_float), report.note or (

@@ -12,7 +12,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from fxq.artifact.container import write_file
+from fxq.system.files import write_file
 
 _COLUMNS = (("node", "name"), ("kernel", "kernel"), ("shape", "shape"), ("weights kB", "weight"),
             ("M MACs", "macs"), ("µs", "us"), ("± µs", "iqr"), ("%", "share"),

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, fx
 
 from fxq.errors import TargetUnavailableError
-from fxq.kernels import calls
 from fxq.profiler.clock import time_nodes
 from fxq.profiler.memory import peak_bytes
 from fxq.profiler.output import ProfileOutput
@@ -27,7 +26,7 @@ from fxq.quantization.sqnr import sqnr
 from fxq.runtime.cuda import to_device
 from fxq.system.machine import environment
 from fxq.system.timing import race
-from fxq.system.torch_state import isolated
+from fxq.system.torch_state import isolated, quiet
 from fxq.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         raise TargetUnavailableError("this machine cannot run the model, so it cannot be measured",
                                      fix="profile it on a machine with its device")
     module, report = compiled.graph_module, compiled.report
-    with isolated(), calls.quiet():
+    with isolated(), quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
         device = _device(module)
         inputs = [x.to(device) for x in inputs]

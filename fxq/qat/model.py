@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from fxq.analysis.context import Context, Given
 from fxq.analysis.legality import is_native
-from fxq.api import FxqWarning
 from fxq.compiler.prepare import Prepared, prepare_in
-from fxq.errors import ConfigError
+from fxq.errors import ConfigError, FxqWarning
 from fxq.frontend.trace import Traced
 from fxq.ir.ops import OPS
 from fxq.qat.fake_quantize import FakeQuantize, RoundHalf

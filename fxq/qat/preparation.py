@@ -17,7 +17,8 @@ from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.schemes import Mode, Scheme, get_scheme, trained
-from fxq.quantization.statistics import Statistics, TensorStatistics
+from fxq.quantization.statistics import Statistics
+from fxq.quantization.tensor_statistics import TensorStatistics
 from fxq.targets import Target
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fxq.quantization.calibrators import CANDIDATES, Range, get_calibrator
 from fxq.quantization.formats import QSpec
-from fxq.quantization.statistics import TensorStatistics
+from fxq.quantization.tensor_statistics import TensorStatistics
 
 
 def choose_by_output(statistics: TensorStatistics, spec: QSpec,

@@ -14,11 +14,11 @@ import numpy as np
 from fxq.errors import ConfigError, did_you_mean
 from fxq.quantization.entropy import entropy
 from fxq.quantization.formats import QSpec
-from fxq.quantization.statistics import TensorStatistics, Values
+from fxq.quantization.tensor_statistics import TensorStatistics, Values
 
 Range = tuple[float, float]
 Calibrator = Callable[[TensorStatistics, QSpec], Range]
-AUTO = "auto"  # the best of CANDIDATES for the layers behind the value; see `fxq.quantization.auto_calibrator`
+AUTO = "auto"  # the best of CANDIDATES for the layers behind the value: `auto_calibrator.py`
 CANDIDATES = ("minmax", "mse", "percentile:99.99", "percentile:99.9", "entropy")
 _SHRINK = np.concatenate([np.linspace(1.0, 0.5, 26), np.geomspace(0.49, 0.02, 20)])
 
@@ -84,7 +84,7 @@ def mse() -> Calibrator:
 
 
 def kullback_leibler() -> Calibrator:
-    """The range that loses least information (see `fxq.quantization.entropy`)."""
+    """The range that loses least information (see `entropy.py`)."""
     return lambda statistics, spec: search(statistics, spec, entropy)
 
 

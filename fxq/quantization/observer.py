@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fxq.errors import CalibrationError
-from fxq.quantization.statistics import (
+from fxq.quantization.tensor_statistics import (
     BINS,
     MEAN_STEPS,
     SHIFT,

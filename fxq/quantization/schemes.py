@@ -28,7 +28,7 @@ class Scheme:
     """How a model is to be quantized.
 
     `weight` and `activation` are the integer formats; the calibrators name the rules that turn
-    observed values into ranges ("mse", "percentile:99.9", see `fxq.quantization.calibrators`). `bias` is
+    observed values into ranges ("mse", "percentile:99.9", see `calibrators.py`). `bias` is
     "float", or "int32" at the scale of input times weight. `trained` schemes go through
     `prepare_qat`. `overrides` maps a glob over module paths, or an operator's name, to the name
     of another scheme for those layers.

@@ -16,9 +16,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fxq.artifact.container import write_file
 from fxq.errors import ArtifactError
-from fxq.quantization.statistics import BINS, TensorStatistics
+from fxq.quantization.tensor_statistics import BINS, TensorStatistics
+from fxq.system.files import write_file
 
 FORMAT = "fxq-statistics-1"
 

@@ -7,8 +7,7 @@ from torch.fx import Node
 
 from fxq.ir.facts import is_on_integers
 from fxq.ir.integers import clamp_on_integers, float_op_of
-from fxq.kernels.calls import runtime_engine
-from fxq.system.torch_state import EngineGuard
+from fxq.system.torch_state import EngineGuard, runtime_engine
 from fxq.targets import Kernel, Target
 
 

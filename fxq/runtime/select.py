@@ -9,11 +9,11 @@ from torch import Tensor, fx
 
 from fxq.errors import ConfigError, did_you_mean
 from fxq.ir.origins import why_untraceable
-from fxq.kernels.calls import quiet
 from fxq.runtime.cuda import select_cuda
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
 from fxq.system.timing import race
+from fxq.system.torch_state import quiet
 
 RUNTIMES = ("auto", "python", "torchscript")
 _ROUNDS, _BUDGET = 15, 0.4  # turns for each side, and seconds after which to stop

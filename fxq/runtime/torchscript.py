@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from torch.jit._trace import TracerWarning
 
 from fxq.errors import ConfigError
-from fxq.kernels.calls import quiet
 from fxq.runtime.python import build
+from fxq.system.torch_state import quiet
 
 
 class _Holder(nn.Module):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-
-from fxq.kernels.calls import runtime_engine
 
 
 @contextmanager
@@ -60,3 +59,38 @@ class EngineGuard:
         current = torch.backends.quantized.engine
         return EngineGuard._inside > 0 or current == "qnnpack" != self.engine or (
             self.strict and current != self.engine)
+# torch's own deprecations that the kernels cannot avoid; see pytorch/pytorch#184982.
+DEPRECATIONS = (
+    r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other quantized tensor",
+    r"`torch\.jit\.\w+` is deprecated",
+    r"TypedStorage is deprecated",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence torch's own deprecations of what the kernels stand on, and nothing else."""
+    with warnings.catch_warnings():
+        for message in DEPRECATIONS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+@contextmanager
+def using_engine(engine: str) -> Iterator[None]:
+    """Make an engine current for a block, and restore the user's."""
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = engine
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before
+
+
+def runtime_engine(engine: str) -> str:
+    """The engine that is current while a target's models run: one for all where there is oneDNN.
+
+    QNNPACK's kernels for what is not packed give other bits, and some wrong data; convolutions
+    that add run under oneDNN's only. All other kernels give the same bits under both (measured).
+    """
+    return "onednn" if "onednn" in torch.backends.quantized.supported_engines else engine

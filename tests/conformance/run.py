@@ -13,6 +13,7 @@ from fxq.kernels import calls
 from fxq.kernels.calls import kernel_name
 from fxq.kernels.lookup_tables import TABLE
 from fxq.passes import lower
+from fxq.system.torch_state import quiet, runtime_engine
 from tests.conformance import oracle
 from tests.conformance.oracle import Packed, Q
 from tests.helpers import MINMAX
@@ -149,9 +150,9 @@ def checked(compiled, *inputs):
     """{kernel: [outputs, one step off, worst]} of a compiled model's operators."""
     checker = Checker(compiled.graph_module)
     before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = calls.runtime_engine(before)
+    torch.backends.quantized.engine = runtime_engine(before)
     try:
-        with torch.no_grad(), calls.quiet():
+        with torch.no_grad(), quiet():
             checker.run(*inputs)
     finally:
         torch.backends.quantized.engine = before

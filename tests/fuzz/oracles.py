@@ -12,7 +12,7 @@ import torch
 import fxq
 from fxq.cli.isa import compare_isas
 from fxq.compiler.pipeline import QUANTIZE
-from fxq.kernels.calls import using_engine
+from fxq.system.torch_state import using_engine
 from tests.fuzz.nets import FuzzNet, Recipe
 
 TARGETS = ("fbgemm", "x86", "qnnpack")

@@ -1,0 +1,44 @@
+"""Files of the user's: read whole, written in one step or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from fxq.errors import ArtifactError, ConfigError
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file; raises ArtifactError for anything else."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ArtifactError(f"{path} is no regular file")
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write beside the file and put it in place in one step: old or new, never half.
+
+    Raises ConfigError when the folder is missing, full or read-only.
+    """
+    name = ""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        if isinstance(error, OSError):
+            raise ConfigError(f"{path} cannot be written", why=error.strerror or str(error),
+                              fix="choose another folder; what was there is unchanged") from error
+        raise
