@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fxq.ir.facts import set_unfolded
 from fxq.ir.ops import OPS
-from fxq.ir.origins import Unfolded, set_unfolded
+from fxq.ir.origins import Unfolded
 from fxq.ir.rewriter import Rewriter, label
 from fxq.ir.rules import Match, Rule
 from fxq.ir.stages import Effect, Stage

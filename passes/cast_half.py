@@ -25,9 +25,8 @@ from torch.fx import Node
 from fxq.analysis.context import Context
 from fxq.analysis.overrides import scheme_of
 from fxq.ir import integers
-from fxq.ir.facts import info, set_info, tensor_inputs
+from fxq.ir.facts import info, set_info, tensor_inputs, unfolded
 from fxq.ir.ops import Kind, op_of
-from fxq.ir.origins import unfolded
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass

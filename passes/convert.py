@@ -28,7 +28,7 @@ from fxq.analysis.overrides import scheme_of
 from fxq.analysis.placement import place
 from fxq.analysis.value_formats import choose_qparams
 from fxq.ir import integers
-from fxq.ir.facts import Info, info, place_on_integers
+from fxq.ir.facts import FLOAT_WEIGHT, Info, info, place_on_integers
 from fxq.ir.ops import Kind, base_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
@@ -138,4 +138,4 @@ def _convert_weight(node: Node, names: dict[int, str], rewriter: Rewriter,
     new = rewriter.call(integers.dequantize_weight, operands, {"axis": axis}, like=node,
                         before=node, value=Info(tuple(weight.shape), torch.float32, path))
     node.update_arg(1, new)
-    node.meta["fxq.float_weight"] = weight  # pair-safe-weights rounds again from these
+    FLOAT_WEIGHT.set(node, weight)  # pair-safe-weights rounds again from these

@@ -23,7 +23,7 @@ from torch.fx import Node
 
 from fxq.analysis.context import Context
 from fxq.ir import integers
-from fxq.ir.facts import info
+from fxq.ir.facts import BIAS_CORRECTED, FLOAT_WEIGHT, info
 from fxq.ir.ops import attribute, base_name
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
@@ -52,8 +52,8 @@ class CorrectBias(Pass):
 
 def _input_means(node: Node, context: Context) -> Tensor | None:
     """Conditions 1 and 2."""
-    source = node.meta.get("fxq.float_weight")
-    if base_name(node) not in _LAYERS or source is None or node.meta.get("fxq.bias_corrected"):
+    source = FLOAT_WEIGHT.of(node)
+    if base_name(node) not in _LAYERS or source is None or BIAS_CORRECTED.of(node):
         return None
     weight, value = node.args[1], node.args[0]
     if getattr(weight, "target", None) is not integers.dequantize_weight:
@@ -73,14 +73,14 @@ def shift_of(error: Tensor, means: Tensor, groups: int) -> Tensor:
 
 
 def _correct(node: Node, means: Tensor, rewriter: Rewriter) -> None:
-    rounded = integers.constant_value(node.args[1])
-    assert rounded is not None
-    error = rounded - node.meta["fxq.float_weight"]
+    rounded, exact = integers.constant_value(node.args[1]), FLOAT_WEIGHT.of(node)
+    assert rounded is not None and exact is not None
+    error = rounded - exact
     groups = 1 if base_name(node) == "linear" else attribute(node, "groups")
     shift = shift_of(error, means, groups)
     bias = constant_of(node.args[2])
     old = torch.zeros(len(shift)) if bias is None else bias
     new = rewriter.constant(f"{label(node)}.bias", (old.double() - shift).float(), node)
     node.update_arg(2, new)
-    node.meta["fxq.bias_corrected"] = True
+    BIAS_CORRECTED.set(node, True)
     rewriter.note(node, "bias corrected")

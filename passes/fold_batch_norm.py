@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.ir.facts import fused_info, info
+from fxq.ir.facts import fused_info, info, set_unfolded
 from fxq.ir.ops import attribute, attributes, op_name, op_of
-from fxq.ir.origins import Norm, Unfolded, set_unfolded
+from fxq.ir.origins import Norm, Unfolded
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.ir.rules import Match, Rule
 from fxq.ir.stages import Effect, Stage

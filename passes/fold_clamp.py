@@ -21,7 +21,7 @@ from torch.fx import Node
 
 from fxq.analysis.context import Context
 from fxq.ir import integers
-from fxq.ir.facts import info
+from fxq.ir.facts import copy_facts, info
 from fxq.ir.ops import OPS, Op, attributes, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Stage
@@ -86,5 +86,5 @@ def _without_clamp(producer: Node, rewriter: Rewriter) -> Any:
     base: Op = OPS[op.base]
     kept = {k: v for k, v in attributes(producer).items() if k in base.attributes}
     new = rewriter.call(base, producer.args, kept, like=producer, value=replace(info(producer)))
-    new.meta.update({k: v for k, v in producer.meta.items() if k.startswith("fxq.")})
+    copy_facts(producer, new)
     return new

@@ -16,9 +16,8 @@ from typing import ClassVar
 
 from torch.fx import Node
 
-from fxq.ir.facts import fused_info
+from fxq.ir.facts import fused_info, set_unfolded, unfolded
 from fxq.ir.ops import ACTIVATIONS, OPS, attributes, fused, op_name
-from fxq.ir.origins import set_unfolded, unfolded
 from fxq.ir.rewriter import Rewriter
 from fxq.ir.rules import Match, Rule
 from fxq.ir.stages import Stage

@@ -20,7 +20,7 @@ from torch.fx import Node
 
 from fxq.analysis.context import Context
 from fxq.ir import integers
-from fxq.ir.facts import info, is_on_integers, qparams
+from fxq.ir.facts import KERNEL, MACS, info, is_on_integers, qparams
 from fxq.ir.ops import op_of
 from fxq.ir.rewriter import PassResult, Rewriter, label
 from fxq.ir.sizes import macs
@@ -55,7 +55,7 @@ class Lower(Pass):
         for node in list(module.graph.nodes):
             if node.target is integers.dequantize:
                 new = rewriter.call(calls.from_quantized, node.args, {}, like=node, before=node)
-                rewriter.replace(node, new, "dequantize")
+                _replace(node, new, calls.from_quantized, rewriter)
         for node in list(module.graph.nodes):
             _reuse_memory(node, rewriter)
         return rewriter.result()
@@ -112,6 +112,7 @@ def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
         return
     entry = rewriter.call(calls.to_quantized, args, {}, like=quantize, before=quantize,
                           quantized=format_)
+    KERNEL.set(entry, calls.kernel_name(calls.to_quantized))
     layout = {"memory_format": torch.channels_last}
     function = calls.get_call("contiguous").function
     _swap(quantize, quantize, function, (entry,), layout, rewriter)
@@ -157,8 +158,8 @@ def _lower_dynamic(node: Node, rewriter: Rewriter, target: Target) -> None:
     packed = packed_weight(node, call, rewriter, target)
     source = integer_behind(node.args[0])
     new = rewriter.call(call.function, (source, packed), {}, like=node, before=node)
-    new.meta["fxq.macs"] = macs(node)
-    rewriter.replace(node, new, calls.kernel_name(call.function))
+    MACS.set(new, macs(node))
+    _replace(node, new, call.function, rewriter)
 
 
 def _unpack_weight(node: Node, rewriter: Rewriter) -> None:
@@ -182,8 +183,8 @@ def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
     packed = packed_weight(node, call, rewriter, target)
     new = rewriter.call(call.function, (source, format_.scale, format_.zero_point, packed), {},
                         like=node, before=node)
-    new.meta["fxq.macs"] = macs(node)
-    rewriter.replace(node, new, calls.kernel_name(call.function))
+    MACS.set(new, macs(node))
+    _replace(node, new, call.function, rewriter)
 
 
 def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -192,7 +193,13 @@ def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs:
     new = rewriter.call(function, args, kwargs, like=old, before=old, value=record,
                         quantized=qparams(old))
     if macs(origin):
-        new.meta["fxq.macs"] = macs(origin)
+        MACS.set(new, macs(origin))
+    _replace(old, new, function, rewriter)
+
+
+def _replace(old: Node, new: Node, function: Any, rewriter: Rewriter) -> None:
+    """The kernel takes the node's place, and keeps its name as a fact."""
+    KERNEL.set(new, calls.kernel_name(function))
     rewriter.replace(old, new, calls.kernel_name(function))
 
 

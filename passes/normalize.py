@@ -25,9 +25,9 @@ from fxq.analysis.context import Context
 from fxq.errors import TraceError
 from fxq.frontend.binding import Call, bind_function, bind_method, bind_module
 from fxq.frontend.spellings import ASSERTION, IDENTITY, function_spelling
-from fxq.ir.facts import info, set_info, tensor_inputs
+from fxq.ir.facts import info, remember_dropout, set_info, set_mark, tensor_inputs, why_untraceable
 from fxq.ir.ops import OPS, canonical_kwargs
-from fxq.ir.origins import Dropout, Mark, remember_dropout, set_mark, why_untraceable
+from fxq.ir.origins import Dropout, Mark
 from fxq.ir.printer import value_names
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Stage

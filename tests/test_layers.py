@@ -98,7 +98,7 @@ def test_lazy_imports_have_a_reason(path):
 
 def test_the_house_is_small_at_the_top():
     """About a dozen packages, and at most eight files that lie in `fxq/` itself."""
-    assert len([p for p in (ROOT / "fxq").glob("*.py")]) <= 8
+    assert len(list((ROOT / "fxq").glob("*.py"))) <= 8
     assert len([p for p in (ROOT / "fxq").iterdir() if (p / "__init__.py").exists()]) <= 14
 
 

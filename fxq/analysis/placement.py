@@ -10,9 +10,8 @@ from torch.fx import Node
 
 from fxq.analysis.context import Context
 from fxq.analysis.overrides import scheme_of
-from fxq.ir.facts import info, tensor_inputs
+from fxq.ir.facts import info, tensor_inputs, why_untraceable
 from fxq.ir.ops import Kind, base_name, op_of
-from fxq.ir.origins import why_untraceable
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.lookup_tables import FLOAT, choose
 from fxq.quantization.schemes import Mode

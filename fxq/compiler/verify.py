@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.fx import Node
 
 from fxq.errors import VerificationError
-from fxq.ir.facts import info, qparams
+from fxq.ir.facts import REPLACED, info, qparams
 from fxq.ir.printer import format_node
 from fxq.ir.stages import Effect
 from fxq.kernels import calls
@@ -55,7 +55,7 @@ class _Stepwise(fx.Interpreter):
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
-        reference = self.expected.get(n.name, self.expected.get(n.meta.get("fxq.was", "")))
+        reference = self.expected.get(n.name, self.expected.get(REPLACED.of(n) or ""))
         format_ = qparams(n)
         if reference is None or format_ is None:
             return value

@@ -19,9 +19,9 @@ from fxq.api import convert
 from fxq.compiled import CompiledModel
 from fxq.compiler.prepare import make_context, prepare_in
 from fxq.errors import CalibrationError, ConfigError
-from fxq.ir.facts import info
+from fxq.ir.facts import info, mark_of
 from fxq.ir.ops import OPS
-from fxq.ir.origins import Mark, mark_of
+from fxq.ir.origins import Mark
 from fxq.quantization.formats import QParams, signed
 from fxq.quantization.schemes import SCHEMES, Scheme
 from fxq.quantization.weights import IntegerWeight, channel_axis, round_weight

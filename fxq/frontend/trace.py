@@ -23,8 +23,8 @@ from fxq.errors import TraceError
 from fxq.frontend.nests import LEAF, Nest, flatten
 from fxq.frontend.signature import Signature, call_with
 from fxq.frontend.spellings import TRANSPARENT
-from fxq.ir.facts import Info, info, set_info
-from fxq.ir.origins import Mark, set_untraceable
+from fxq.ir.facts import Info, info, set_info, set_untraceable
+from fxq.ir.origins import Mark
 
 _LIBRARY = tuple(os.path.dirname(m.__file__ or "") + os.sep for m in (fx, nn)) + (
     os.path.dirname(torch.__file__ or "") + os.sep + "_", os.path.dirname(__file__) + os.sep)

@@ -1,16 +1,41 @@
-"""What every node of every graph knows about itself, kept in `node.meta`."""
+"""What nodes know: every key that fxq keeps in `node.meta`, declared once, with its type.
+
+A fact is read and written through its declaration only. `carried` facts pass to the node that
+replaces another one; all others belong to the node for which they were set.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 from torch.fx import Node
 
+from fxq.errors import TraceError
+from fxq.ir.origins import Dropout, Mark, Unfolded
 from fxq.quantization.formats import QParams
 
-_KEY, _QPARAMS, _PLACED = "fxq.info", "fxq.qparams", "fxq.placed"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fact(Generic[T]):
+    """One thing that a node may know, under a key of its own in `node.meta`."""
+
+    key: str
+    kind: type[T]
+    carried: bool = False
+
+    def of(self, node: Node) -> T | None:
+        """The node's value, or None where it was never set."""
+        value = node.meta.get(self.key)
+        return value if isinstance(value, self.kind) else None
+
+    def set(self, node: Node, value: T | None) -> None:
+        """Record a value; None forgets it."""
+        node.meta[self.key] = value
 
 
 @dataclass(frozen=True)
@@ -34,14 +59,47 @@ class Info:
         return self.shape is not None and self.dtype is not None and self.dtype.is_floating_point
 
 
+INFO = Fact("fxq.info", Info)
+FORMAT = Fact("fxq.qparams", QParams)  # of a value that is an integer tensor
+PLACED = Fact("fxq.placed", bool)  # a float operator of REFERENCE that stands for an integer one
+UNFOLDED = Fact("fxq.unfolded", Unfolded)  # the layer before a batch norm was folded into it
+DROPOUTS = Fact("fxq.dropouts", tuple, carried=True)  # what training applies to the value
+GIVEN_FORMAT = Fact("fxq.given", QParams, carried=True)  # decided where the model was prepared
+UNTRACEABLE = Fact("fxq.untraceable", str)  # why a module is called as it is
+REPLACED = Fact("fxq.was", str)  # the name of the node that this one stands for
+FLOAT_WEIGHT = Fact("fxq.float_weight", Tensor)  # a layer's weight before it was rounded
+BIAS_CORRECTED = Fact("fxq.bias_corrected", bool)
+KERNEL = Fact("fxq.kernel", str)  # LOWERED: the canonical name of the kernel that runs
+PACKED = Fact("fxq.packed", str)  # packed weights: their type and shape, as printed
+PACKED_BYTES = Fact("fxq.bytes", int)  # packed weights: bytes of weight, scales and bias
+MACS = Fact("fxq.macs", int)  # LOWERED: multiply-accumulates of the layer behind a kernel
+
+FACTS: tuple[Fact[Any], ...] = (
+    INFO, FORMAT, PLACED, UNFOLDED, DROPOUTS, GIVEN_FORMAT, UNTRACEABLE, REPLACED, FLOAT_WEIGHT,
+    BIAS_CORRECTED, KERNEL, PACKED, PACKED_BYTES, MACS)
+
+
+def carry(old: Node, new: Node) -> None:
+    """Hand the carried facts of a node to the one that replaces it, where it has none."""
+    for fact in FACTS:
+        if fact.carried and fact.of(new) is None:
+            fact.set(new, fact.of(old))
+
+
+def copy_facts(old: Node, new: Node) -> None:
+    """Everything that fxq knows of one node, for its twin."""
+    for fact in FACTS:
+        if fact.key in old.meta:
+            fact.set(new, fact.of(old))
+
+
 def info(node: Node) -> Info:
     """The node's record; an empty one for nodes made outside of fxq."""
-    known = node.meta.get(_KEY)
-    return known if isinstance(known, Info) else Info()
+    return INFO.of(node) or Info()
 
 
 def set_info(node: Node, value: Info) -> None:
-    node.meta[_KEY] = value
+    INFO.set(node, value)
 
 
 def fused_info(first: Node, last: Node) -> Info:
@@ -52,22 +110,70 @@ def fused_info(first: Node, last: Node) -> Info:
 
 def qparams(node: Node) -> QParams | None:
     """Scale and zero point of a node whose value is an integer tensor."""
-    known = node.meta.get(_QPARAMS)
-    return known if isinstance(known, QParams) else None
+    return FORMAT.of(node)
 
 
 def set_qparams(node: Node, value: QParams | None) -> None:
-    node.meta[_QPARAMS] = value
+    FORMAT.set(node, value)
 
 
 def place_on_integers(node: Node) -> None:
     """Record that a float operator of a REFERENCE graph stands for one on integers."""
-    node.meta[_PLACED] = True
+    PLACED.set(node, True)
 
 
 def is_on_integers(node: Node) -> bool:
     """The operator was placed on integers (and is not a float one between two of them)."""
-    return bool(node.meta.get(_PLACED, False))
+    return PLACED.of(node) or False
+
+
+def unfolded(node: Node) -> Unfolded | None:
+    """What a node was before a batch norm was folded into it, or None."""
+    return UNFOLDED.of(node)
+
+
+def set_unfolded(node: Node, value: Unfolded | None) -> None:
+    """Record what a fold took away."""
+    UNFOLDED.set(node, value)
+
+
+def dropouts_behind(node: Node) -> tuple[Dropout, ...]:
+    """The dropouts that training applies to a node's value, in order."""
+    return DROPOUTS.of(node) or ()
+
+
+def remember_dropout(source: Node, dropout: Dropout) -> None:
+    """Record a dropout of this value that inference does without."""
+    DROPOUTS.set(source, (*dropouts_behind(source), dropout))
+
+
+def move_dropouts(old: Node, new: Node) -> None:
+    """What follows a value now follows its rounded form."""
+    if dropouts_behind(old):
+        DROPOUTS.set(new, dropouts_behind(old))
+        DROPOUTS.set(old, None)
+
+
+def set_mark(node: Node, mark: Mark) -> None:
+    """Record the format that a value was given."""
+    if mark.format is not None:
+        GIVEN_FORMAT.set(node, mark.format)
+
+
+def mark_of(node: Node) -> QParams | None:
+    """The format that a Mark gave to a node's value, or None."""
+    return GIVEN_FORMAT.of(node)
+
+
+def set_untraceable(node: Node, error: TraceError) -> None:
+    """Record why a module is called as it is, instead of being looked into."""
+    advice = f"; {error.fix}" if error.fix else ""
+    UNTRACEABLE.set(node, f"{error.why} at {error.where}{advice}")
+
+
+def why_untraceable(node: Node) -> str:
+    """Why the node calls a module of the user's own code, or an empty text."""
+    return UNTRACEABLE.of(node) or ""
 
 
 def tensor_inputs(node: Node) -> list[Node]:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.ir.facts import info, qparams
+from fxq.ir.facts import KERNEL, PACKED, info, qparams
 from fxq.ir.ops import op_of
 from fxq.ir.rewriter import constant_of
-from fxq.kernels.calls import kernel_name
 
 _DTYPES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.uint8: "u8",
            torch.int8: "s8", torch.int16: "s16", torch.int32: "s32", torch.int64: "s64",
@@ -84,8 +83,8 @@ def _call(node: Node, names: dict[Node, str]) -> str:
     labels = _operand_labels(node)
     for position, argument in enumerate(shown_arguments(node)):
         tensor = constant_of(argument)
-        if isinstance(argument, Node) and "fxq.packed" in argument.meta:
-            constants.append(f"w={argument.meta['fxq.packed']}")
+        if isinstance(argument, Node) and (packed := PACKED.of(argument)):
+            constants.append(f"w={packed}")
         elif tensor is None:
             inputs.append(_value(argument, names))
         else:
@@ -97,7 +96,7 @@ def _call(node: Node, names: dict[Node, str]) -> str:
 def shown_arguments(node: Node) -> tuple[Any, ...]:
     """The arguments, without a kernel's output format, which stands before the equals sign."""
     known = qparams(node)
-    if known is None or not kernel_name(node.target):
+    if known is None or not KERNEL.of(node):
         return node.args
     hidden = (known.scale, known.zero_point)
     args = tuple(a for a in node.args if not isinstance(a, torch.dtype))
@@ -123,7 +122,7 @@ def target_name(node: Node) -> str:
         return type(owner.get_submodule(str(node.target))).__name__
     if node.op == "call_method":
         return f".{node.target}"
-    return kernel_name(node.target) or str(getattr(node.target, "__name__", node.target))
+    return KERNEL.of(node) or str(getattr(node.target, "__name__", node.target))
 
 
 def _constant(tensor: Tensor) -> str:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.ir.facts import Info, info, qparams, set_info, set_qparams
+from fxq.ir.facts import REPLACED, Info, carry, info, qparams, set_info, set_qparams
 from fxq.ir.ops import SPLITTERS, Op, canonical_kwargs, op_name, op_of
-from fxq.ir.origins import CARRIED
 from fxq.quantization.formats import QParams
 
 
@@ -127,10 +126,8 @@ class Rewriter:
     def replace(self, old: Node, new: Node, what: str) -> None:
         """Send all readers of `old` to `new`, erase `old`, and record it."""
         self.rewrites.append(Rewrite(label(new), what))
-        new.meta["fxq.was"] = old.name  # so that a check can find the value it stands for
-        for key in CARRIED:
-            if key in old.meta:
-                new.meta.setdefault(key, old.meta[key])
+        REPLACED.set(new, old.name)  # so that a check can find the value it stands for
+        carry(old, new)
         old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
         self.graph.erase_node(old)
 

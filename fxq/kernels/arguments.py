@@ -8,7 +8,7 @@ import torch
 from torch.fx import Node
 
 from fxq.ir import integers
-from fxq.ir.facts import info, set_info
+from fxq.ir.facts import PACKED, PACKED_BYTES, info, set_info
 from fxq.ir.ops import attribute, attributes, base_name
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.kernels import calls
@@ -51,10 +51,10 @@ def packed_weight(node: Node, call: calls.Call, rewriter: Rewriter, target: Targ
     packed = calls.prepack(call, target.engine_of(node), values, scales, axis,
                              integers.constant_value(node.args[2]), geometry)
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
-    name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
-        "/ch" if scales.numel() > 1 else "")
+    PACKED.set(name, f"s8{list(values.shape)}".replace(" ", "") + (
+        "/ch" if scales.numel() > 1 else ""))
     stored = [constant_of(weight.args[0]), scales, integers.constant_value(node.args[2])]
-    name.meta["fxq.bytes"] = sum(t.numel() * t.element_size() for t in stored if t is not None)
+    PACKED_BYTES.set(name, sum(t.numel() * t.element_size() for t in stored if t is not None))
     set_info(name, info(weight))
     return name
 

@@ -23,7 +23,7 @@ from torch.fx import Node
 
 from fxq.compiler.prepare import prepare, run_batches
 from fxq.errors import ConfigError, FxqError
-from fxq.ir.facts import info
+from fxq.ir.facts import PACKED, info
 from fxq.ir.printer import shown_arguments, target_name
 from fxq.ir.sizes import model_bytes
 from fxq.quantization.schemes import get_scheme
@@ -176,7 +176,7 @@ def signature(node: Node) -> str:
     """What the time of a node depends on: kernel, shapes, types, and options without tensors."""
     def shape(n: Node) -> str:
         known = info(n)
-        return f"{known.dtype}{list(known.shape or ())}{n.meta.get('fxq.packed', '')}"
+        return f"{known.dtype}{list(known.shape or ())}{PACKED.of(n) or ''}"
 
     plain = [str(v) for v in (*shown_arguments(node), *node.kwargs.values())
              if isinstance(v, int | str | bool) or v is None]

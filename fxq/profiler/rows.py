@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
-from fxq.ir.facts import info, qparams
+from fxq.ir.facts import MACS, PACKED_BYTES, info, qparams
 from fxq.ir.printer import target_name, value_names
 from fxq.ir.rewriter import constant_of
 from fxq.ir.sizes import macs
@@ -94,11 +94,11 @@ def _name(node: Node, names: Mapping[Node, str]) -> str:
 
 
 def _macs_of(node: Node) -> int:
-    return int(node.meta.get("fxq.macs", 0)) or macs(node)
+    return MACS.of(node) or macs(node)
 
 
 def _arithmetic(node: Node) -> str:
-    if "fxq.macs" in node.meta:
+    if MACS.of(node) is not None:
         return "integer"
     return "half" if info(node).dtype in (torch.float16, torch.bfloat16) else "float"
 
@@ -123,7 +123,7 @@ def _weight_bytes(node: Node) -> int:
     total = 0
     for source in node.all_input_nodes:
         tensor = constant_of(source)
-        total += int(source.meta.get("fxq.bytes", 0))
+        total += PACKED_BYTES.of(source) or 0
         total += tensor.numel() * tensor.element_size() if tensor is not None else 0
     return total
 

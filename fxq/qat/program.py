@@ -20,9 +20,9 @@ from fxq.analysis.overrides import scheme_of
 from fxq.analysis.placement import Placement, place
 from fxq.analysis.saturation import pairing_for
 from fxq.analysis.value_formats import fixed_format, format_groups, sources_of, value_spec
-from fxq.ir.facts import info
+from fxq.ir.facts import dropouts_behind, info, move_dropouts, unfolded
 from fxq.ir.ops import Kind, base_name, op_name, op_of
-from fxq.ir.origins import Norm, dropouts_behind, move_dropouts, unfolded
+from fxq.ir.origins import Norm
 from fxq.ir.rewriter import Rewriter, constant_of
 from fxq.passes.cast_half import why_not_half
 from fxq.passes.convert import drop_observers, weight_axis

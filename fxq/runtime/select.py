@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from fxq.errors import ConfigError, did_you_mean
-from fxq.ir.origins import why_untraceable
+from fxq.ir.facts import why_untraceable
 from fxq.runtime.cuda import select_cuda
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
