@@ -45,8 +45,10 @@ def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]: 
 
 Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, or module:factory "
                                            "(a module:factory imports and runs that code)")]
-Weights = Annotated[Optional[Path], typer.Option(  # noqa: UP045 (typer reads this form)
-    help=".safetensors, or a checkpoint that torch.load reads with weights_only=True")]
+Weights = Annotated[Optional[str], typer.Option(  # noqa: UP045 (typer reads this form)
+    metavar="FILE|DEFAULT",
+    help=".safetensors, or a checkpoint that torch.load reads with weights_only=True; DEFAULT "
+         "fetches the pretrained weights of torchvision: and timm: models")]
 Data = Annotated[Optional[str], typer.Option(  # noqa: UP045
     help="folder of images, searched recursively, or module:loader")]
 Config = Annotated[Optional[Path], typer.Option(  # noqa: UP045
@@ -155,7 +157,7 @@ def targets() -> None:
 @app.command()
 def env(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Say what this machine is, and which targets it can run."""
-    from fxq.cli_measure import environment_text
+    from fxq.environment import environment_text  # works without torch
 
     typer.echo(environment_text(as_json))
 

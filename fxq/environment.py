@@ -1,26 +1,54 @@
-"""What figures depend on: the machine and the versions."""
+"""What figures depend on: the machine and the versions. Works without torch, and says so."""
 
 from __future__ import annotations
 
+import json
 import platform
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-
 import fxq
+
+NO_TORCH = "not installed: pip install torch"
 
 
 def environment() -> dict[str, str]:
     """CPU, its instruction sets, threads, and versions, as plain texts."""
+    facts = {"cpu": _cpu_name(), **_torch_facts(), "fxq": fxq.__version__,
+             "python": platform.python_version(), "system": platform.system()}
+    return {k: v for k, v in facts.items() if v}
+
+
+def _torch_facts() -> dict[str, str]:
+    if find_spec("torch") is None:
+        return {"torch": NO_TORCH}
+    import torch
+
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     wanted = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8")
-    facts = {"cpu": _cpu_name(), "instructions": ", ".join(k for k in wanted if known.get(k)),
-             "threads": str(torch.get_num_threads()), "torch": str(torch.__version__),
-             "fxq": fxq.__version__, "python": platform.python_version(),
-             "system": platform.system(),
-             "engines": ", ".join(map(str, torch.backends.quantized.supported_engines)),
-             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none"}
-    return {k: v for k, v in facts.items() if v}
+    return {"instructions": ", ".join(k for k in wanted if known.get(k)),
+            "threads": str(torch.get_num_threads()), "torch": str(torch.__version__),
+            "engines": ", ".join(map(str, torch.backends.quantized.supported_engines)),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none"}
+
+
+def environment_text(as_json: bool) -> str:
+    """The machine, its versions, and which targets it can run."""
+    facts, here = environment(), _targets()
+    if as_json:
+        return json.dumps({**facts, "targets": here}, indent=2)
+    rows = [*facts.items(), *((f"target {name}", value) for name, value in here.items())]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _targets() -> dict[str, str]:
+    """ "yes", or "no" with what is missing, by the target's name; none without torch."""
+    if find_spec("torch") is None:
+        return {}
+    from fxq.targets import TARGETS, availability
+
+    return {name: availability(target) for name, target in TARGETS.items()}
 
 
 def _cpu_name() -> str:
