@@ -33,6 +33,9 @@ EXIT_CODES: tuple[tuple[type[FxqError], int], ...] = (
     (TraceError, 3), (UnsupportedOpError, 3), (TargetUnavailableError, 3), (ArtifactError, 4),
     (VerificationError, 70), (FxqError, 2))
 
+NEEDED = ("torch", "numpy", "tabulate", "safetensors", "rich", "sklearn")  # to run any command
+
+
 def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
     """Values of the file become the defaults of the command's options."""
     if path is not None:
@@ -185,6 +188,11 @@ def _guarded(run: Callable[[], Any]) -> None:
     except FxqError as error:
         typer.echo(f"error[{type(error).__name__}]: {error}", err=True)
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in NEEDED:
+            raise
+        typer.echo(f"error: {error.name} is not installed\n  fix   pip install fxq", err=True)
+        sys.exit(3)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from importlib.util import find_spec
 from pathlib import Path
 
 import fxq
-
-NO_TORCH = "not installed: pip install torch"
 
 
 def environment() -> dict[str, str]:
@@ -20,10 +17,12 @@ def environment() -> dict[str, str]:
 
 
 def _torch_facts() -> dict[str, str]:
-    if find_spec("torch") is None:
-        return {"torch": NO_TORCH}
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return {"torch": "not installed: pip install torch"}
+    except (ImportError, OSError) as error:  # a library that it needs is missing
+        return {"torch": f"cannot be imported: {str(error)[:200]}"}
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     wanted = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8")
     return {"instructions": ", ".join(k for k in wanted if known.get(k)),
@@ -44,10 +43,10 @@ def environment_text(as_json: bool) -> str:
 
 def _targets() -> dict[str, str]:
     """ "yes", or "no" with what is missing, by the target's name; none without torch."""
-    if find_spec("torch") is None:
+    try:
+        from fxq.targets import TARGETS, availability
+    except (ImportError, OSError):
         return {}
-    from fxq.targets import TARGETS, availability
-
     return {name: availability(target) for name, target in TARGETS.items()}
 
 
