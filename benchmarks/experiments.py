@@ -3,7 +3,7 @@
     FXQ_DATA=../shared/data python benchmarks/experiments.py [--run] [--results results]
         [--markdown docs/experiments.md]
 
-With `--run` the examples are run first (about half an hour on two cores); the table, and README's
+With `--run` the examples are run first (about half an hour on two cores); the table, and the
 picture of trade-offs, are made from the metrics that they leave. Runs on the embedded digits are
 left out. Figures of pretrained ResNets are those of [accuracy](benchmarks/accuracy.md).
 """
@@ -113,15 +113,16 @@ def pretrained() -> list[tuple[Any, ...]]:
     return made
 
 
-def picture(results: Path) -> None:
-    """README's trade-offs, drawn from the run that the table shows, with its points inside."""
+def picture(results: Path) -> str:
+    """The trade-offs, drawn from the run that the table shows, with its points inside."""
     path = results / "cats_dogs" / "metrics.json"
     if not path.is_file():
-        return
+        return ""
     points = [{"name": r["model"], "accuracy": r["accuracy %"], "ms": r["ms"], "mb": r["kB"] / 1e3}
               for r in json.loads(path.read_text())["rows"] if "accuracy %" in r]
     fxq.plot.pareto(points).savefig(PICTURE, dpi=110, metadata={
         "Description": json.dumps(points), "Software": None})
+    return "\n![trade-offs of cats_dogs](images/pareto.png)\n"
 
 
 def main() -> None:
@@ -152,9 +153,8 @@ def main() -> None:
     page = f"# Experiments\n\n{environment()}\n\n{__doc__}\n{notes}\n\n{text}\n{inner}"
     print(page)
     if options.markdown:
-        options.markdown.write_text(page)
+        options.markdown.write_text(page + picture(options.results))
         options.markdown.write_text(pages(read_table())[DOCS / "experiments.md"])
-        picture(options.results)
 
 
 if __name__ == "__main__":

@@ -25,15 +25,15 @@ _ACCURACY = """Accuracy on real images: top-1, agreement with float, SQNR, per m
     FXQ_DATA=../shared/data python benchmarks/accuracy.py --publish
 
 ImageNet models are calibrated on 256 images of imagenet_calib and measured on 1000 labelled
-validation images; CIFAR models on 512 train images and the whole test set. The same run measured
+validation images; CIFAR models on 512 train images and the whole test set. The same table holds
 [every target](engines.md)."""
 _ENGINES = """Every int8 target on the same real images, from the same calibration.
 
     FXQ_DATA=../shared/data python benchmarks/accuracy.py --publish
 
 One pass over the calibration images serves all targets. `isa=any` keeps pairs of weights safe for
-x86 CPUs without VNNI. Agreement is with float, and with the fbgemm row. The run and the images are
-those of [accuracy](accuracy.md)."""
+x86 CPUs without VNNI. Agreement is with float, and with the fbgemm row. The table and the images
+are those of [accuracy](accuracy.md)."""
 
 
 def read_table() -> Row:
@@ -80,9 +80,18 @@ def engines_page(table: Row) -> str:
 
 
 def _page(title: str, table: Row, about: str, rows: list[Row]) -> str:
-    shown = [{k: "equal" if v is None else v for k, v in row.items()} for row in rows]
-    text = tabulate(shown, headers="keys", floatfmt=".2f", tablefmt="github")
+    shown = [{k: _cell(k, v) for k, v in row.items()} for row in rows]
+    about += f"\n\n{table['note']}" if table.get("note") else ""
+    numbers = [not isinstance(v, str) for v in rows[0].values()]
+    text = tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True,
+                    colalign=["right" if n else "left" for n in numbers])
     return f"# {title}\n\n{table['environment']}\n\n{about}\n\n{text}\n"
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "equal" if column == "SQNR dB" else ""
+    return value if isinstance(value, str) else f"{value:.2f}"
 
 
 def with_cells(text: str, edit: Edit) -> str:
