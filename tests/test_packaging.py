@@ -186,7 +186,7 @@ def test_the_wheel_runs_with_its_declared_dependencies(wheel, tmp_path, command,
 @pytest.mark.slow
 def test_without_torch_env_says_so(wheel, tmp_path):
     """env is what one runs when something is missing; other commands name what is."""
-    python = clean_environment(tmp_path / "venv", wheel, {"typer"})
+    python = clean_environment(tmp_path / "venv", wheel, NEEDED - {"torch"})
     run = lambda *c: subprocess.run([python, "-I", "-m", "fxq", *c], cwd=tmp_path,  # noqa: E731
                                     capture_output=True, text=True, check=False)
     assert run("--help").returncode == 0
