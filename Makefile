@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,vision,plots,demo
+EXTRAS := dev,vision,plots
 
 .PHONY: setup demo test test-all fuzz lint types golden bench clean
 

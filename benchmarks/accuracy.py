@@ -1,15 +1,18 @@
-"""Accuracy on real images: top-1, agreement with float, SQNR, per model.
+"""Accuracy on real images: top-1, agreement with float, SQNR, per model and target.
 
-    FXQ_DATA=../shared/data python benchmarks/accuracy.py [--markdown docs/benchmarks/accuracy.md]
+    FXQ_DATA=../shared/data python benchmarks/accuracy.py [NAME ...] [--publish]
 
 ImageNet models are calibrated on 256 images of imagenet_calib and measured on 1000 labelled
-validation images; CIFAR models on 512 train images and the whole test set.
+validation images; CIFAR models on 512 train images and the whole test set. With `--publish` the
+table is kept, and every page that shows or cites its figures is written: see `figures.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,16 +22,22 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from common import environment, torch_ao
+from figures import TABLE, pages
 from PIL import Image
 from tabulate import tabulate
 from torch import Tensor, nn
 
 import fxq
 from fxq.cli.images import center_crop, image_batches, normalized
+from fxq.ir.sizes import model_bytes
 
 IMAGENET = ("mobilenet_v2", "squeezenet1_1")
 CIFAR = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")
-Row = dict[str, float | str]
+# (scheme, target, isa): all int8 rows come from one calibration
+KINDS = (("fp32", "fbgemm", "host"), ("int8_static", "fbgemm", "host"),
+         ("int8_static", "x86", "host"), ("int8_static", "qnnpack", "host"),
+         ("int8_static", "fbgemm", "any"), ("int8_static", "x86", "any"))
+Row = dict[str, float | str | None]
 
 
 class Block(nn.Module):
@@ -103,34 +112,49 @@ def outputs(model: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([model(part) for part in images.split(50)])
 
 
-def compare(name: str, kind: str, exact: Tensor, given: Tensor, labels: Tensor) -> Row:
-    top1 = 100 * (given.argmax(1) == labels).float().mean().item()
-    agreement = 100 * (given.argmax(1) == exact.argmax(1)).float().mean().item()
-    return {"model": name, "kind": kind, "top-1 %": top1, "agreement %": agreement,
-            "SQNR dB": fxq.sqnr(exact, given)}
+def agreement(a: Tensor, b: Tensor) -> float:
+    return 100 * (a.argmax(1) == b.argmax(1)).float().mean().item()
+
+
+def compared(name: str, kind: str, exact: Tensor, given: Tensor, labels: Tensor) -> Row:
+    """SQNR is None where the outputs are equal."""
+    quality = fxq.sqnr(exact, given)
+    return {"model": name, "kind": kind,
+            "top-1 %": 100 * (given.argmax(1) == labels).float().mean().item(),
+            "agreement %": agreement(exact, given),
+            "SQNR dB": quality if math.isfinite(quality) else None}
 
 
 def measure(name: str, model: nn.Module, split: tuple[Tensor, Tensor, list[Tensor]],
             peer: bool) -> Iterator[Row]:
-    """Float, fxq's schemes, and torch.ao when asked for."""
+    """Float, fxq's schemes and targets, and torch.ao when asked for."""
     images, labels, batches = split
-    exact = outputs(model, images)
-    yield compare(name, "float", exact, exact, labels)
-    for scheme in ("fp32", "int8_static"):
-        compiled = fxq.compile(model, scheme=scheme, example_inputs=(images[:1],),
-                               calibration_data=batches)
-        yield compare(name, f"fxq {scheme}", exact, outputs(compiled, images), labels)
+    exact, first = outputs(model, images), None
+    yield compared(name, "float", exact, exact, labels)
+    seen = fxq.calibrate(fxq.prepare(model, example_inputs=(images[:1],)), batches)
+    for scheme, target, isa in KINDS:
+        compiled = fxq.compile(model, target=target, scheme=scheme, isa=isa,
+                               example_inputs=(images[:1],), statistics=seen)
+        given = outputs(compiled, images)
+        first = given if scheme == "int8_static" and first is None else first
+        kind = f"{scheme} {target}{' isa=any' if isa == 'any' else ''}"
+        yield compared(name, kind, exact, given, labels) | {
+            "with fbgemm %": agreement(first, given) if first is not None else None,
+            "times smaller": model_bytes(model) / compiled.size_bytes,
+            "runs on": compiled.report.isa}
     if peer:
-        yield compare(name, "torch.ao fbgemm", exact,
-                      outputs(torch_ao(model, batches), images), labels)
+        yield compared(name, "torch.ao fbgemm", exact, outputs(torch_ao(model, batches), images),
+                       labels)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--no-peer", action="store_true")
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--publish", action="store_true")
     options = parser.parse_args()
+    if options.publish and (options.names or options.no_peer):
+        parser.error("what is published is one whole run: no NAME, no --no-peer")
     data, rows = Path(os.environ["FXQ_DATA"]), []
     names = options.names or [*IMAGENET, *CIFAR]
     splits = {"imagenet": imagenet, "cifar": cifar}
@@ -140,13 +164,15 @@ def main() -> None:
         for name in chosen:
             model = (CifarResNet(int(name[14:])) if kind == "cifar"
                      else torchvision.models.get_model(name, weights=None))
-            rows += measure(name, load(model, data, name), split, not options.no_peer)
-            print(tabulate(rows, headers="keys", floatfmt=".2f"), flush=True)
-    if options.markdown:
-        table = tabulate(rows, headers="keys", floatfmt=".2f", tablefmt="github")
-        options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(f"# Accuracy on real images\n\n{environment()}\n\n"
-                                    f"{__doc__}\n{table}\n")
+            for row in measure(name, load(model, data, name), split, not options.no_peer):
+                rows.append(row)
+                print(tabulate([row.values()], floatfmt=".2f", tablefmt="plain"), flush=True)
+    print(tabulate(rows, headers="keys", floatfmt=".2f"), flush=True)
+    if options.publish:
+        table = {"environment": environment(), "rows": rows}
+        TABLE.write_text(json.dumps(table, indent=1) + "\n")
+        for path, text in pages(table).items():
+            path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     FXQ_DATA=../shared/data python benchmarks/experiments.py [--run] [--results results]
         [--markdown docs/experiments.md]
 
-With `--run` the examples are run first (about half an hour on two cores); the table is made from
-the metrics that they leave. Runs on the embedded digits are left out.
+With `--run` the examples are run first (about half an hour on two cores); the table, and the
+picture of trade-offs, are made from the metrics that they leave. Runs on the embedded digits are
+left out. Figures of pretrained ResNets are those of [accuracy](benchmarks/accuracy.md).
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from common import environment
+from figures import DOCS, pages, read_table
 from tabulate import tabulate
 
+import fxq
+
 ROOT = Path(__file__).parent.parent
+PICTURE = DOCS / "images" / "pareto.png"
 CIFAR = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")
 # example, arguments, (what, reference figure) pairs by the name of the row or fact
 EXPERIMENTS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
@@ -94,25 +100,29 @@ def rows_of(name: str, arguments: str, wanted: tuple[tuple[str, str, str], ...],
     return made
 
 
-def pretrained(results: Path, anew: bool) -> list[tuple[Any, ...]]:
-    """The CIFAR ResNets with the weights of the data folder, on all test images."""
-    path, script = results / "engines.json", ROOT / "benchmarks" / "engines.py"
-    if anew:
-        subprocess.run([sys.executable, str(script), *CIFAR, "--json", str(path)], check=True)
-    if not path.is_file():
-        return [("pretrained ResNets", "", "", "not run", "", "`python benchmarks/engines.py`")]
+def pretrained() -> list[tuple[Any, ...]]:
+    """The CIFAR ResNets with the weights of the data folder, from the table of accuracy."""
     made: list[tuple[Any, ...]] = []
-    for row in json.loads(path.read_text()):
-        if "isa" in row["target"]:
-            continue
-        name = f"{row['model']}, {row['target']}"
-        lost = row["top-1 %"] - row["float top-1 %"]
-        made += [("pretrained ResNets", name, "points", "within 0.15", f"{lost:+.2f}", "", ""),
-                 ("pretrained ResNets", name, "times smaller", "3.9 or more",
-                  f"{row['times smaller']:.2f}", "", "")]
+    for model in CIFAR:
+        for target in ("fbgemm", "x86", "qnnpack"):
+            name = f"{model}, {target}"
+            made += [("pretrained ResNets", name, "points", "within 0.15", "", "", ""),
+                     ("pretrained ResNets", name, "times smaller", "3.9 or more", "", "", "")]
     made[0] = (*made[0][:5], "CIFAR-10, all 10000 test images",
-               f"`python benchmarks/engines.py {' '.join(CIFAR)}`")
+               "`python benchmarks/accuracy.py --publish`")
     return made
+
+
+def picture(results: Path) -> str:
+    """The trade-offs, drawn from the run that the table shows, with its points inside."""
+    path = results / "cats_dogs" / "metrics.json"
+    if not path.is_file():
+        return ""
+    points = [{"name": r["model"], "accuracy": r["accuracy %"], "ms": r["ms"], "mb": r["kB"] / 1e3}
+              for r in json.loads(path.read_text())["rows"] if "accuracy %" in r]
+    fxq.plot.pareto(points).savefig(PICTURE, dpi=110, metadata={
+        "Description": json.dumps(points), "Software": None})
+    return "\n![trade-offs of cats_dogs](images/pareto.png)\n"
 
 
 def main() -> None:
@@ -126,9 +136,7 @@ def main() -> None:
         if options.run:
             run(name, arguments, options.results)
         table += rows_of(name, arguments, wanted, options.results)
-    table += pretrained(options.results, options.run)
-    from common import environment
-
+    table += pretrained()
     text = tabulate(table, tablefmt="github", disable_numparse=True, headers=(
         "experiment", "row", "figure", "reference", "here", "data", "command"))
     notes = (
@@ -145,7 +153,8 @@ def main() -> None:
     page = f"# Experiments\n\n{environment()}\n\n{__doc__}\n{notes}\n\n{text}\n{inner}"
     print(page)
     if options.markdown:
-        options.markdown.write_text(page)
+        options.markdown.write_text(page + picture(options.results))
+        options.markdown.write_text(pages(read_table())[DOCS / "experiments.md"])
 
 
 if __name__ == "__main__":

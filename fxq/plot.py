@@ -110,15 +110,26 @@ def sqnr(profile: Profile | Comparison) -> Figure:
     return figure
 
 
-def sensitivity(drops: Mapping[str, float], unit: str = "dB lost") -> Figure:
-    """What quantizing each part alone costs, worst first (see `fxq.sensitivity`)."""
-    rows = sorted(drops.items(), key=lambda item: -item[1])[:_MOST]
+def sensitivity(found: Mapping[str, float]) -> Figure:
+    """SQNR of the outputs when only one layer is quantized, worst (lowest) first.
+
+    Takes what `fxq.sensitivity` returns: dB by layer. A layer that costs nothing (infinite dB) has
+    no bar, and says "equal".
+    """
+    rows = sorted(found.items(), key=lambda item: item[1])[:_MOST]
     figure, axis = _figure(9, 1 + 0.22 * len(rows))
-    axis.barh([name[-36:] for name, _ in rows], [v for _, v in rows], color=INTEGER)
+    lengths = [v if np.isfinite(v) else 0.0 for _, v in rows]
+    bars = axis.barh([name[-36:] for name, _ in rows], lengths, color=INTEGER)
+    axis.bar_label(bars, [_decibel(v) for _, v in rows], fontsize=7, padding=3)
+    axis.margins(x=0.15)
     axis.invert_yaxis()
     axis.tick_params(axis="y", labelsize=7)
-    axis.set_xlabel(unit)
+    axis.set_xlabel("SQNR of the outputs with this layer alone quantized, dB (low is sensitive)")
     return figure
+
+
+def _decibel(value: float) -> str:
+    return "equal" if value == np.inf else f"{value:.1f}"
 
 
 def pareto(points: Sequence[Mapping[str, Any]]) -> Figure:

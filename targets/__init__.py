@@ -42,6 +42,12 @@ def best_target(scheme: Scheme) -> Target:
     raise TargetUnavailableError(f"no target of this machine runs scheme {scheme.name!r}")
 
 
+def availability(target: Target) -> str:
+    """ "yes", or "no" with what this machine lacks."""
+    missing = target.why_not_here()
+    return f"no: {missing}" if missing else "yes"
+
+
 @cache
 def _others() -> dict[str, Target]:
     found = {}
@@ -56,4 +62,4 @@ def _others() -> dict[str, Target]:
 
 
 __all__ = ["AUTO", "ENTRY_POINTS", "TARGETS", "Kernel", "Limit", "Pairing", "Target",
-           "best_target", "get_target"]
+           "availability", "best_target", "get_target"]

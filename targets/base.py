@@ -101,9 +101,15 @@ class Target:
 
     def is_available(self) -> bool:
         """This machine can run what is compiled for it."""
-        if self.device == "cuda":
-            return torch.cuda.is_available()
-        return self.engine is None or self.engine in torch.backends.quantized.supported_engines
+        return not self.why_not_here()
+
+    def why_not_here(self) -> str:
+        """What this machine lacks to run what is compiled for it; empty when it lacks nothing."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            return "no GPU" if torch.version.cuda else "torch without CUDA"
+        if self.engine and self.engine not in torch.backends.quantized.supported_engines:
+            return f"torch without {self.engine}"
+        return ""
 
     def why_not_scheme(self, scheme: Scheme) -> str | None:
         """Why the target cannot run a scheme, or None. Overrides are schemes of their own."""

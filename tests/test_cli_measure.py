@@ -12,13 +12,21 @@ from tests.test_cli import fxq_command
 MINE = """
 import torch
 from torch import nn
+def images():
+    return torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+@torch.no_grad()
 def build():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
-                         nn.Flatten(), nn.Linear(8, 2)).eval()
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                        nn.Flatten(), nn.Linear(8, 2)).eval()
+    margin = net(images()).diff(dim=1).median()
+    net[4].bias += torch.tensor([margin, 0.0])  # as many images of one class as of the other
+    return net
+@torch.no_grad()
 def loader():
-    torch.manual_seed(1)
-    return [(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])) for _ in range(2)]
+    return [(x, build()(x).argmax(1)) for x in images().split(8)]
+def guesses():
+    return [(x, torch.arange(8) % 2) for x in images().split(8)]
 """
 
 
@@ -62,8 +70,8 @@ def test_profile_as_json(folder):
 
 
 def test_unknown_form_is_an_error(folder):
-    """The endings that are known are named."""
-    done = ran(folder, "profile", "mine.fxq", "--rounds", "5", "-o", "profile.xyz", code=2)
+    """The endings that are known are named, before any work: the model need not exist."""
+    done = ran(folder, "profile", "missing.fxq", "-o", "profile.xyz", code=2)
     assert ".html" in done.stderr
 
 
@@ -82,6 +90,8 @@ def test_check_is_a_gate(folder):
              "--min-sqnr", "10", "--max-drop", "60")
     assert ok.stdout.count("ok") == 3
     assert "FAILED" in ran(folder, "check", "mine.fxq", "--max-mb", "0.0001", code=1).stdout
+    wrong = ran(folder, "check", "mine:build", "--data", "mine:guesses", "--max-drop", "100", code=1)
+    assert "near chance" in wrong.stdout
     assert "nothing to check" in ran(folder, "check", "mine.fxq", code=2).stderr
 
 

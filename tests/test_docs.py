@@ -1,5 +1,6 @@
 """README and docs are executed: every Python block runs, every command exists."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -75,6 +76,41 @@ def test_tables_of_figures_name_their_machine():
         text = page.read_text()
         assert re.search(r"threads, torch \d.*fxq \d", text), page
         assert "python benchmarks/" in text, page
+
+
+def test_pages_state_the_figures_of_one_table(monkeypatch):
+    """Every page that shows or cites an accuracy is what the one table makes of it."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import figures
+
+    table = figures.read_table()
+    keys = [(r["model"], r["kind"]) for r in table["rows"]]
+    assert len(set(keys)) == len(keys) > 20
+    made = figures.pages(table)
+    assert len(made) == 4
+    stale = [path.name for path, text in made.items() if path.read_text() != text]
+    assert not stale, "python benchmarks/figures.py"
+
+
+def test_another_figure_changes_every_page_that_cites_it(monkeypatch):
+    """The pages do hang on the table: one figure of ResNet-20 changes, and so do all four."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import figures
+
+    table = figures.read_table()
+    figures.find(table, "cifar10_resnet20", "int8_static fbgemm")["top-1 %"] = 12.34
+    assert all(path.read_text() != text for path, text in figures.pages(table).items())
+
+
+def test_the_picture_of_trade_offs_is_of_the_table():
+    """The points inside the picture are the rows of docs/experiments.md, where it is shown."""
+    from PIL import Image
+
+    shown = [p for p in (ROOT / "README.md", *PAGES) if "pareto.png" in p.read_text()]
+    path, table = ROOT / "docs" / "images" / "pareto.png", (ROOT / "docs" / "experiments.md")
+    assert bool(shown) == path.exists()
+    for point in json.loads(Image.open(path).text["Description"]) if shown else ():
+        assert re.search(rf"\| {point['name']} +\|.*\| {point['accuracy']:.2f} ", table.read_text())
 
 
 def test_the_table_of_peers_is_what_was_found(monkeypatch):

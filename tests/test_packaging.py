@@ -4,10 +4,12 @@ import ast
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import fxq
 
@@ -82,6 +84,93 @@ def test_public_docstrings():
                "rewrite.py:is_pure", "rewrite.py:with_shape", "rewrite.py:PassResult",
                "__main__.py:module"}
     assert set(missing) <= allowed
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = {Requirement(line).name for line in PROJECT["dependencies"]}
+OPTIONAL = {Requirement(line).name for lines in PROJECT["optional-dependencies"].values()
+            for line in lines}
+PICTURES = "plot.py"  # itself an optional module: `fxq.plot` needs matplotlib
+
+
+def third_party(nodes):
+    """Distributions that import statements among these nodes name."""
+    names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names} | {
+        n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+    tops = {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - {"fxq"}
+    known = metadata.packages_distributions() | {"PIL": ["torchvision"]}  # which brings Pillow
+    return {known.get(top, [top])[0] for top in tops}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_is_imported_is_declared(path):
+    """At the top of a file: a dependency. Inside a function: one, or an extra."""
+    tree = ast.parse(path.read_text())
+    allowed = NEEDED | ({"matplotlib"} if path.name == PICTURES else set())
+    assert third_party(tree.body) <= allowed
+    assert third_party(list(ast.walk(tree))) <= allowed | OPTIONAL
+
+
+def closure(names):
+    """Distributions with all that they require, extras aside."""
+    found, waiting = set(), list(names)
+    while waiting:
+        name = waiting.pop().lower().replace("_", "-")
+        if name in found:
+            continue
+        found.add(name)
+        needs = [Requirement(line) for line in metadata.requires(name) or ()]
+        waiting += [n.name for n in needs if n.marker is None or n.marker.evaluate({"extra": ""})]
+    return found
+
+
+def clean_environment(folder, wheel, names):
+    """A Python that sees the wheel and the distributions of `names`, and nothing else."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    for name in closure(names):
+        for top in {file.parts[0] for file in metadata.files(name) or ()} - {"..", "__pycache__"}:
+            source = metadata.distribution(name).locate_file(top)
+            if not (site / top).exists():
+                (site / top).symlink_to(source)
+    zipfile.ZipFile(wheel).extractall(site)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(folder),
+                    str(ROOT)], check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command, shown", [
+    ("--help", "compile"), ("targets", "fbgemm"), ("env", "target fbgemm"),
+    ("demo --epochs 1", "accuracy %")])
+def test_the_wheel_runs_with_its_declared_dependencies(wheel, tmp_path, command, shown):
+    """In an environment that holds what the wheel declares, in an empty folder."""
+    python = clean_environment(tmp_path / "venv", wheel, NEEDED)
+    done = subprocess.run([python, "-I", "-m", "fxq", *command.split()], cwd=tmp_path,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_without_torch_env_says_so(wheel, tmp_path):
+    """env is what one runs when something is missing; other commands name what is."""
+    python = clean_environment(tmp_path / "venv", wheel, NEEDED - {"torch"})
+    run = lambda *c: subprocess.run([python, "-I", "-m", "fxq", *c], cwd=tmp_path,  # noqa: E731
+                                    capture_output=True, text=True, check=False)
+    assert run("--help").returncode == 0
+    done = run("env")
+    assert done.returncode == 0 and "not installed" in done.stdout, done.stderr
+    done = run("targets")
+    assert done.returncode == 3 and "torch is not installed" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

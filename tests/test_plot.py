@@ -64,9 +64,25 @@ def test_pareto_draws_the_front():
     assert "beaten" in texts(figure)
 
 
-def test_sensitivity_and_batches(model, compiled):
-    """Bars by name; lines by model."""
-    assert "conv1" in texts(fxq.plot.sensitivity({"conv1": 3.0, "head": 1.0}))
+def test_sensitivity_shows_the_worst_layer_first(model):
+    """What fxq.sensitivity returns: the lowest SQNR on top, each bar as long as its dB."""
+    found = fxq.sensitivity(model, [X], scheme="W4A8")
+    axis = fxq.plot.sensitivity(found).axes[0]
+    names = [t.get_text() for t in axis.get_yticklabels()]
+    assert names == sorted(found, key=found.get)
+    assert [p.get_width() for p in axis.patches] == sorted(found.values())
+    assert axis.yaxis_inverted() and "SQNR" in axis.get_xlabel() and "lost" not in axis.get_xlabel()
+
+
+def test_a_layer_that_costs_nothing_is_last():
+    """Infinite dB has no bar to draw: it says so, below those that cost something."""
+    axis = fxq.plot.sensitivity({"equal": float("inf"), "worst": 3.0, "good": 40.0}).axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["worst", "good", "equal"]
+    assert [t.get_text() for t in axis.texts] == ["3.0", "40.0", "equal"]
+
+
+def test_batches_have_a_line_for_each_model(model, compiled):
+    """Latency on the left, throughput on the right."""
     figure = fxq.plot.batches({"float": model, "int8": compiled}, X, sizes=(1, 2))
     assert len(figure.axes[0].lines) == 2
 

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 import fxq
-from fxq.analysis.legality import is_native, note_on, scheme_table
+from fxq.analysis.legality import note_on, scheme_table
 from fxq.compiler.prepare import make_context
 from fxq.quantization.formats import QSpec, signed, unsigned
 from fxq.quantization.schemes import SCHEMES, Mode, get_scheme
+from fxq.system.machine import is_native
 from fxq.targets import TARGETS
 from tests.helpers import compiled
 from tests.nets import Classifier, Fn, SqueezeExcite, lively, ramp

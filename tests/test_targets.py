@@ -207,3 +207,22 @@ def test_a_literal_of_ones_own_can_be_saved(tmp_path):
     model.save(tmp_path / "own.fxq")
     assert torch.equal(fxq.load(tmp_path / "own.fxq", target=own)(X), model(X))
     assert model.profile(X, rounds=5, budget=0.1).total_us > 0
+
+
+@pytest.mark.parametrize("cuda, missing", [("13.2", "no GPU"), (None, "torch without CUDA")])
+def test_a_target_says_what_this_machine_lacks(monkeypatch, cuda, missing):
+    """`fxq targets` does not call a GPU's target available where there is none."""
+    from fxq.cli.compile import target_table
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    row = next(line for line in target_table().splitlines() if line.startswith("cuda_fp16"))
+    assert f"no: {missing}" in row
+    assert not get_target("cuda_fp16").is_available() and get_target("reference").is_available()
+
+
+def test_an_engine_that_torch_lacks(monkeypatch):
+    """By name."""
+    from dataclasses import replace
+
+    assert replace(get_target("fbgemm"), engine="neon").why_not_here() == "torch without neon"

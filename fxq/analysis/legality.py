@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from tabulate import tabulate
 
 from fxq.analysis.context import Context
@@ -30,13 +29,6 @@ def _ways_out(target: Target, scheme: Scheme) -> str:
     homes = [t.name for t in TARGETS.values() if t.why_not_scheme(scheme) is None]
     return (f"{target.name} runs: {', '.join(legal)}\n"
             f"{scheme.name} runs on: {', '.join(homes) or 'no target'}")
-
-
-def is_native(half: str) -> bool:
-    """This CPU multiplies numbers of that half precision itself."""
-    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    wanted = {"bfloat16": ("avx512_bf16", "amx_bf16"), "float16": ("avx512_fp16", "amx_fp16")}
-    return any(known.get(name) for name in wanted.get(half, ()))
 
 
 def note_on(context: Context) -> str:

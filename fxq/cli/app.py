@@ -33,6 +33,9 @@ EXIT_CODES: tuple[tuple[type[FxqError], int], ...] = (
     (TraceError, 3), (UnsupportedOpError, 3), (TargetUnavailableError, 3), (ArtifactError, 4),
     (VerificationError, 70), (FxqError, 2))
 
+NEEDED = ("torch", "numpy", "tabulate", "safetensors", "rich", "sklearn")  # to run any command
+
+
 def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
     """Values of the file become the defaults of the command's options."""
     if path is not None:
@@ -45,8 +48,10 @@ def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]: 
 
 Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, or module:factory "
                                            "(a module:factory imports and runs that code)")]
-Weights = Annotated[Optional[Path], typer.Option(  # noqa: UP045 (typer reads this form)
-    help=".safetensors, or a checkpoint that torch.load reads with weights_only=True")]
+Weights = Annotated[Optional[str], typer.Option(  # noqa: UP045 (typer reads this form)
+    metavar="FILE|DEFAULT",
+    help=".safetensors, or a checkpoint that torch.load reads with weights_only=True; DEFAULT "
+         "fetches the pretrained weights of torchvision: and timm: models")]
 Data = Annotated[Optional[str], typer.Option(  # noqa: UP045
     help="folder of images, searched recursively, or module:loader")]
 Config = Annotated[Optional[Path], typer.Option(  # noqa: UP045
@@ -155,7 +160,7 @@ def targets() -> None:
 @app.command()
 def env(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Say what this machine is, and which targets it can run."""
-    from fxq.cli.measure import environment_text
+    from fxq.cli.environment import environment_text  # works without torch
 
     typer.echo(environment_text(as_json))
 
@@ -184,6 +189,11 @@ def _guarded(run: Callable[[], Any]) -> None:
     except FxqError as error:
         typer.echo(f"error[{type(error).__name__}]: {error}", err=True)
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in NEEDED:
+            raise
+        typer.echo(f"error: {error.name} is not installed\n  fix   pip install fxq", err=True)
+        sys.exit(3)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

@@ -18,16 +18,22 @@ TargetName = Annotated[str, typer.Option(help="where it shall run")]
 SchemeName = Annotated[str, typer.Option(help="how it is quantized")]
 Images = Annotated[int, typer.Option(help="at most this many images", min=1)]
 Batch = Annotated[int, typer.Option(min=1)]
+Labels = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    metavar="FILE.csv|none", help="rows of (file, class index); none: images without classes")]
+ClassMap = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    help="class index by folder name: .json object, or .csv rows")]
 Output = Annotated[Optional[Path], typer.Option(  # noqa: UP045
     "--output", "-o", help="write it to this file; its ending chooses the form")]
 Json = Annotated[bool, typer.Option("--json", help="as JSON")]
 
 
-def _subject(name: str, model: str | None, weights: Path | None, data: str | None,
+def _subject(name: str, model: str | None, weights: str | None, *, data: str | None, images: int,
+             batch_size: int, files: tuple[str | None, Path | None] = (None, None),
              **options: Any) -> Any:
+    from fxq.cli.data import DataOptions
     from fxq.cli.measure import subject
 
-    return subject(name, model, weights, data, **options)
+    return subject(name, model, weights, DataOptions(data, images, batch_size, *files), **options)
 
 
 def profile(model: Subject, float_model: Known = None, weights: Weights = None, data: Data = None,
@@ -36,9 +42,10 @@ def profile(model: Subject, float_model: Known = None, weights: Weights = None, 
             rounds: Annotated[int, typer.Option(min=5, help="runs to take medians of")] = 50,
             output: Output = None, config: Config = None, as_json: Json = False) -> None:
     """Measure every node: time beside float, bytes, MACs, SQNR. -o FILE.html|.json|.csv|.md."""
-    from fxq.cli.measure import profiled, write
+    from fxq.cli.measure import check_form, profiled, write
 
-    about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
+    check_form(output)
+    about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
                      images=images, batch_size=batch_size)
     found = profiled(about, rounds)
     write(found, output)
@@ -50,12 +57,13 @@ def compare(model: Subject, float_model: Known = None, weights: Weights = None, 
             images: Images = 256, batch_size: Batch = 16,
             limit: Annotated[int, typer.Option(
                 min=0, help="batches whose inner values are compared")] = 4,
-            config: Config = None, as_json: Json = False) -> None:
+            labels: Labels = None, class_map: ClassMap = None, config: Config = None,
+            as_json: Json = False) -> None:
     """Compare every value with the float model, worst first; top-1 where there are labels."""
     from fxq.cli.measure import compared
 
-    about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
-                     images=images, batch_size=batch_size)
+    about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
+                     images=images, batch_size=batch_size, files=(labels, class_map), labels=True)
     found = compared(about, limit)
     typer.echo(found.to_json() if as_json else str(found))
 
@@ -78,15 +86,16 @@ def check(model: Subject, float_model: Known = None, weights: Weights = None, da
           min_speedup: Annotated[Optional[float], typer.Option(help="times float")] = None,  # noqa: UP045
           max_mb: Annotated[Optional[float], typer.Option(help="megabytes of parameters")] = None,  # noqa: UP045
           min_sqnr: Annotated[Optional[float], typer.Option(help="dB of the outputs")] = None,  # noqa: UP045
-          images: Images = 256, batch_size: Batch = 16, config: Config = None,
-          as_json: Json = False) -> None:
+          images: Images = 256, batch_size: Batch = 16, labels: Labels = None,
+          class_map: ClassMap = None, config: Config = None, as_json: Json = False) -> None:
     """A gate for CI: exit code 1 when a limit does not hold."""
     from dataclasses import asdict
 
     from fxq.cli.measure import gate_table, gates
 
-    about = _subject(model, float_model, weights, data, target=target, scheme=scheme,
-                     images=images, batch_size=batch_size)
+    about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
+                     images=images, batch_size=batch_size, files=(labels, class_map),
+                     labels=max_drop is not None)
     found = gates(about, max_drop, min_speedup, max_mb, min_sqnr)
     typer.echo(json.dumps([asdict(g) for g in found], indent=2) if as_json else gate_table(found))
     if not all(g.holds for g in found):
@@ -101,7 +110,7 @@ def explain(model: Subject, weights: Weights = None, data: Data = None,
     """Say why each node is what it is: what every pass did, and what it refused."""
     from fxq.cli.measure import explain_text, explained
 
-    about = _subject(model, None, weights, data, target=target, scheme=scheme, images=images,
+    about = _subject(model, None, weights, data=data, target=target, scheme=scheme, images=images,
                      batch_size=batch_size)
     rows = explained(about, node)
     typer.echo(json.dumps(rows, indent=2) if as_json else explain_text(rows))

@@ -16,19 +16,22 @@ from tabulate import tabulate
 
 import fxq
 from fxq.api import SYNTHETIC
-from fxq.cli.data import inputs_of, read_data
+from fxq.cli.data import DataOptions, inputs_of, read_data
 from fxq.cli.models import load_model
+from fxq.cli.output_paths import check_outputs
+from fxq.cli.weights import mark
+from fxq.compiler.lock import read_lock
 from fxq.compiler.report import Report
 from fxq.errors import ConfigError, FxqWarning
 from fxq.frontend.example_inputs import image_shape
 from fxq.quantization.schemes import SCHEMES, get_scheme
-from fxq.targets import TARGETS
+from fxq.targets import TARGETS, availability
 
 
-def compile_model(name: str, weights: Path | None, data: str | None, *, images: int,
+def compile_model(name: str, weights: str | None, data: str | None, *, images: int,
                   batch_size: int, statistics: Path | None, save_statistics: Path | None,
                   overrides: list[str], output: Path | None, force: bool,
-                  **options: Any) -> Report:
+                  lock: Path | None, **options: Any) -> Report:
     """Load, calibrate, compile, and save; progress goes to stderr."""
     if output and output.exists() and not force:
         raise ConfigError(f"{output} exists", fix="choose another name, or pass --force")
@@ -36,11 +39,15 @@ def compile_model(name: str, weights: Path | None, data: str | None, *, images: 
         raise ConfigError("--statistics replaces --data and --save-statistics", fix="drop one")
     if save_statistics and not data:
         raise ConfigError("--save-statistics needs images to look at", fix="pass --data DIR")
-    model = load_model(name, weights)
-    shape = image_shape(model)
-    batches: Any = read_data(data, shape[1] if shape else 224, images, batch_size) if data else None
+    check_outputs(output, save_statistics, lock)
+    if lock and lock.exists():
+        read_lock(lock)  # a broken one ends the command before the work, not after it
+    loaded = load_model(name, weights)
+    model, shape = loaded.model, image_shape(loaded.model)
+    batches: Any = read_data(DataOptions(data, images, batch_size), shape[1] if shape else 224,
+                             loaded.preprocess)
     inputs = (inputs_of(batches)[:1],) if batches is not None else None  # SQNR is of real data
-    options |= {"example_inputs": inputs, "overrides": parse_overrides(overrides)}
+    options |= {"lock": lock, "example_inputs": inputs, "overrides": parse_overrides(overrides)}
     seen: Any = statistics
     total = len(batches) if hasattr(batches, "__len__") else None
     with _progress(total) as progress, warnings.catch_warnings():
@@ -52,6 +59,7 @@ def compile_model(name: str, weights: Path | None, data: str | None, *, images: 
     if batches is None and seen is None and get_scheme(options["scheme"]).needs_statistics:
         typer.echo(f"warning: {SYNTHETIC.replace('calibration_data=loader', '--data DIR')}",
                    err=True)
+    mark(compiled, loaded, name)
     if output:
         compiled.save(output)
         typer.echo(f"saved {output} ({output.stat().st_size / 1e6:.3f} MB)", err=True)
@@ -90,10 +98,7 @@ def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
 
 def target_table() -> str:
     """All targets, what they run, and whether they are available here."""
-    import torch
-
-    engines = [*torch.backends.quantized.supported_engines, None]
-    rows = [(t.name, "yes" if t.engine in engines else "no", ", ".join(
+    rows = [(t.name, availability(t), ", ".join(
         name for name, scheme in SCHEMES.items() if t.why_not_scheme(scheme) is None), t.summary)
             for t in TARGETS.values()]
     return str(tabulate(rows, headers=("target", "available", "schemes", "what it is")))

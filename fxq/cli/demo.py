@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import fxq
-from fxq.errors import ConfigError
 from fxq.ir.sizes import model_bytes
 from fxq.system.timing import race
 from fxq.system.torch_state import isolated
@@ -23,10 +22,8 @@ Split = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def digits(seed: int = 0) -> Split:
     """Real handwritten digits as float images [n,1,16,16]: (train x, y, held-out x, y)."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ConfigError("the demo needs scikit-learn", fix="pip install fxq[demo]") from error
+    from sklearn.datasets import load_digits  # heavy
+
     data = load_digits()
     images = torch.from_numpy(data.images.astype(np.float32) / 16 - 0.5).unsqueeze(1)
     images = F.interpolate(images, size=16, mode="bilinear")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,42 +15,64 @@ from torch import Tensor
 from fxq.errors import ConfigError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+Item = TypeVar("Item")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+Preprocess = Callable[[Any], Tensor]  # a PIL image as the model's own input
 
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Float batches [n,3,size,size], normalized by ImageNet's mean and deviation."""
+    """Float batches [n,3,size,size], normalized by ImageNet's mean and deviation.
+
+    With `labels`, one class index per file, a batch is (images, labels). `preprocess` replaces
+    the scaling, cropping and normalization, for weights that came with their own.
+    """
 
     files: tuple[Path, ...]
     size: int
     batch_size: int
+    labels: tuple[int, ...] = ()
+    preprocess: Preprocess | None = None
 
     def __len__(self) -> int:
         return -(-len(self.files) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         for start in range(0, len(self.files), self.batch_size):
-            part = self.files[start:start + self.batch_size]
-            yield torch.stack([read_image(path, self.size) for path in part])
+            part = slice(start, start + self.batch_size)
+            images = torch.stack([read_image(path, self.size, self.preprocess)
+                                  for path in self.files[part]])
+            yield (images, torch.tensor(self.labels[part])) if self.labels else images
 
 
-def image_batches(folder: Path, size: int, limit: int, batch_size: int) -> ImageBatches:
-    """Up to `limit` images of a folder, taken evenly from its sorted files.
-
-    Raises ConfigError when there is no folder or no image in it.
-    """
+def image_files(folder: Path) -> list[Path]:
+    """All images of a folder, sorted; raises ConfigError when there are none."""
     if not folder.is_dir():
         raise ConfigError(f"no such folder: {folder}", fix="pass --data DIR with images")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise ConfigError(f"{folder} holds no images",
                           why=f"looked for {', '.join(sorted(SUFFIXES))}, also in subfolders")
-    step = max(1, len(files) // limit)
-    return ImageBatches(tuple(files[::step][:limit]), size, batch_size)
+    return files
 
 
-def read_image(path: Path, size: int) -> Tensor:
+def evenly(items: Sequence[Item], limit: int) -> list[Item]:
+    """At most `limit` items, in their order and at equal distances."""
+    count = min(limit, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def image_batches(folder: Path, size: int, limit: int, batch_size: int) -> ImageBatches:
+    """Up to `limit` images of a folder, taken evenly from its sorted files, without labels.
+
+    Raises ConfigError when there is no folder or no image in it.
+    """
+    return ImageBatches(tuple(evenly(image_files(folder), limit)), size, batch_size)
+
+
+def read_image(path: Path, size: int, preprocess: Preprocess | None = None) -> Tensor:
     """One image as a normalized float tensor [3,size,size]: short side scaled, centre cropped."""
     try:
         from PIL import Image
@@ -60,6 +83,8 @@ def read_image(path: Path, size: int) -> Tensor:
             image = opened.convert("RGB")
     except OSError as error:
         raise ConfigError(f"cannot read the image {path.name}: {error}") from error
+    if preprocess is not None:
+        return preprocess(image)
     if min(image.size) != size and not size <= min(image.size) <= size * 8 // 7:
         factor = (size * 8 // 7) / min(image.size)  # 256 for 224, as torchvision's presets have it
         image = image.resize((round(image.width * factor), round(image.height * factor)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,14 +14,15 @@ from tabulate import tabulate
 from torch import nn
 
 import fxq
-from fxq.cli.data import inputs_of, read_data
-from fxq.cli.models import load_model
+from fxq.cli.data import DataOptions, FolderBatches, inputs_of, read_data, refuse_other_classes
+from fxq.cli.models import RANDOM, load_model
+from fxq.cli.output_paths import check_outputs
+from fxq.cli.weights import mark, refuse_other_weights, warn_of_random
 from fxq.compiled import CompiledModel
 from fxq.errors import ConfigError, FxqWarning
 from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name
-from fxq.system.machine import environment
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",
            ".trace": "to_chrome_trace"}
@@ -45,37 +45,57 @@ class Subject:
         return torch.randn(info(place).shape or (), generator=generator).to(info(place).dtype)
 
 
-def subject(name: str, model_name: str | None, weights: Path | None, data: str | None, *,
-            images: int, batch_size: int, **options: Any) -> Subject:
-    """Load a .fxq file, or compile a model by name; raises ConfigError for neither."""
+def subject(name: str, model_name: str | None, weights: str | None, data: DataOptions, *,
+            labels: bool = False, **options: Any) -> Subject:
+    """Load a .fxq file, or compile a model by name; raises ConfigError for neither.
+
+    With `labels`, those of the data must be classes of the model; else they are left out.
+    """
     is_file = name.endswith(".fxq") or Path(name).is_file()
-    model = load_model(model_name or name, weights) if model_name or not is_file else None
+    if is_file and weights is not None and model_name is None:
+        raise ConfigError("--weights beside a file needs --model",
+                          why="the file has weights of its own", fix="pass --model NAME too")
+    named = model_name or name
+    float_model = load_model(named, weights) if model_name or not is_file else None
+    model = float_model.model if float_model is not None else None
     shape: tuple[int, ...] | None = image_shape(model) if model is not None else None
     loaded = fxq.load(name) if is_file else None
     if loaded is not None and shape is None:
         place = next(n for n in loaded.graph_module.graph.nodes if n.op == "placeholder")
         shape = (info(place).shape or ())[1:]
-    size = shape[-1] if shape else 224
-    batches = read_data(data, size, images, batch_size) if data else None
+    batches = read_data(data, shape[-1] if shape else 224,
+                        float_model.preprocess if float_model is not None else None)
+    if labels:
+        refuse_other_classes(model or loaded, batches)
+    elif isinstance(batches, FolderBatches):
+        batches = batches.without_labels()
     if loaded is not None:
-        return Subject(loaded, model, batches)
-    assert model is not None
+        mark(loaded, None, name)
+        about = Subject(loaded, model, batches)
+        if float_model is not None:
+            refuse_other_weights(name, loaded, named, float_model, about.example())
+        return about
+    assert model is not None and float_model is not None
     example = (inputs_of(batches)[:1],) if batches is not None else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FxqWarning)
         compiled = fxq.compile(model, example_inputs=example, calibration_data=batches, **options)
+    mark(compiled, float_model, named)
     return Subject(compiled, model, batches)
+
+
+def check_form(output: Path | None, known: dict[str, str] = FORMATS) -> None:
+    """Raise ConfigError, before the work, for a name without a form or a place that is none."""
+    if output is not None and output.suffix not in known:
+        raise ConfigError(f"{output} has no form that is known",
+                          fix=f"end it with {', '.join(known)}")
+    check_outputs(output)
 
 
 def write(value: Any, output: Path | None, known: dict[str, str] = FORMATS) -> None:
     """Write a result in the form that the file's name asks for."""
-    if output is None:
-        return
-    method = known.get(output.suffix)
-    if method is None or not hasattr(value, method):
-        raise ConfigError(f"{output} has no form that is known",
-                          fix=f"end it with {', '.join(known)}")
-    getattr(value, method)(output)
+    if output is not None:
+        getattr(value, known[output.suffix])(output)
 
 
 def profiled(about: Subject, rounds: int) -> fxq.Profile:
@@ -99,12 +119,13 @@ def compared(about: Subject, limit: int | None) -> fxq.Comparison:
 
 @dataclass(frozen=True)
 class Gate:
-    """One limit: what was asked, what was found."""
+    """One limit: what was asked, what was found, and why that does not count, if it does not."""
 
     name: str
     asked: str
     found: str
     holds: bool
+    reason: str = ""
 
 
 def gates(about: Subject, max_drop: float | None, min_speedup: float | None,
@@ -123,10 +144,11 @@ def gates(about: Subject, max_drop: float | None, min_speedup: float | None,
             if seen.drop is None:
                 raise ConfigError("--max-drop needs labels",
                                   why="the data has images only",
-                                  fix="one folder a class, or module:loader with (x, label)")
+                                  fix="one folder per class, --labels FILE, --class-map FILE, or "
+                                      "module:loader with (x, label)")
             found.append(Gate("top-1", f"drop <= {max_drop:g} points",
                               f"{seen.float_top1:.2f} % -> {seen.top1:.2f} %",
-                              seen.drop <= max_drop))
+                              seen.drop <= max_drop and not seen.doubt, seen.doubt))
     if min_speedup is not None:
         faster = speedup(about)
         found.append(Gate("speed-up", f">= {min_speedup:g}x", f"{faster:.2f}x",
@@ -149,9 +171,10 @@ def speedup(about: Subject) -> float:
 
 
 def gate_table(found: list[Gate]) -> str:
-    """One line a gate."""
+    """One line per gate, and below why one fails whatever its figures are."""
     rows = [(g.name, g.asked, g.found, "ok" if g.holds else "FAILED") for g in found]
-    return str(tabulate(rows, headers=("gate", "asked", "found", "")))
+    reasons = [f"{g.name}: {g.reason}" for g in found if g.reason]
+    return "\n".join([str(tabulate(rows, headers=("gate", "asked", "found", ""))), *reasons])
 
 
 def explained(about: Subject, pattern: str) -> list[dict[str, str]]:
@@ -191,25 +214,16 @@ def explain_text(rows: list[dict[str, str]]) -> str:
     return "\n".join(parts)
 
 
-def planned(name: str, weights: Path | None, targets: list[str], schemes: list[str]) -> fxq.Plan:
+def planned(name: str, weights: str | None, targets: list[str], schemes: list[str]) -> fxq.Plan:
     """A forecast of every pair."""
     from fxq.profiler.forecast import SCHEMES
 
-    model = load_model(name, weights)
+    loaded = load_model(name, weights)
+    if loaded.weights == RANDOM:
+        warn_of_random(name)
+    model = loaded.model
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FxqWarning)
         return fxq.plan(model, example_inputs=example_inputs_for(model),
                         targets=targets or ("fbgemm", "x86", "qnnpack", "cuda_fp16"),
                         schemes=schemes or SCHEMES)
-
-
-def environment_text(as_json: bool) -> str:
-    """The machine, its versions, and which targets it can run."""
-    from fxq.targets import TARGETS
-
-    facts = environment()
-    here = {t.name: "yes" if t.is_available() else "no" for t in TARGETS.values()}
-    if as_json:
-        return json.dumps({**facts, "targets": here}, indent=2)
-    rows = [*facts.items(), *((f"target {name}", value) for name, value in here.items())]
-    return str(tabulate(rows, tablefmt="plain"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxq.analysis.context import Context
-from fxq.analysis.legality import check_legal, is_native
+from fxq.analysis.legality import check_legal
 from fxq.analysis.overrides import checked_overrides
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import FUSE, PREPARE
@@ -36,7 +36,7 @@ from fxq.quantization.statistics import Statistics
 from fxq.quantization.weight_calibrators import get_weight_rule
 from fxq.runtime.python import Function, build
 from fxq.system.logs import logger
-from fxq.system.machine import has_vnni
+from fxq.system.machine import has_vnni, is_native
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import AUTO as AUTO_TARGET
 from fxq.targets import Target, best_target, get_target

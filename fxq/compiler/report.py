@@ -34,6 +34,11 @@ class PassRecord:
                 f"{self.milliseconds:.1f}", _decibel(self.sqnr), text)
 
 
+# Where weights come from, as a reader must know it; whatever else a file says is not shown.
+WEIGHTS = {"random": "RANDOM, nobody gave any: accuracy and SQNR say nothing about a trained model",
+           "pretrained": "the library's own", "file": "from a file"}
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(v) for key, v in value.items()}
@@ -74,6 +79,7 @@ class Report:
     note: str = ""  # what a reader of speed or size must know
     isa: str = ""  # CPUs that give the right numbers
     configuration: tuple[tuple[str, str], ...] = ()  # what was asked for, defaults resolved
+    weights: str = ""  # random, pretrained or file, where the command line knows it
 
     @property
     def coverage(self) -> float:
@@ -101,6 +107,7 @@ class Report:
         ratio = self.float_bytes / self.size_bytes if self.size_bytes else float("nan")
         rows = [("target", f"{self.target}, scheme {self.scheme}, runtime {self.runtime}"),
                 ("runs on", self.isa),
+                ("weights", WEIGHTS.get(self.weights, "")),
                 ("note", self.note),
                 (f"{self.arithmetic} MACs",
                  f"{100 * self.coverage:.2f} % of {self.macs / 1e6:.1f} M"),

@@ -14,10 +14,12 @@ from tabulate import tabulate
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
+from fxq.compiler.report import WEIGHTS
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.batches import Transform, batches
 from fxq.ir.facts import info
 from fxq.ir.printer import target_name, value_names
+from fxq.profiler.chance import LEVEL, guessing_probability
 from fxq.profiler.rows import counterparts, is_cast, values_of
 from fxq.system.files import write_file
 from fxq.system.torch_state import isolated, quiet
@@ -49,6 +51,7 @@ class Comparison:
     float_top1: float | None
     top1: float | None
     confusion: tuple[tuple[tuple[int, ...], ...], ...] = field(default=(), repr=False)
+    weights: str = ""  # as the report of the compiled model says
 
     @property
     def drop(self) -> float | None:
@@ -56,12 +59,28 @@ class Comparison:
         return None if self.top1 is None or self.float_top1 is None else (
             self.float_top1 - self.top1)
 
+    @property
+    def doubt(self) -> str:
+        """Why the accuracies say nothing, or an empty text: guessing reaches float's as well."""
+        if not self.confusion:
+            return ""
+        labels = [sum(row) for row in self.confusion[0]]
+        hits = sum(row[i] for i, row in enumerate(self.confusion[0]))
+        chance = guessing_probability(hits, labels)
+        return "" if chance <= LEVEL else (
+            f"float accuracy is near chance: {hits} of {sum(labels)} right, and answers that "
+            f"ignore the image reach that with probability {chance:.2g} (limit {LEVEL:g}): wrong "
+            "labels, wrong weights, or too few images")
+
     def __str__(self) -> str:
-        rows = [("images", str(self.images)), ("SQNR of the outputs", f"{self.sqnr:.1f} dB")]
+        rows = [("weights", WEIGHTS[self.weights])] if self.weights in WEIGHTS else []
+        rows += [("images", str(self.images)), ("SQNR of the outputs", f"{self.sqnr:.1f} dB")]
         if self.agreement is not None:
             rows.append(("same class", f"{self.agreement:.2f} %"))
         if self.top1 is not None:
             rows.append(("top-1", f"{self.float_top1:.2f} % -> {self.top1:.2f} %"))
+        if self.doubt:
+            rows.append(("WARNING", self.doubt))
         return f"{tabulate(rows, tablefmt='plain')}\n\n{self.table()}"
 
     def table(self, form: str = "simple", limit: int = 25) -> str:
@@ -78,7 +97,7 @@ class Comparison:
         for row in (values, *values["nodes"]):
             row.update({k: None for k, v in row.items()
                         if isinstance(v, float) and not math.isfinite(v)})
-        return values | {"drop": self.drop}
+        return values | {"drop": self.drop, "doubt": self.doubt}
 
     def to_json(self, path: str | Path | None = None) -> str:
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
@@ -148,7 +167,7 @@ def compare(model: nn.Module, compiled: CompiledModel, loader: Iterable[Any], *,
                       f"{info(n).path or info(n).value}:{target_name(n)}", info(n).source,
                       target_name(n), s.sqnr, s.cosine, s.largest) for n, s in sums.items()]
     return _summary(sorted(rows, key=lambda r: r.sqnr), outputs, torch.cat(exact),
-                    torch.cat(given), labels)
+                    torch.cat(given), labels, compiled.report.weights)
 
 
 def fused_graph(model: nn.Module, inputs: list[Tensor]) -> fx.GraphModule:
@@ -192,7 +211,7 @@ def _labels(item: Any, inputs: int, outputs: Tensor) -> Tensor | None:
 
 
 def _summary(rows: list[NodeError], outputs: _Sums, exact: Tensor, given: Tensor,
-             labels: list[Tensor | None]) -> Comparison:
+             labels: list[Tensor | None], weights: str) -> Comparison:
     known = [v for v in labels if v is not None]
     classes = exact.dim() == 2 and exact.shape[1] > 1
     agreement = float_top1 = top1 = None
@@ -201,10 +220,20 @@ def _summary(rows: list[NodeError], outputs: _Sums, exact: Tensor, given: Tensor
         a, b = exact.argmax(1), given.argmax(1)
         agreement = 100 * float((a == b).double().mean())
         if len(known) == len(labels):
-            true = torch.cat(known)
+            true = _checked(torch.cat(known), exact.shape[1])
             float_top1, top1 = (100 * float((v == true).double().mean()) for v in (a, b))
             confusion = tuple(_confusion(true, v, exact.shape[1]) for v in (a, b))
-    return Comparison(tuple(rows), len(exact), outputs.sqnr, agreement, float_top1, top1, confusion)
+    return Comparison(tuple(rows), len(exact), outputs.sqnr, agreement, float_top1, top1,
+                      confusion, weights)
+
+
+def _checked(labels: Tensor, classes: int) -> Tensor:
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.numel():
+        raise ConfigError(f"label {int(wrong[0])} is no class of the model",
+                          why=f"it has {classes} outputs: 0 to {classes - 1}",
+                          fix="number the labels as the model's outputs are")
+    return labels
 
 
 def _confusion(true: Tensor, found: Tensor, classes: int) -> tuple[tuple[int, ...], ...]:

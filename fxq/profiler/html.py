@@ -8,6 +8,7 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
+from fxq.compiler.report import WEIGHTS
 from fxq.profiler.drawing import bars, graph, histogram, line
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def page(profile: Profile) -> str:
                       for name, value in _cards(profile)),
         legend="".join(f'<span><i class="dot" style="background:var(--{k})"></i>{text}</span>'
                        for k, text in COLOURS),
+        weights=escape(f"Weights: {WEIGHTS[profile.weights]}." if profile.weights in WEIGHTS
+                       else ""),
         advice=escape(profile.advice()).replace("\n", "<br>"),
         latency=bars([(n.name, n.us, n.float_us or 0.0, colour(n)) for n in slowest], "µs"),
         sizes=bars([(n.name, n.weight_bytes / 1e3, float_kilobytes(n), colour(n))

@@ -12,6 +12,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from fxq.compiler.report import WEIGHTS
 from fxq.system.files import write_file
 
 _COLUMNS = (("node", "name"), ("kernel", "kernel"), ("shape", "shape"), ("weights kB", "weight"),
@@ -68,7 +69,8 @@ class ProfileOutput:
     def headline(self: Any, form: str = "plain") -> str:
         """The figures of the whole model."""
         ratio = f", {self.float_us / self.plain_us:.2f}x float" if self.float_us else ""
-        rows = [("model", f"{self.target}, scheme {self.scheme}, batch {self.batch}"),
+        known = [("weights", WEIGHTS[self.weights])] if self.weights in WEIGHTS else []
+        rows = [*known, ("model", f"{self.target}, scheme {self.scheme}, batch {self.batch}"),
                 ("nodes together", f"{self.total_us:.0f} µs, "
                  f"{100 * self.total_us / self.plain_us:.1f} % of the {self.plain_us:.0f} µs "
                  f"without clocks{ratio}"),

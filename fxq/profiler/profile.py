@@ -60,6 +60,7 @@ class Profile(ProfileOutput):
     left_in_float: tuple[dict[str, str], ...]
     settings: dict[str, Any]
     histograms: dict[int, Histogram]  # by the position of the node
+    weights: str = ""  # where they come from, as the report says
 
 
 def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float = 3.0,
@@ -102,7 +103,7 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         tuple({"path": r.path, "op": r.op, "code": r.code, "reason": r.reason, "source": r.source}
               for r in report.left_in_float),
         {"rounds": rounds, "budget": budget, "inputs": [list(x.shape) for x in inputs]},
-        {timing.nodes.index(node): h for node, h in histograms.items()})
+        {timing.nodes.index(node): h for node, h in histograms.items()}, report.weights)
 
 
 def _float_side(compiled: CompiledModel) -> fx.GraphModule | None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from fxq.analysis.context import Context, Given
-from fxq.analysis.legality import is_native
 from fxq.compiler.prepare import Prepared, prepare_in
 from fxq.errors import ConfigError, FxqWarning
 from fxq.frontend.trace import Traced
@@ -30,6 +29,7 @@ from fxq.qat.layer import (
 from fxq.qat.program import Group, Plan, build_program
 from fxq.quantization.weights import IntegerWeight, weight_scales
 from fxq.runtime.python import Function
+from fxq.system.machine import is_native
 from fxq.targets import get_target
 
 

@@ -1,0 +1,26 @@
+"""`fxq env`: the machine, its versions, and which targets it can run."""
+
+from __future__ import annotations
+
+import json
+
+from fxq.system.machine import environment
+
+
+def environment_text(as_json: bool) -> str:
+    """The machine, its versions, and which targets it can run; works without torch."""
+    facts, here = environment(), _targets()
+    if as_json:
+        return json.dumps({**facts, "targets": here}, indent=2)
+    rows = [*facts.items(), *((f"target {name}", value) for name, value in here.items())]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _targets() -> dict[str, str]:
+    """ "yes", or "no" with what is missing, by the target's name; none without torch."""
+    try:
+        from fxq.targets import TARGETS, availability  # needs torch, which may not be there
+    except (ImportError, OSError):
+        return {}
+    return {name: availability(target) for name, target in TARGETS.items()}
