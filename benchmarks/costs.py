@@ -3,9 +3,10 @@
     export MALLOC_TRIM_THRESHOLD_=1000000000 MALLOC_MMAP_THRESHOLD_=1000000000
     python benchmarks/costs.py [--markdown docs/benchmarks/costs.md]
 
-Medians over rounds in which both sides take turns, batch 1, images in channels_last. The variables
-keep glibc from giving memory back between the rounds: with a heap that ends in free memory, each
-large result costs page faults, up to ten times the work itself.
+Minima over rounds in which both sides take turns, batch 1, images in channels_last: what else runs
+on the machine only ever adds time. A function's figure is the median of three such races. The
+variables keep glibc from giving memory back between the rounds: with a heap that ends in free
+memory, each large result costs page faults, up to ten times the work itself.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tabulate import tabulate
 from fxq import kernels
 from fxq.ops import OPS
 from fxq.targets.common import COMMON
-from fxq.timing import race
+from fxq.timing import turns
 
 # inputs, outputs, kernel, groups, side, stride
 CONVOLUTIONS = (
@@ -62,7 +63,7 @@ def packed(engine: str, weight: torch.Tensor, stride: int, groups: int) -> Any:
 
 def microseconds(*functions: Callable[[], Any]) -> list[float]:
     with torch.no_grad():
-        return [t * 1e6 for t in race(list(functions), 100, budget=3)]
+        return [min(t) * 1e6 for t in turns(list(functions), 100, budget=3)]
 
 
 def engines() -> list[tuple[Any, ...]]:

@@ -82,7 +82,7 @@ def cpu_facts() -> dict[str, bool]:
 def _without_times(report: Report) -> dict[str, Any]:
     """The report as data, without the story of the passes, and without times."""
     values = report.to_dict()
-    for name in ("configuration", "seconds", "runtime_times", "runtime", "passes", "coverage"):
+    for name in ("configuration", "seconds", "runtime_choice", "runtime", "passes", "coverage"):
         del values[name]
     return values
 
