@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Subject:
     compiled: CompiledModel
     model: nn.Module | None
     data: Iterable[Any] | None
+    recompile: Any = None  # overrides -> the model compiled with them too, where there is a model
 
     def example(self) -> torch.Tensor:
         """One input: of the data, else of the shape that the model was compiled for."""
@@ -64,8 +66,10 @@ def subject(name: str, model_name: str | None, weights: Path | None, data: str |
     example = (inputs_of(batches)[:1],) if batches is not None else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FxqWarning)
-        compiled = fxq.compile(model, example_inputs=example, calibration_data=batches, **options)
-    return Subject(compiled, model, batches)
+        recompile = partial(fxq.compile, model, example_inputs=example, calibration_data=batches,
+                            **options)
+        compiled = recompile()
+    return Subject(compiled, model, batches, lambda overrides: recompile(overrides=overrides))
 
 
 def write(value: Any, output: Path | None, known: dict[str, str] = FORMATS) -> None:
@@ -79,15 +83,23 @@ def write(value: Any, output: Path | None, known: dict[str, str] = FORMATS) -> N
     getattr(value, method)(output)
 
 
-def profiled(about: Subject, rounds: int) -> fxq.Profile:
-    """Measure it on one input; SQNR is against the model where it is known."""
+def profiled(about: Subject, rounds: int, confirm: bool = False) -> fxq.Profile:
+    """Measure it on one input; SQNR is against the model where it is known.
+
+    Raises ConfigError when advice is to be confirmed and there is no model to compile again.
+    """
+    if confirm and about.recompile is None:
+        raise ConfigError("advice on a file cannot be confirmed",
+                          why="that compiles the model again, with what is advised",
+                          fix="pass the model in place of the file, or drop --confirm")
     x = about.example()
     floats = None
     if about.model is not None:
         from fxq.profiler.compare import fused_graph
 
         floats = fused_graph(about.model, [x])
-    return about.compiled.profile(x, rounds=rounds, float_model=floats)
+    return about.compiled.profile(x, rounds=rounds, float_model=floats,
+                                  recompile=about.recompile if confirm else None)
 
 
 def compared(about: Subject, limit: int | None) -> fxq.Comparison:

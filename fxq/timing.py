@@ -45,6 +45,14 @@ class Spread:
         """Width of the interval as a share of the median."""
         return (self.high - self.low) / abs(self.middle) if self.middle else math.inf
 
+    def apart(self, other: Spread) -> bool:
+        """The two intervals have no point in common."""
+        return self.low > other.high or other.low > self.high
+
+    def times(self, factor: float) -> Spread:
+        """The same in another unit."""
+        return Spread(self.low * factor, self.middle * factor, self.high * factor)
+
     def shown(self, digits: int = 0) -> str:
         """"12 [10, 15]"."""
         return f"{self.middle:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
