@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tabulate import tabulate
 from torch import nn
@@ -25,6 +26,7 @@ from fxq.info import info, qparams
 from fxq.inputs import example_inputs_for, image_shape
 from fxq.models import load_model
 from fxq.printer import target_name
+from fxq.timing import Spread, turns
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",
            ".trace": "to_chrome_trace"}
@@ -142,23 +144,21 @@ def gates(about: Subject, max_drop: float | None, min_speedup: float | None,
                               seen.drop <= max_drop))
     if min_speedup is not None:
         faster = speedup(about)
-        found.append(Gate("speed-up", f">= {min_speedup:g}x", f"{faster:.2f}x",
-                          faster >= min_speedup))
+        found.append(Gate("speed-up", f">= {min_speedup:g}x", f"{faster.shown(2)}x",
+                          faster.low >= min_speedup))
     if not found:
         raise ConfigError("there is nothing to check",
                           fix="pass --max-drop, --min-speedup, --max-mb or --min-sqnr")
     return found
 
 
-def speedup(about: Subject) -> float:
-    """Medians of the model and of the compiled model, turn by turn, on one input."""
-    from fxq.timing import race
-
+def speedup(about: Subject) -> Spread:
+    """Float over compiled on one input, turn by turn: the median round and its 95 % interval."""
     x = about.example()
     floats: Any = about.model or about.compiled.float_graph(activations_only=True)
     with torch.no_grad():
-        slow, fast = race([lambda: floats(x), lambda: about.compiled(x)], 30, budget=6.0)
-    return slow / fast
+        slow, fast = turns([lambda: floats(x), lambda: about.compiled(x)], 30, budget=6.0)
+    return Spread.of_median(np.divide(slow, fast))
 
 
 def gate_table(found: list[Gate]) -> str:

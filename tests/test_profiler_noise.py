@@ -208,5 +208,4 @@ def ticking(durations):
         nonlocal now
         now += next(passing)
 
-    found = saved(run, run, 24, 1e9, clock=lambda: now)
-    return found
+    return saved(run, run, 24, 1e9, clock=lambda: now)

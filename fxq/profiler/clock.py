@@ -67,7 +67,7 @@ class Timing:
     @property
     def overhead(self) -> Samples:
         """How much longer each round's run takes with the clocks, as a share."""
-        return self.samples.sum(1) / self.plain - 1
+        return np.asarray(self.samples.sum(1) / self.plain - 1, np.float64)
 
     @property
     def coverage(self) -> float:

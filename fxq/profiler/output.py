@@ -47,7 +47,8 @@ class ProfileOutput:
 
     def _flat(self: Any, n: Any) -> dict[str, Any]:
         """A row of the CSV: each spread as two columns, and the doubts beside every figure."""
-        row = n.to_dict() | {"shape": "x".join(map(str, n.shape)), "reliable": self.reliable}
+        row: dict[str, Any] = n.to_dict()
+        row |= {"shape": "x".join(map(str, n.shape)), "reliable": self.reliable}
         for name, spread in row.pop("spreads").items():
             row |= {f"{name}_low": spread["low"], f"{name}_high": spread["high"]}
         return row
