@@ -200,6 +200,27 @@ class TestAdvice:
         assert [r.path for r in again.report.left_in_float] == ["1"]
 
 
+def test_advice_is_compiled_and_measured_when_that_is_asked_for(monkeypatch):
+    """Each proposal goes to `recompile`, and comes back with its second measurement."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)).eval()
+    given = {"example_inputs": (X,), "calibration_data": [X], "runtime": "python"}
+    monkeypatch.setattr("fxq.profiler.profile.doubts", lambda profile: ())
+    monkeypatch.setattr("fxq.profiler.profile.proposals", lambda *_: (
+        Proposal("1", {"1": "fp32"}, Spread(1, 2, 3)),))
+    asked = []
+
+    def recompile(overrides):
+        asked.append(overrides)
+        return fxq.compile(net, overrides=overrides, **given)
+
+    compiled = fxq.compile(net, **given)
+    found, = compiled.profile(X, rounds=5, budget=0.1, recompile=recompile).proposals
+    assert asked == [{"1": "fp32"}]
+    assert found.remeasured_us.low <= found.remeasured_us.middle <= found.remeasured_us.high
+    unmeasured, = compiled.profile(X, rounds=5, budget=0.1).proposals
+    assert unmeasured.confirmed is None
+
+
 def ticking(durations):
     """What `saved` makes of a clock by which the calls take these seconds, over and over."""
     now, passing = 0.0, itertools.cycle(durations)
