@@ -10,6 +10,7 @@ from fxq.timing import Spread
 if TYPE_CHECKING:
     from fxq.profiler.profile import Profile
 
+# Chosen, not derived: what a reader would still call the same figure.
 ROUNDS = 5  # fewer have no 10th percentile worth the name
 SPREAD = 0.25  # 10 to 90 % of the runs, as a share of the median
 COVERAGE = (0.85, 1.15)  # the nodes together, as a share of the run without clocks
