@@ -113,7 +113,7 @@ def _ranges(seen: Seen) -> str | None:
 
 
 def _clocks(seen: Seen) -> str | None:
-    known = seen.profile.plain_us and math.isfinite(seen.profile.overhead)
+    known = seen.profile.plain_us and math.isfinite(seen.profile.spreads["overhead"].high)
     return "clocks' cost, nodes against the whole" if known else None
 
 
@@ -129,7 +129,7 @@ def _formats(seen: Seen) -> str | None:
 
 # question, fxq's probe, and what the peers' documents say
 ROWS: tuple[tuple[str, Callable[[Seen], str | None], tuple[str, str, str, str]], ...] = (
-    ("time of each node", _fields("us", "iqr_us", "share"),
+    ("time of each node", _fields("us", "share", "spreads"),
      ("per layer after fusion", "- (its examples call `benchmark_app`)", "-",
       "per operator, with percentiles; delegates too")),
     ("cost of the clocks themselves", _clocks, ("-", "-", "-", "-")),

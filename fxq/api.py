@@ -64,8 +64,8 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         done = finish(prepared, module)
         if strict and done.left_in_float:
             raise _strict_error(done.left_in_float)
-        name, function, times = select(module, prepared.inputs, runtime,
-                                        prepared.context.target.device)
+        name, function, choice = select(module, prepared.inputs, runtime,
+                                         prepared.context.target.device)
     report = Report(
         target=prepared.context.target.name, scheme=scheme.name,
         arithmetic=scheme.half or "integer",
@@ -74,7 +74,7 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         size_bytes=done.bytes,
         sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
-        runtime_times=times, configuration=_configuration(prepared, strict, runtime))
+        runtime_choice=choice, configuration=_configuration(prepared, strict, runtime))
     return CompiledModel(function=function, traced=prepared.traced,
                          guard=done.guard, texts=manager.texts, report=report,
                          graph_module=module, check_finite=check_finite, content=done.content)

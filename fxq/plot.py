@@ -81,11 +81,16 @@ def size(profile: Profile) -> Figure:
 
 
 def latency(profile: Profile) -> Figure:
-    """Microseconds of the slowest nodes, compiled and in float."""
+    """Microseconds of the slowest nodes, compiled and in float, with their spreads."""
     nodes = sorted(profile.nodes, key=lambda n: -n.us)[:_MOST]
     figure, axis = _figure(9, 1 + 0.22 * len(nodes))
     _bars(axis, [n.name for n in nodes], [n.us for n in nodes], [n.float_us or 0 for n in nodes])
-    axis.set_xlabel("median µs")
+    for shift, name in ((0.2, "us"), (-0.2, "float_us")):
+        ends = [(i + shift, n.spreads[name]) for i, n in enumerate(nodes) if name in n.spreads]
+        axis.hlines([y for y, _ in ends], [s.low for _, s in ends], [s.high for _, s in ends],
+                    color="black", linewidth=0.8)
+    axis.set_xlabel("median µs, line: 10 to 90 % of the rounds"
+                    + ("" if profile.reliable else f"\nNOT RELIABLE: {profile.doubts[0]}"))
     return figure
 
 

@@ -150,3 +150,23 @@ def test_help_lists_every_command(folder):
     """And still imports no torch (see test_cli)."""
     text = ran(folder, "--help").stdout
     assert all(name in text for name in ("profile", "compare", "plan", "check", "explain", "env"))
+
+
+@pytest.mark.parametrize("ratios, holds", [([3.0] * 12, True), ([3.0, 1.0] * 6, False)])
+def test_a_speedup_inside_the_noise_fails_the_gate(monkeypatch, ratios, holds):
+    """The median is 2 or more on both; only one of them is above 1.5 in its whole interval."""
+    from types import SimpleNamespace
+
+    from fxq.cli.measure import gates
+
+    monkeypatch.setattr("fxq.cli.measure.turns", lambda *_, **__: [ratios, [1.0] * len(ratios)])
+    about = SimpleNamespace(example=lambda: None, model=print, compiled=None)
+    gate, = gates(about, None, 1.5, None, None)
+    assert gate.holds is holds
+    assert "[" in gate.found
+
+
+def test_advice_on_a_file_cannot_be_confirmed(folder):
+    """There is no model to compile again."""
+    done = ran(folder, "profile", "mine.fxq", "--rounds", "5", "--confirm", code=2)
+    assert "cannot be confirmed" in done.stderr

@@ -1,6 +1,8 @@
 """Functions without a kernel: a table or float in between, chosen by cost, equal in every bit."""
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,3 +85,25 @@ def test_each_function_has_its_costs():
     """A row without times could not be chosen by them."""
     assert {k.op for k in COMMON if k.call == "function"} == set(BETWEEN)
     assert {len(times) for times in (SIZES, costs.TABLE, *BETWEEN.values())} == {len(SIZES)}
+
+
+def test_the_costs_are_those_of_the_measured_machines():
+    """`targets/costs.py` is what the published tables combine to, row by row."""
+    path = Path(__file__).parent.parent / "benchmarks" / "combine_costs.py"
+    found = runpy.run_path(str(path))
+    tables = [found["read"](p) for p in found["MEASURED"]]
+    table, between = found["combined"](tables)
+    assert table == costs.TABLE
+    assert between == BETWEEN
+    first = {name: tuple(values) for name, values in tables[0].items()}
+    of_one_machine = found["worst_loss"](tables, first.pop("a table"), first)
+    assert found["worst_loss"](tables, table, between) < 1.41 < 2.5 < of_one_machine
+
+
+def test_no_machine_loses_more_than_it_must():
+    """One machine 4 times faster in float, one twice as fast by table: float, at a loss of 2."""
+    path = Path(__file__).parent.parent / "benchmarks" / "combine_costs.py"
+    combined = runpy.run_path(str(path))["combined"]
+    machines = [{"a table": [8.0], "f": [2.0]}, {"a table": [8.0], "f": [16.0]}]
+    assert combined(machines) == ((8.0,), {"f": (5.7,)})
+    assert combined([{"a table": [8.0], "f": [16.0]}] * 2) == ((8.0,), {"f": (16.0,)})

@@ -15,7 +15,6 @@ import fxq
 from fxq.profiler.clock import DeviceClock, time_nodes
 from fxq.profiler.memory import peak_bytes
 from fxq.profiler.profile import Profile
-from fxq.profiler.rows import NodeProfile
 from tests.nets import Classifier, lively, ramp
 
 X = ramp(2, 3, 16, 16)
@@ -173,26 +172,6 @@ def test_page_is_self_contained_and_escaped(profile):
     assert "<script>alert" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-
-
-def node(us, float_us, iqr=1.0, **changes):
-    values = {"name": "n", "path": "n", "source": "", "kernel": "add", "dtype": "uint8",
-              "shape": (1,), "weight_bytes": 0, "activation_bytes": 1, "macs": 0, "us": us,
-              "iqr_us": iqr, "share": 1.0, "float_us": float_us, "gmacs": 0.0, "roof": 0.0,
-              "intensity": 0.0, "sqnr": None, "arithmetic": ""}
-    return NodeProfile(**values | changes)
-
-
-def test_a_slower_node_is_marked_and_advised_on(profile):
-    """T60: beyond its own spread, and with what to do about it."""
-    from dataclasses import replace
-
-    assert node(10, 5).slower
-    assert not node(5.5, 5).slower
-    assert not node(10, None).slower
-    text = replace(profile, nodes=(node(10, 5),)).advice()
-    assert "slower than in float" in text
-    assert "overrides" in text
 
 
 def test_loaded_files_have_a_float_side(compiled, tmp_path):

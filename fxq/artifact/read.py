@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +151,12 @@ def load(path: str | Path, *, target: str | Target | None = None,
             guard = guard_for(module, chosen)
             _lower(module, chosen)
             texts[Stage.LOWERED] = format_graph(module)
-        name, function, _ = select(module, _example(opened.module), runtime, chosen.device)
+        name, function, choice = select(module, _example(opened.module), runtime,
+                                        chosen.device)
     content = Content(opened.portable, opened.stage, chosen.engine)
     return CompiledModel(function=function, traced=opened.traced, guard=guard, texts=texts,
-                         report=_with_runtime(report, name), graph_module=module, content=content)
+                         graph_module=module, content=content,
+                         report=replace(report, runtime=name, runtime_choice=choice))
 
 
 def _lower(module: fx.GraphModule, target: Target) -> None:
@@ -185,9 +187,3 @@ def _report(values: Any, target: Target) -> Report:
     except MALFORMED as error:
         raise ArtifactError("the manifest's report is malformed", why=str(error)) from error
     return report
-
-
-def _with_runtime(report: Report, name: str) -> Report:
-    from dataclasses import replace
-
-    return replace(report, runtime=name)

@@ -77,7 +77,7 @@ def _separate(portable: Portable) -> dict[str, Tensor]:
 def _without_times(report: Report) -> dict[str, Any]:
     """The report as data, without the story of the passes, and without times."""
     values = report.to_dict()
-    for name in ("configuration", "seconds", "runtime_times", "runtime", "passes", "coverage"):
+    for name in ("configuration", "seconds", "runtime_choice", "runtime", "passes", "coverage"):
         del values[name]
     return values
 

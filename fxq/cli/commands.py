@@ -40,6 +40,8 @@ def profile(model: Subject, float_model: Known = None, weights: Weights = None, 
             target: TargetName = "fbgemm", scheme: SchemeName = "int8_static",
             images: Images = 64, batch_size: Batch = 16,
             rounds: Annotated[int, typer.Option(min=5, help="runs to take medians of")] = 50,
+            confirm: Annotated[bool, typer.Option(
+                "--confirm", help="check advice: compile with it, and measure again")] = False,
             output: Output = None, config: Config = None, as_json: Json = False) -> None:
     """Measure every node: time beside float, bytes, MACs, SQNR. -o FILE.html|.json|.csv|.md."""
     from fxq.cli.measure import check_form, profiled, write
@@ -47,7 +49,7 @@ def profile(model: Subject, float_model: Known = None, weights: Weights = None, 
     check_form(output)
     about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
                      images=images, batch_size=batch_size)
-    found = profiled(about, rounds)
+    found = profiled(about, rounds, confirm)
     write(found, output)
     typer.echo(found.to_json() if as_json else str(found))
 

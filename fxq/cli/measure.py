@@ -6,9 +6,11 @@ import fnmatch
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tabulate import tabulate
 from torch import nn
@@ -23,6 +25,7 @@ from fxq.errors import ConfigError, FxqWarning
 from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name
+from fxq.system.timing import Spread, turns
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",
            ".trace": "to_chrome_trace"}
@@ -35,6 +38,7 @@ class Subject:
     compiled: CompiledModel
     model: nn.Module | None
     data: Iterable[Any] | None
+    recompile: Any = None  # overrides -> the model compiled with them too, where there is a model
 
     def example(self) -> torch.Tensor:
         """One input: of the data, else of the shape that the model was compiled for."""
@@ -79,9 +83,11 @@ def subject(name: str, model_name: str | None, weights: str | None, data: DataOp
     example = (inputs_of(batches)[:1],) if batches is not None else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FxqWarning)
-        compiled = fxq.compile(model, example_inputs=example, calibration_data=batches, **options)
+        recompile = partial(fxq.compile, model, example_inputs=example, calibration_data=batches,
+                            **options)
+        compiled = recompile()
     mark(compiled, float_model, named)
-    return Subject(compiled, model, batches)
+    return Subject(compiled, model, batches, lambda overrides: recompile(overrides=overrides))
 
 
 def check_form(output: Path | None, known: dict[str, str] = FORMATS) -> None:
@@ -98,15 +104,23 @@ def write(value: Any, output: Path | None, known: dict[str, str] = FORMATS) -> N
         getattr(value, known[output.suffix])(output)
 
 
-def profiled(about: Subject, rounds: int) -> fxq.Profile:
-    """Measure it on one input; SQNR is against the model where it is known."""
+def profiled(about: Subject, rounds: int, confirm: bool = False) -> fxq.Profile:
+    """Measure it on one input; SQNR is against the model where it is known.
+
+    Raises ConfigError when advice is to be confirmed and there is no model to compile again.
+    """
+    if confirm and about.recompile is None:
+        raise ConfigError("advice on a file cannot be confirmed",
+                          why="that compiles the model again, with what is advised",
+                          fix="pass the model in place of the file, or drop --confirm")
     x = about.example()
     floats = None
     if about.model is not None:
         from fxq.profiler.compare import fused_graph
 
         floats = fused_graph(about.model, [x])
-    return about.compiled.profile(x, rounds=rounds, float_model=floats)
+    return about.compiled.profile(x, rounds=rounds, float_model=floats,
+                                  recompile=about.recompile if confirm else None)
 
 
 def compared(about: Subject, limit: int | None) -> fxq.Comparison:
@@ -151,23 +165,21 @@ def gates(about: Subject, max_drop: float | None, min_speedup: float | None,
                               seen.drop <= max_drop and not seen.doubt, seen.doubt))
     if min_speedup is not None:
         faster = speedup(about)
-        found.append(Gate("speed-up", f">= {min_speedup:g}x", f"{faster:.2f}x",
-                          faster >= min_speedup))
+        found.append(Gate("speed-up", f">= {min_speedup:g}x", f"{faster.shown(2)}x",
+                          faster.low >= min_speedup))
     if not found:
         raise ConfigError("there is nothing to check",
                           fix="pass --max-drop, --min-speedup, --max-mb or --min-sqnr")
     return found
 
 
-def speedup(about: Subject) -> float:
-    """Medians of the model and of the compiled model, turn by turn, on one input."""
-    from fxq.system.timing import race
-
+def speedup(about: Subject) -> Spread:
+    """Float over compiled on one input, turn by turn: the median round and its 95 % interval."""
     x = about.example()
     floats: Any = about.model or about.compiled.float_graph(activations_only=True)
     with torch.no_grad():
-        slow, fast = race([lambda: floats(x), lambda: about.compiled(x)], 30, budget=6.0)
-    return slow / fast
+        slow, fast = turns([lambda: floats(x), lambda: about.compiled(x)], 30, budget=6.0)
+    return Spread.of_median(np.divide(slow, fast))
 
 
 def gate_table(found: list[Gate]) -> str:

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from fxq.ir.rewriter import Refusal, Rewrite
 from fxq.kernels.lookup_tables import Choice
+from fxq.runtime.decision import RuntimeChoice
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Report:
     calibration: str = ""
     seconds: float = 0.0
     left_in_float: tuple[Refusal, ...] = ()
-    runtime_times: tuple[tuple[str, float], ...] = ()  # microseconds, medians
+    runtime_choice: RuntimeChoice | None = None  # where runtime="auto" had a choice
     arithmetic: str = "integer"  # of the multiply-accumulates that `integer_macs` counts
     note: str = ""  # what a reader of speed or size must know
     isa: str = ""  # CPUs that give the right numbers
@@ -106,6 +107,7 @@ class Report:
     def _headline(self) -> str:
         ratio = self.float_bytes / self.size_bytes if self.size_bytes else float("nan")
         rows = [("target", f"{self.target}, scheme {self.scheme}, runtime {self.runtime}"),
+                ("runtime", str(self.runtime_choice or "")),
                 ("runs on", self.isa),
                 ("weights", WEIGHTS.get(self.weights, "")),
                 ("note", self.note),

@@ -54,16 +54,25 @@ def clock_for(inputs: Sequence[Tensor]) -> type[HostClock] | type[DeviceClock]:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each call in each round, and of whole runs with and without clocks."""
+    """Seconds of each call in each round, and of whole runs with and without clocks.
+
+    Graphs that were timed together share their rounds: row i of one is from the same moment as
+    row i of the other, so that differences and ratios by round are free of drift.
+    """
 
     nodes: list[Node]
     samples: Samples  # (rounds, nodes)
-    plain: Samples
+    plain: Samples  # (rounds,)
 
     @property
-    def overhead(self) -> float:
-        """How much longer the median run takes with the clocks, as a share."""
-        return float(np.median(self.samples.sum(1)) / np.median(self.plain)) - 1
+    def overhead(self) -> Samples:
+        """How much longer each round's run takes with the clocks, as a share."""
+        return np.asarray(self.samples.sum(1) / self.plain - 1, np.float64)
+
+    @property
+    def coverage(self) -> float:
+        """The medians of the nodes together, as a share of the median run without clocks."""
+        return float(np.median(self.samples, 0).sum() / np.median(self.plain))
 
 
 def clocked(module: fx.GraphModule,
@@ -87,21 +96,46 @@ def clocked(module: fx.GraphModule,
 
 def time_nodes(module: fx.GraphModule, inputs: Sequence[Tensor], rounds: int,
                budget: float) -> Timing:
-    """Both runs take turns, after a warm-up, until `rounds` or `budget` seconds are spent."""
+    """One graph: see `time_together`."""
+    return time_together([module], inputs, rounds, budget)[0][0]
+
+
+def time_together(modules: Sequence[fx.GraphModule], inputs: Sequence[Tensor], rounds: int,
+                  budget: float, others: Sequence[Callable[[], Any]] = (),
+                  ) -> tuple[list[Timing], list[Samples]]:
+    """Each graph with and without clocks, and the seconds of `others`; all take turns.
+
+    Whatever is timed runs once right before, so that no side finds the caches of another.
+    It ends after `rounds`, or once `budget` seconds are spent on five rounds or more.
+    """
     clock = clock_for(inputs)
-    stamps, nodes = clocked(module, clock.stamp)
-    plain = build(module)
-    samples, whole = [], []
+    sides = [(*clocked(m, clock.stamp), build(m)) for m in modules]
+    found: list[tuple[list[Samples], list[float]]] = [([], []) for _ in modules]
+    whole: list[list[float]] = [[] for _ in others]
+
+    def seconds(run: Callable[[], Any]) -> float:
+        start = clock.stamp()
+        run()
+        return float(clock.seconds([start, clock.stamp()])[0])
+
     with torch.no_grad():
         for _ in range(3):
-            plain(*inputs)
-            stamps(*inputs)
+            for stamps, _, plain in sides:
+                plain(*inputs)
+                stamps(*inputs)
+            for run in others:
+                run()
         end = time.perf_counter() + budget
         for turn in range(rounds):
-            samples.append(clock.seconds(stamps(*inputs)))
-            start = clock.stamp()
-            plain(*inputs)
-            whole.append(clock.seconds([start, clock.stamp()])[0])
+            for (stamps, _, plain), (nodes, runs) in zip(sides, found, strict=True):
+                plain(*inputs)
+                nodes.append(clock.seconds(stamps(*inputs)))
+                runs.append(seconds(lambda plain=plain: plain(*inputs)))  # type: ignore[misc]
+            for run, kept in zip(others, whole, strict=True):
+                run()
+                kept.append(seconds(run))
             if turn >= 4 and time.perf_counter() > end:
                 break
-    return Timing(nodes, np.array(samples), np.array(whole))
+    return ([Timing(calls, np.array(nodes), np.array(runs))
+             for (_, calls, _), (nodes, runs) in zip(sides, found, strict=True)],
+            [np.array(kept) for kept in whole])

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from fxq.compiler.report import WEIGHTS
 from fxq.profiler.drawing import bars, graph, histogram, line
+from fxq.profiler.output import figure
+from fxq.profiler.trust import clock_text, ratio_text
 
 if TYPE_CHECKING:
     from fxq.profiler.profile import Profile
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 COLOURS = (("int", "integers"), ("half", "half precision"), ("float", "float32"),
            ("cast", "casts between them"))
-_HEAD = ("node", "kernel", "type", "shape", "weights kB", "M MACs", "µs", "± µs", "%", "float µs",
+_HEAD = ("node", "kernel", "type", "shape", "weights kB", "M MACs", "µs", "%", "float µs",
          "GMAC/s", "% of roof", "MAC/B", "SQNR dB", "source")
 _LARGEST = 60  # bars and histograms at most, so that pages of deep models stay readable
 
@@ -42,12 +44,14 @@ def page(profile: Profile) -> str:
                        for k, text in COLOURS),
         weights=escape(f"Weights: {WEIGHTS[profile.weights]}." if profile.weights in WEIGHTS
                        else ""),
+        doubts="".join(f"<p class=doubt>Not reliable: {escape(text)}.</p>"
+                       for text in profile.doubts),
         advice=escape(profile.advice()).replace("\n", "<br>"),
         latency=bars([(n.name, n.us, n.float_us or 0.0, colour(n)) for n in slowest], "µs"),
         sizes=bars([(n.name, n.weight_bytes / 1e3, float_kilobytes(n), colour(n))
                     for n in heaviest], "kB"),
         quality=line(quality, "dB"),
-        head="".join(f'<th{" class=t" if i in (0, 1, 14) else ""}>{h}</th>'
+        head="".join(f'<th{" class=t" if i in (0, 1, len(_HEAD) - 1) else ""}>{h}</th>'
                      for i, h in enumerate(_HEAD)),
         rows="".join(map(_row, nodes)), left=_left(profile),
         graph=graph([(n.name, n.kernel, colour(n), n.inputs) for n in nodes]),
@@ -75,32 +79,42 @@ def float_kilobytes(node: NodeProfile) -> float:
 def _cards(profile: Profile) -> list[tuple[str, str]]:
     whole = sum(n.macs for n in profile.nodes)
     low = sum(n.macs for n in profile.nodes if colour(n) in ("int", "half"))
-    faster = f"{profile.float_us / profile.plain_us:.2f}x" if profile.float_us else "–"
-    return [("a run of its nodes", f"{profile.plain_us / 1e3:.2f} ms"),
-            (f"as called ({profile.runtime})", f"{profile.model_us / 1e3:.2f} ms"),
-            ("faster than float", faster),
+    def milliseconds(name: str) -> str:
+        return f"{profile.spreads[name].times(1e-3).shown(2)} ms"
+
+    return [("a run of its nodes", milliseconds("plain_us")),
+            (f"as called ({profile.runtime})", milliseconds("model_us")),
+            ("beside float", ratio_text(profile.spreads.get("speedup"))),
+            ("cost of the clocks", clock_text(profile.spreads["overhead"])),
             ("smaller than float", f"{profile.float_bytes / max(profile.size_bytes, 1):.2f}x"),
             ("size", f"{profile.size_bytes / 1e6:.2f} MB"),
             ("peak memory of a run", f"{profile.peak_bytes / 1e6:.1f} MB"),
             ("MACs in low precision", f"{100 * low / whole:.1f} %" if whole else "–"),
-            ("nodes slower than float", str(len(profile.slower())))]
+            ("nodes slower than float in nine of ten rounds", str(len(profile.slower())))]
 
 
 def _row(n: NodeProfile) -> str:
-    def number(value: float | None, digits: int = 1) -> str:
-        known = value is not None and math.isfinite(value)
-        shown = f"{value:.{digits}f}" if known else ""
-        return f'<td data-v="{value if known else -1e9}">{shown}</td>'
-
     kind = f"<td>{escape(n.dtype)}</td><td>{'x'.join(map(str, n.shape))}</td>"
-    middle = "".join([number(n.weight_bytes / 1e3), number(n.macs / 1e6 if n.macs else None),
-                      number(n.us), number(n.iqr_us), number(100 * n.share)])
-    floats = number(n.float_us).replace("<td", '<td class="float"', 1)
-    rest = "".join(number(v if n.macs else None, d) for v, d in (
-        (n.gmacs, 0), (100 * n.roof, 0), (n.intensity, 1)))
+    middle = "".join([_number(n.weight_bytes / 1e3), _number(n.macs / 1e6 if n.macs else None),
+                      _measured(n, "us", 1), _measured(n, "share", 1, 100)])
+    floats = _measured(n, "float_us", 1).replace("<td", '<td class="float"', 1)
+    rest = "".join([_measured(n, "gmacs"), _measured(n, "roof", 0, 100),
+                    _number(n.intensity if n.macs else None)])
     return (f'<tr class="{"slower" if n.slower else ""}"><td>{escape(n.name)}</td>'
             f'<td class="t">{escape(n.kernel)}</td>{kind}{middle}{floats}{rest}'
-            f'{number(n.sqnr)}<td class="t">{escape(n.source)}</td></tr>')
+            f'{_number(n.sqnr)}<td class="t">{escape(n.source)}</td></tr>')
+
+
+def _number(value: float | None) -> str:
+    known = value is not None and math.isfinite(value)
+    return f'<td data-v="{value if known else -1e9}">{f"{value:.1f}" if known else ""}</td>'
+
+
+def _measured(n: NodeProfile, name: str, digits: int = 0, scale: float = 1.0) -> str:
+    """A figure with its spread; sorting goes by the figure."""
+    spread = n.spreads.get(name)
+    return (f'<td data-v="{-1e9 if spread is None else spread.middle * scale}">'
+            f"{figure(n, name, digits, scale)}</td>")
 
 
 def _left(profile: Profile) -> str:

@@ -13,10 +13,12 @@ from typing import Any
 from tabulate import tabulate
 
 from fxq.compiler.report import WEIGHTS
+from fxq.profiler.trust import clock_text, ratio_text
 from fxq.system.files import write_file
+from fxq.system.timing import Spread
 
 _COLUMNS = (("node", "name"), ("kernel", "kernel"), ("shape", "shape"), ("weights kB", "weight"),
-            ("M MACs", "macs"), ("µs", "us"), ("± µs", "iqr"), ("%", "share"),
+            ("M MACs", "macs"), ("µs", "us"), ("%", "share"),
             ("float µs", "float"), ("GMAC/s", "gmacs"), ("% of roof", "roof"),
             ("MAC/B", "intensity"), ("SQNR dB", "sqnr"), ("source", "source"))
 
@@ -25,8 +27,10 @@ class ProfileOutput:
     """What every profile can be turned into; `self` is a `Profile`."""
 
     def to_dict(self: Any) -> dict[str, Any]:
-        """Plain values."""
-        values = asdict(self) | {"nodes": [n.to_dict() for n in self.nodes]}
+        """Plain values; whether the times are to be believed comes first."""
+        first = {"reliable": self.reliable, "doubts": list(self.doubts)}
+        values = first | asdict(self) | {"nodes": [n.to_dict() for n in self.nodes]}
+        values["proposals"] = [asdict(p) | {"confirmed": p.confirmed} for p in self.proposals]
         values["left_in_float"] = list(values["left_in_float"])
         return values
 
@@ -35,11 +39,20 @@ class ProfileOutput:
 
     def to_csv(self: Any, path: str | Path | None = None) -> str:
         stream = io.StringIO()
-        rows = [n.to_dict() | {"shape": "x".join(map(str, n.shape))} for n in self.nodes]
-        writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+        rows = [self._flat(n) for n in self.nodes]
+        fields = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(stream, list(fields), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return _given(stream.getvalue(), path)
+
+    def _flat(self: Any, n: Any) -> dict[str, Any]:
+        """A row of the CSV: each spread as two columns, and the doubts beside every figure."""
+        row: dict[str, Any] = n.to_dict()
+        row |= {"shape": "x".join(map(str, n.shape)), "reliable": self.reliable}
+        for name, spread in row.pop("spreads").items():
+            row |= {f"{name}_low": spread["low"], f"{name}_high": spread["high"]}
+        return row
 
     def to_markdown(self: Any, path: str | Path | None = None) -> str:
         text = f"{self.headline('github')}\n\n{self.table('github')}\n"
@@ -52,7 +65,8 @@ class ProfileOutput:
             events.append({"name": node.name, "cat": node.kernel, "ph": "X", "pid": 1, "tid": 1,
                            "ts": now, "dur": node.us, "args": node.to_dict()})
             now += node.us
-        return _given(json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}) + "\n", path)
+        return _given(json.dumps({"traceEvents": events, "displayTimeUnit": "ns", "otherData": {
+            "reliable": self.reliable, "doubts": list(self.doubts)}}) + "\n", path)
 
     def to_html(self: Any, path: str | Path | None = None) -> str:
         """One page without remote resources: see `fxq.profiler.html`."""
@@ -67,21 +81,25 @@ class ProfileOutput:
         return f"{self.headline('plain')}\n\n{self.table('simple')}\n\n{self.advice()}"
 
     def headline(self: Any, form: str = "plain") -> str:
-        """The figures of the whole model."""
-        ratio = f", {self.float_us / self.plain_us:.2f}x float" if self.float_us else ""
+        """The figures of the whole model; first of all, why they are not to be believed."""
+        def shown(name: str) -> str:
+            return f"{self.spreads[name].shown()} µs" if name in self.spreads else "not measured"
+
         known = [("weights", WEIGHTS[self.weights])] if self.weights in WEIGHTS else []
-        rows = [*known, ("model", f"{self.target}, scheme {self.scheme}, batch {self.batch}"),
-                ("nodes together", f"{self.total_us:.0f} µs, "
-                 f"{100 * self.total_us / self.plain_us:.1f} % of the {self.plain_us:.0f} µs "
-                 f"without clocks{ratio}"),
-                ("as it is called", f"{self.model_us:.0f} µs ({self.runtime} runtime)"),
-                ("float", f"{self.float_us:.0f} µs" if self.float_us else "not measured"),
+        rows = [*(("NOT RELIABLE", text) for text in self.doubts), *known,
+                ("model", f"{self.target}, scheme {self.scheme}, batch {self.batch}"),
+                ("nodes together", f"{shown('total_us')}, {100 * self.coverage:.1f} % of the "
+                 f"{shown('plain_us')} without clocks"),
+                ("beside float", ratio_text(self.spreads.get("speedup"))),
+                ("as it is called", f"{shown('model_us')} ({self.runtime} runtime)"),
+                ("float", shown("float_us")),
                 ("size", f"{self.size_bytes / 1e6:.3f} MB, float {self.float_bytes / 1e6:.3f} MB"),
                 ("peak memory of a run", f"{self.peak_bytes / 1e6:.3f} MB"),
                 ("roof", ", ".join(f"{k} {v:.0f} GMAC/s" for k, v in self.roofs.items())),
-                ("clocks cost", f"{100 * self.overhead:.1f} %"),
+                ("clocks cost", clock_text(self.spreads["overhead"])),
+                ("rounds", f"{self.rounds}; medians [10th, 90th percentile]"),
                 ("machine", f"{self.environment['cpu']}, {self.environment['threads']} threads")]
-        return str(tabulate(rows, tablefmt=form))
+        return str(tabulate(rows, tablefmt=form, disable_numparse=True))
 
     def table(self: Any, form: str = "simple", limit: int | None = None) -> str:
         """One row a node, in the order of the graph; `limit` keeps the slowest."""
@@ -94,35 +112,49 @@ class ProfileOutput:
         return tuple(n for n in self.nodes if n.slower)
 
     def advice(self: Any) -> str:
-        """What to do about it, in a few sentences."""
-        lines = []
-        if self.nodes:
-            top = max(self.nodes, key=lambda n: n.us)
-            lines.append(f"{top.name} takes most time: {100 * top.share:.0f} % ({top.kernel}).")
-        slow = self.slower()
-        if slow:
-            worst = max(slow, key=lambda n: n.us - n.float_us)
-            lines.append(f"{len(slow)} nodes are slower than in float, {worst.name} by "
-                         f"{worst.us - worst.float_us:.0f} µs: try overrides="
-                         f'{{"{worst.path or worst.name}": "fp32"}}.')
+        """What to do about it, in a few sentences; about times only what is beyond the noise."""
         noisy = [n for n in self.nodes if n.sqnr is not None and math.isfinite(n.sqnr)]
+        lines = self._on_times() if self.reliable else [
+            "No advice on time: the figures are not reliable. Measure on a quieter machine, or "
+            "with more rounds."]
         if noisy and (worst := min(noisy, key=lambda n: n.sqnr)).sqnr < 15:
             lines.append(f"{worst.name} is farthest from float: {worst.sqnr:.1f} dB.")
-        casts = sum(n.us for n in self.nodes if n.kernel in ("quantize", "dequantize"))
-        if self.total_us and casts / self.total_us > 0.15:
-            lines.append(f"Casts between float and integers take {100 * casts / self.total_us:.0f}"
-                         " %: see what stays in float in the report.")
         return "\n".join(lines)
+
+    def _on_times(self: Any) -> list[str]:
+        lines, slow, casts = [], self.slower(), self.spreads["casts"]
+        top, *others = sorted(self.nodes, key=lambda n: -n.us) or [None]
+        if top is not None and all(top.spreads["us"].low > n.spreads["us"].high for n in others):
+            lines.append(f"{top.name} takes most time: {_percent(top.spreads['share'])} "
+                         f"({top.kernel}).")
+        if slow:
+            lines.append(f"{len(slow)} nodes are slower than in float in nine of ten rounds; "
+                         "in float, " + ("these would pay:" if self.proposals else
+                         "none that an override can name alone would pay for its casts."))
+        lines += [f"{p}." for p in self.proposals]
+        if casts.low > 0.15:
+            lines.append(f"Casts between float and integers take {_percent(casts)}: see what stays "
+                         "in float in the report.")
+        return lines
+
+
+def _percent(share: Spread) -> str:
+    return f"{100 * share.middle:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
 def _cells(n: Any) -> list[str]:
     quality = "" if n.sqnr is None else "equal" if n.sqnr == math.inf else f"{n.sqnr:.1f}"
     return [n.name, n.kernel, "x".join(map(str, n.shape)), f"{n.weight_bytes / 1e3:.1f}",
-            f"{n.macs / 1e6:.1f}" if n.macs else "", f"{n.us:.1f}", f"{n.iqr_us:.1f}",
-            f"{100 * n.share:.1f}",
-            "" if n.float_us is None else f"{n.float_us:.1f}" + (" <" if n.slower else ""),
-            f"{n.gmacs:.0f}" if n.macs else "", f"{100 * n.roof:.0f}" if n.macs else "",
+            f"{n.macs / 1e6:.1f}" if n.macs else "", figure(n, "us", 1),
+            figure(n, "share", 1, 100), figure(n, "float_us", 1) + (" <" if n.slower else ""),
+            figure(n, "gmacs"), figure(n, "roof", 0, 100),
             f"{n.intensity:.1f}" if n.macs else "", quality, n.source[:40]]
+
+
+def figure(n: Any, name: str, digits: int = 0, scale: float = 1.0) -> str:
+    """A measured figure of a node with its spread: "12.1 [11.0, 14.2]"."""
+    spread = n.spreads.get(name)
+    return "" if spread is None else spread.times(scale).shown(digits)
 
 
 def _given(text: str, path: str | Path | None) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, fx
 
 from fxq.errors import TargetUnavailableError
-from fxq.profiler.clock import time_nodes
+from fxq.profiler.advice import Proposal, Recompile, confirmed, measured_cast, proposals
+from fxq.profiler.clock import Samples, Timing, time_together
 from fxq.profiler.memory import peak_bytes
 from fxq.profiler.output import ProfileOutput
 from fxq.profiler.roof import roof
@@ -20,12 +19,14 @@ from fxq.profiler.rows import (
     float_times,
     histogram_of,
     paired_values,
+    raised,
     rows_of,
 )
+from fxq.profiler.trust import doubts
 from fxq.quantization.sqnr import sqnr
 from fxq.runtime.cuda import to_device
 from fxq.system.machine import environment
-from fxq.system.timing import race
+from fxq.system.timing import Spread
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import TARGETS
 
@@ -39,7 +40,11 @@ class Profile(ProfileOutput):
 
     Times are microseconds and medians: `total_us` of the nodes together, `plain_us` of the same
     graph without clocks, `model_us` of the model as it is called (with its own runtime), `float_us`
-    of its float side. `overhead` is what the clocks add, as a share. `roofs` are GMAC/s.
+    of its float side. All are measured in the same rounds, turn by turn. `coverage` is the share of
+    `plain_us` that the nodes add up to. `roofs` are GMAC/s. `spreads` has the 10th and 90th
+    percentile over the rounds of each figure, of `speedup` (float over compiled, by round), of
+    `casts` (their share), and the 95 % interval of the median of `overhead`, which is what the
+    clocks add, as a share. `doubts` say what is out of bounds; `reliable` that nothing is.
     """
 
     nodes: tuple[NodeProfile, ...]
@@ -51,7 +56,8 @@ class Profile(ProfileOutput):
     plain_us: float
     model_us: float
     float_us: float | None
-    overhead: float
+    coverage: float
+    rounds: int
     peak_bytes: int
     size_bytes: int
     float_bytes: int
@@ -60,15 +66,30 @@ class Profile(ProfileOutput):
     left_in_float: tuple[dict[str, str], ...]
     settings: dict[str, Any]
     histograms: dict[int, Histogram]  # by the position of the node
+    spreads: dict[str, Spread]
     weights: str = ""  # where they come from, as the report says
+    proposals: tuple[Proposal, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the times are not to be believed, one sentence each."""
+        return doubts(self)
+
+    @property
+    def reliable(self) -> bool:
+        """Spread, coverage and the clocks' cost are within bounds."""
+        return not self.doubts
 
 
 def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float = 3.0,
-            float_model: fx.GraphModule | None = None, **kwargs: Any) -> Profile:
+            float_model: fx.GraphModule | None = None, recompile: Recompile | None = None,
+            **kwargs: Any) -> Profile:
     """Measure a compiled model on its inputs; called as `compiled.profile(x)`.
 
     `budget` is the number of seconds for each side. Without `float_model` (a FUSED graph), float is
-    the graph that the integers stand for. Raises TargetUnavailableError where it cannot run.
+    the graph that the integers stand for. `recompile` takes overrides and returns the model
+    compiled with them: with it, advice is checked by a second measurement.
+    Raises TargetUnavailableError where it cannot run.
     """
     known = TARGETS.get(compiled.report.target)
     if known is not None and not known.is_available():
@@ -79,9 +100,10 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
         device = _device(module)
         inputs = [x.to(device) for x in inputs]
-        timing = time_nodes(module, inputs, rounds, budget)
         floats = _moved(float_model or _float_side(compiled), device)
-        float_timing = time_nodes(floats, inputs, rounds, budget) if floats else None
+        (timing, *other), (whole,) = time_together(
+            [module, floats] if floats else [module], inputs, rounds, 2 * budget,
+            [lambda: compiled._flat(inputs)])
         pairs = paired_values(module, floats, inputs) if floats else {}
         quality = {node: sqnr(a, b) for node, (a, b) in pairs.items()}
         histograms = {node: h for node, (a, _) in pairs.items()
@@ -91,19 +113,44 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
             roofs["integer"] = roof(known.name if known else "auto", "integer")
         if device == "cuda":
             roofs["half"] = roof("", "half", device)
+        roofs = raised(roofs, timing)
         peak = peak_bytes(lambda: compiled._flat(inputs), device)
-        whole, = race([lambda: _finished(compiled._flat(inputs))], rounds, budget=budget / 3)
+    float_timing = other[0] if other else None
     rows = rows_of(module, timing, float_times(module, float_timing) if float_timing else {},
                    quality, roofs)
-    return Profile(
+    spreads = _spreads(rows, timing, float_timing, whole)
+    found = Profile(
         tuple(rows), report.target, report.scheme, report.runtime, _batch(inputs),
-        sum(r.us for r in rows), statistics.median(timing.plain) * 1e6, whole * 1e6,
-        statistics.median(float_timing.plain) * 1e6 if float_timing else None, timing.overhead,
+        sum(r.us for r in rows), spreads["plain_us"].middle, spreads["model_us"].middle,
+        spreads["float_us"].middle if float_timing else None, timing.coverage, len(whole),
         peak, report.size_bytes, report.float_bytes, roofs, environment(),
         tuple({"path": r.path, "op": r.op, "code": r.code, "reason": r.reason, "source": r.source}
               for r in report.left_in_float),
         {"rounds": rounds, "budget": budget, "inputs": [list(x.shape) for x in inputs]},
-        {timing.nodes.index(node): h for node, h in histograms.items()}, report.weights)
+        {timing.nodes.index(node): h for node, h in histograms.items()}, spreads,
+        report.weights)
+    if not found.reliable or report.arithmetic != "integer":
+        return found
+    noise = Spread.of_median(timing.plain, 1e6)
+    with isolated(), quiet():
+        advised = proposals(rows, (noise.high - noise.low) / 2, measured_cast)
+        if recompile is not None:
+            advised = confirmed(advised, module, inputs, recompile, rounds, budget)
+    return replace(found, proposals=advised)
+
+
+def _spreads(rows: list[NodeProfile], timing: Timing, floats: Timing | None,
+             whole: Samples) -> dict[str, Spread]:
+    """Of each figure of the whole model."""
+    total = timing.samples.sum(1)
+    casts = timing.samples[:, [i for i, r in enumerate(rows) if r.cast]].sum(1)
+    found = {"total_us": Spread.of(total, 1e6), "plain_us": Spread.of(timing.plain, 1e6),
+             "model_us": Spread.of(whole, 1e6), "casts": Spread.of(casts / total),
+             "overhead": Spread.of_median(timing.overhead)}
+    if floats is not None:
+        found |= {"float_us": Spread.of(floats.plain, 1e6),
+                  "speedup": Spread.of(floats.plain / timing.plain)}
+    return found
 
 
 def _float_side(compiled: CompiledModel) -> fx.GraphModule | None:
@@ -122,13 +169,6 @@ def _device(module: fx.GraphModule) -> str:
 def _moved(floats: fx.GraphModule | None, device: str) -> fx.GraphModule | None:
     """The float side on the device of the compiled one, laid out like it."""
     return to_device(floats, device) if floats is not None and device != "cpu" else floats
-
-
-def _finished(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Outputs that are there: a GPU returns before it has computed them."""
-    if any(isinstance(v, Tensor) and v.is_cuda for v in outputs):
-        torch.cuda.synchronize()
-    return outputs
 
 
 def _batch(inputs: list[Tensor]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from fxq.ir.printer import target_name, value_names
 from fxq.ir.rewriter import constant_of
 from fxq.ir.sizes import macs
 from fxq.kernels.calls import from_quantized
-from fxq.profiler.clock import Timing
+from fxq.profiler.clock import Samples, Timing
+from fxq.system.timing import Spread
 
 _BINS = 40
 
@@ -26,10 +27,11 @@ _BINS = 40
 class NodeProfile:
     """One call of a compiled graph.
 
-    Times are microseconds: the median, the distance between the quartiles, and `float_us`, the
-    float work of the same region (0 for a cast, which float does not need). `gmacs` are achieved
-    billions of multiply-accumulates a second, `roof` their share of this machine's best;
-    `intensity` is multiply-accumulates a byte moved.
+    Times are medians in microseconds: `us`, `float_us` of the float work of the same region (0 for
+    a cast, which float does not need), and `lost_us`, the median over the rounds of the difference.
+    `gmacs` are achieved billions of multiply-accumulates per second, `roof` their share of this
+    machine's best; `intensity` is multiply-accumulates per byte moved. `spreads` has the 10th and
+    90th percentile over the rounds of every figure that was measured, by its name.
     """
 
     name: str
@@ -42,9 +44,9 @@ class NodeProfile:
     activation_bytes: int
     macs: int
     us: float
-    iqr_us: float
     share: float
     float_us: float | None
+    lost_us: float | None
     gmacs: float
     roof: float
     intensity: float
@@ -52,12 +54,13 @@ class NodeProfile:
     arithmetic: str
     inputs: tuple[int, ...] = ()  # positions of the calls whose results it reads
     cast: bool = False
+    spreads: dict[str, Spread] = field(default_factory=dict)
 
     @property
     def slower(self) -> bool:
-        """The region takes longer than float does, by more than both spreads explain."""
-        return self.float_us is not None and self.float_us > 0 and (
-            self.us - self.iqr_us > self.float_us)
+        """The region takes longer than float does in nine of ten rounds."""
+        return bool(self.float_us) and "lost_us" in self.spreads and (
+            self.spreads["lost_us"].low > 0)
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self) | {"slower": self.slower, "shape": list(self.shape),
@@ -66,24 +69,55 @@ class NodeProfile:
                 for k, v in values.items()}
 
 
-def rows_of(module: fx.GraphModule, timing: Timing, floats: Mapping[Node, float],
+def rows_of(module: fx.GraphModule, timing: Timing, floats: Mapping[Node, Samples],
             quality: Mapping[Node, float], roofs: Mapping[str, float]) -> list[NodeProfile]:
-    """The rows of a graph, in its order."""
-    names, total = value_names(module.graph), float(np.median(timing.samples, 0).sum())
+    """The rows of a graph, in its order; `floats` are microseconds by round."""
+    names, shares = value_names(module.graph), _shares(timing)
     places, rows = {node: i for i, node in enumerate(timing.nodes)}, []
     for position, node in enumerate(timing.nodes):
-        low, middle, high = np.percentile(timing.samples[:, position], [25, 50, 75]) * 1e6
-        work, weights = _macs_of(node), _weight_bytes(node)
+        work, weights, kind = _macs_of(node), _weight_bytes(node), _arithmetic(node)
         moved = weights + sum(_bytes(n) for n in (node, *_inputs(node)))
-        kind, rate = _arithmetic(node), work / max(middle, 1e-3) / 1e3
+        spreads = _spreads(timing.samples[:, position] * 1e6, floats.get(node), work,
+                           roofs.get(kind, 0.0))
+        spreads["share"] = Spread.of(timing.samples[:, position] / timing.samples.sum(1))
+        middle = {name: spread.middle for name, spread in spreads.items()}
         rows.append(NodeProfile(
             _name(node, names), info(node).path, info(node).source, target_name(node),
-            _dtype(node), info(node).shape or (), weights, _bytes(node), work, float(middle),
-            float(high - low), float(middle) / (total * 1e6) if total else 0.0,
-            floats.get(node), rate, rate / roofs[kind] if work and roofs.get(kind) else 0.0,
-            work / moved if moved else 0.0, quality.get(node), kind if work else "",
-            tuple(places[n] for n in node.all_input_nodes if n in places), is_cast(node)))
+            _dtype(node), info(node).shape or (), weights, _bytes(node), work, middle["us"],
+            shares[position], middle.get("float_us"), middle.get("lost_us"),
+            middle.get("gmacs", 0.0), middle.get("roof", 0.0), work / moved if moved else 0.0,
+            quality.get(node), kind if work else "",
+            tuple(places[n] for n in node.all_input_nodes if n in places), is_cast(node), spreads))
     return rows
+
+
+def _shares(timing: Timing) -> list[float]:
+    """Of the sum of all medians, so that they add up to one."""
+    middles = np.median(timing.samples, 0)
+    return [float(v) for v in middles / (middles.sum() or 1.0)]
+
+
+def _spreads(us: Samples, float_us: Samples | None, work: int, roof: float) -> dict[str, Spread]:
+    """Of each figure that follows from the times of one node."""
+    found = {"us": Spread.of(us)}
+    if float_us is not None:
+        found |= {"float_us": Spread.of(float_us), "lost_us": Spread.of(us - float_us)}
+    if work:
+        found["gmacs"] = Spread.of(work / np.maximum(us, 1e-3) / 1e3)
+    if work and roof:
+        found["roof"] = Spread.of(work / np.maximum(us, 1e-3) / 1e3 / roof)
+    return found
+
+
+def raised(roofs: Mapping[str, float], timing: Timing) -> dict[str, float]:
+    """The roofs, or what a node has reached: the best that the machine shows is its best."""
+    found = dict(roofs)
+    for position, node in enumerate(timing.nodes):
+        kind, work = _arithmetic(node), _macs_of(node)
+        if work and kind in found:
+            fastest = max(float(timing.samples[:, position].min()), 1e-9)
+            found[kind] = max(found[kind], work / fastest / 1e9)
+    return found
 
 
 def _name(node: Node, names: Mapping[Node, str]) -> str:
@@ -192,8 +226,8 @@ def histogram_of(node: Node, values: Tensor) -> Histogram | None:
     return Histogram(low, high, tuple(int(c) for c in counts), *format_.bounds())
 
 
-def float_times(compiled: fx.GraphModule, timing: Timing) -> dict[Node, float]:
-    """Float microseconds of each compiled node's region.
+def float_times(compiled: fx.GraphModule, timing: Timing) -> dict[Node, Samples]:
+    """Float microseconds, by round, of each compiled node's region.
 
     A float node without a counterpart of its own (one that a kernel has absorbed) counts for the
     next that has one; so does a value of which several compiled nodes are made for the first.
@@ -202,19 +236,20 @@ def float_times(compiled: fx.GraphModule, timing: Timing) -> dict[Node, float]:
     for node in compiled.graph.nodes:
         if node.op.startswith("call_") and info(node).value and not is_cast(node):
             owners.setdefault(info(node).value, node)
-    found: dict[Node, float] = {}
-    waiting, last = 0.0, None
+    nothing = np.zeros(len(timing.samples))
+    found: dict[Node, Samples] = {}
+    waiting, last = nothing, None
     for position, node in enumerate(timing.nodes):
-        waiting += float(np.median(timing.samples[:, position])) * 1e6
+        waiting = waiting + timing.samples[:, position] * 1e6
         owner = owners.get(info(node).value)
         if owner is not None:
-            found[owner] = found.get(owner, 0.0) + waiting
-            waiting, last = 0.0, owner
+            found[owner] = found.get(owner, nothing) + waiting
+            waiting, last = nothing, owner
     if last is not None:
-        found[last] += waiting
+        found[last] = found[last] + waiting
     for node in compiled.graph.nodes:
         if node.op.startswith("call_") and is_cast(node):
-            found[node] = 0.0
+            found[node] = nothing
     return found
 
 

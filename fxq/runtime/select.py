@@ -1,4 +1,4 @@
-"""Pick a runtime: by name, or by measuring both on the example inputs."""
+"""Pick a runtime: by name, or by what is expected and measured on the example inputs."""
 
 from __future__ import annotations
 
@@ -10,57 +10,51 @@ from torch import Tensor, fx
 from fxq.errors import ConfigError, did_you_mean
 from fxq.ir.facts import why_untraceable
 from fxq.runtime.cuda import select_cuda
+from fxq.runtime.decision import RuntimeChoice, decide, expectation
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
-from fxq.system.timing import race
+from fxq.system.timing import turns
 from fxq.system.torch_state import quiet
 
 RUNTIMES = ("auto", "python", "torchscript")
-_ROUNDS, _BUDGET = 15, 0.4  # turns for each side, and seconds after which to stop
-
-Times = tuple[tuple[str, float], ...]
+_ROUNDS, _LEAST, _BUDGET = 60, 6, 0.4  # turns for each side, and seconds after which to stop
 
 
 def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
-           device: str = "cpu") -> tuple[str, Function, Times]:
-    """(name, function, measured microseconds). `auto` keeps the faster; bits are the same.
+           device: str = "cpu") -> tuple[str, Function, RuntimeChoice | None]:
+    """(name, function, evidence where there was a choice). The bits are the same either way.
 
     Raises ConfigError for an unknown name, or when TorchScript was asked for by name and
     cannot run the graph.
     """
     if device == "cuda":
-        return (*select_cuda(module, inputs, name), ())
+        return (*select_cuda(module, inputs, name), None)
     if name not in RUNTIMES:
         raise ConfigError(f"unknown runtime {name!r}", fix=did_you_mean(name, RUNTIMES))
     python = build(module)
     if name == "python" or (name == "auto" and _calls_user_code(module)):
-        return "python", python, ()
+        return "python", python, None
     try:
         script = build_torchscript(module, inputs)
     except ConfigError:
         if name == "torchscript":
             raise
-        return "python", python, ()
+        return "python", python, None
     if name == "torchscript":
-        return name, script, ()
-    return _faster(python, script, inputs)
+        return name, script, None
+    with torch.no_grad(), quiet():
+        if not _same_bits(python(*inputs), script(*inputs)):
+            return "python", python, None
+        measured = turns([lambda: python(*inputs), lambda: script(*inputs)], _ROUNDS,
+                         budget=_BUDGET, least=_LEAST)
+    choice = decide(dict(zip(("python", "torchscript"), measured, strict=True)),
+                    expectation(module.graph))
+    return choice.chosen, script if choice.chosen == "torchscript" else python, choice
 
 
 def _calls_user_code(module: fx.GraphModule) -> bool:
     """A module that could not be traced decides at each call; TorchScript would keep one branch."""
     return any(why_untraceable(n) for n in module.graph.nodes)
-
-
-def _faster(python: Function, script: Function,
-            inputs: list[Tensor]) -> tuple[str, Function, Times]:
-    with torch.no_grad(), quiet():
-        if not _same_bits(python(*inputs), script(*inputs)):
-            return "python", python, ()
-        times = race([lambda: python(*inputs), lambda: script(*inputs)], _ROUNDS, budget=_BUDGET)
-    measured = (("python", times[0] * 1e6), ("torchscript", times[1] * 1e6))
-    if times[1] < times[0]:
-        return "torchscript", script, measured
-    return "python", python, measured
 
 
 def _same_bits(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
