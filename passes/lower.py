@@ -70,15 +70,16 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
         return
     call = calls.get_call(row.call)
     if call.form == "function":
-        _lower_function(quantize, producer, call.function, rewriter)
+        _lower_function(quantize, producer, call.function, rewriter, target)
         return
     args, kwargs = ARGUMENTS[call.form](producer, call, format_, rewriter, target)
     _swap(quantize, producer, call.function, args, kwargs, rewriter)
 
 
-def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewriter) -> None:
+def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewriter,
+                    target: Target) -> None:
     """A table of all results where that is faster; else the function stays in float."""
-    choice, format_ = choose(producer), integers.qparams_argument(quantize)
+    choice, format_ = choose(producer, target.costs), integers.qparams_argument(quantize)
     rewriter.choose(choice)
     if choice.way == FLOAT:
         _lower_entry(quantize, format_, rewriter)

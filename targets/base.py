@@ -14,9 +14,11 @@ from fxq.ir.facts import info
 from fxq.ir.integers import dequantize_weight
 from fxq.ir.ops import ABSORBED, OPS, attribute, op_of
 from fxq.ir.rewriter import constant_of, is_constant
+from fxq.kernels.lookup_tables import FunctionCosts
 from fxq.quantization.formats import QSpec
 from fxq.quantization.schemes import Mode, Scheme
 from fxq.quantization.weights import Arrange
+from fxq.targets.costs import FUNCTIONS
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Target:
     per_tensor_weights: frozenset[str] = frozenset()
     bias: str = "float"  # or "int32", at the scale of the sums
     device: str = "cpu"
+    costs: FunctionCosts = FUNCTIONS  # of functions without a kernel, on the machines it is for
 
     def __post_init__(self) -> None:
         rows = [(k.op, k.absorbs, k.call, k.engine, k.expand_groups) for k in self.kernels]

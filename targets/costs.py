@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fxq.kernels.lookup_tables import FunctionCosts
+
 # x86: from these sizes on, oneDNN's convolutions are faster than FBGEMM's
 ONEDNN_OUTPUTS = 60_000  # elements of one image's output
 ONEDNN_MACS = 8_000_000
@@ -46,3 +48,4 @@ BETWEEN: Mapping[str, tuple[float, ...]] = {
     "mul": (7.0, 7.6, 8.1, 13.4, 16.9, 23.7, 145.9),
     "div": (7.1, 7.4, 8.3, 14.4, 19.5, 27.1, 147.7),
 }
+FUNCTIONS = FunctionCosts(SIZES, TABLE, BETWEEN)

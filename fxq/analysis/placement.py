@@ -96,7 +96,8 @@ def _keep_unread_functions_in_float(module: fx.GraphModule, integer: set[Node],
         if not any(u in integer for u in node.users):
             integer.discard(node)
             reasons[node] = ("float-output", "it has no kernel, and its result is read in float")
-        elif _layer_gives_float(node, integer, context) and choose(node).way == FLOAT:
+        elif _layer_gives_float(node, integer, context) and choose(
+                node, context.target.costs).way == FLOAT:
             integer.discard(node)
             reasons[node] = ("float-input", "the layer before it gives float without a cast")
 

@@ -38,7 +38,7 @@ class Refusal:
 class PassResult:
     rewrites: tuple[Rewrite, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-    choices: tuple[Any, ...] = ()  # of fxq.kernels.lookup_tables: what the cost table decided
+    choices: tuple[Any, ...] = ()  # what the cost tables decided
 
 
 def label(node: Node) -> str:

@@ -1,12 +1,13 @@
 """Elementwise functions without a kernel: a table of 256 results, or float between integers.
 
-Both give the same integers; which is faster depends on the size, and is read from a cost table
-that is checked in.
+Both give the same integers; which is faster depends on the size, and is read from the costs of
+the target, which are checked in.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,30 @@ from fxq.ir.facts import info
 from fxq.ir.ops import base_name, op_name, op_of
 from fxq.ir.rewriter import constant_of, label
 from fxq.quantization.formats import QParams
-from fxq.targets.costs import BETWEEN, SIZES
-from fxq.targets.costs import TABLE as TABLE_US
 
 TABLE, FLOAT = "table", "float"
+
+
+@dataclass(frozen=True)
+class FunctionCosts:
+    """Microseconds of an elementwise function over the number of its values (`sizes`).
+
+    `table` is a look-up in 256 results, which costs the same for all functions; `between` is each
+    function in float between integers, by the name of its operator.
+    """
+
+    sizes: tuple[int, ...]
+    table: tuple[float, ...]
+    between: Mapping[str, tuple[float, ...]]
+
+    def of(self, op: str, elements: int) -> tuple[float, float]:
+        """(table, float between integers); an operator that was never measured takes the median."""
+        between = self.between.get(op)
+        if between is None:
+            between = tuple(np.median(list(self.between.values()), axis=0))
+        costs = (np.interp(elements, self.sizes, curve) for curve in (self.table, between))
+        table, float_ = (round(float(cost), 1) for cost in costs)
+        return table, float_
 
 
 @dataclass(frozen=True)
@@ -37,11 +58,10 @@ class Choice:
     float_us: float
 
 
-def choose(node: Node) -> Choice:
+def choose(node: Node, costs: FunctionCosts) -> Choice:
     """The faster way for the shape of the example; a table needs one input and plain numbers."""
     elements = math.prod(info(node).shape or ())
-    costs = (TABLE_US, BETWEEN[base_name(node)])
-    table, between = (round(float(np.interp(elements, SIZES, cost)), 1) for cost in costs)
+    table, between = costs.of(base_name(node), elements)
     way = TABLE if table < between and has_table(node) else FLOAT
     return Choice(label(node), op_name(node), elements, way, table, between)
 
