@@ -15,7 +15,7 @@ from fxq.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fxq import plot
-    from fxq.api import compile, convert
+    from fxq.api import compile, convert, from_torch_ao
     from fxq.artifact.read import load
     from fxq.compiled import CompiledModel
     from fxq.compiler.prepare import Prepared, calibrate, prepare
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         UnsupportedOpError,
         VerificationError,
     )
-    from fxq.frontend.torch_ao import from_torch_ao
     from fxq.ir.stages import Stage
     from fxq.profiler.compare import Comparison, compare
     from fxq.profiler.diff import diff
@@ -55,7 +54,7 @@ _HOME = {
     "Scheme": "quantization.schemes", "Stage": "ir.stages",
     "Statistics": "quantization.statistics", "Target": "targets", "sqnr": "quantization.sqnr",
     "prepare_qat": "qat.preparation", "QatModel": "qat.model", "FreezeSchedule": "qat.schedule",
-    "check_parity": "qat.parity", "Parity": "qat.parity", "from_torch_ao": "frontend.torch_ao",
+    "check_parity": "qat.parity", "Parity": "qat.parity", "from_torch_ao": "api",
     "load": "artifact.read", "compare": "profiler.compare", "Comparison": "profiler.compare",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast",
     "Plan": "profiler.forecast", "sensitivity": "profiler.sensitivity", "plot": "plot",

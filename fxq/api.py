@@ -11,19 +11,29 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from fxq.analysis.context import Given
 from fxq.analysis.legality import note_on
 from fxq.compiled import CompiledModel
 from fxq.compiler.build import finish
 from fxq.compiler.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.compiler.manager import Manager
-from fxq.compiler.prepare import Prepared, Progress, calibrate, prepare, run_batches
+from fxq.compiler.prepare import (
+    Prepared,
+    Progress,
+    calibrate,
+    make_context,
+    prepare,
+    prepare_in,
+    run_batches,
+)
 from fxq.compiler.report import Report
 from fxq.errors import FxqWarning, UnsupportedOpError, VerificationError
 from fxq.frontend.batches import Transform
+from fxq.ir.facts import info, mark_of
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
 from fxq.passes.base import Pass
-from fxq.quantization.schemes import Scheme
+from fxq.quantization.schemes import SCHEMES, Scheme
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
@@ -170,3 +180,29 @@ def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Tra
         made = synthetic_batches(prepared.model, prepared.inputs, seed)
     count = run_batches(prepared, made)
     prepared.calibration = f"{count} synthetic batches (no data was given)"
+
+
+def from_torch_ao(prepared: nn.Module, *, target: str | Target = "fbgemm",
+                  example_inputs: tuple[Any, ...] | None = None, strict: bool = False,
+                  runtime: str = "auto", verify: bool = True) -> CompiledModel:
+    """Compile what `prepare_fx` (after calibration) or `prepare_qat_fx` (after training) gave.
+
+    Scales, zero points and integer weights are those that `convert_fx` would use; what torch.ao
+    leaves in float stays in float. `prepared` is left as it is. Raises ConfigError for anything
+    else, CalibrationError for an observer that has seen nothing.
+    """
+    from fxq.frontend.torch_ao import read_prepared  # deprecated upstream: only when it is used
+
+    found = read_prepared(prepared)
+    scheme = replace(SCHEMES["int8_static"], correct_bias=False, pair_safe=not found.reduced)
+    context = replace(make_context(found.plain, target, scheme, None, None),
+                      given=Given(complete=True))
+    ready = prepare_in(context, found.plain, example_inputs, None, verify)
+    nodes = list(ready.graph_module.graph.nodes)
+    formats = {info(n).value: mark for n in nodes if (mark := mark_of(n)) is not None}
+    layers = {info(n).value: weight for n in nodes
+              if (weight := found.weight_of(info(n).path)) is not None}
+    ready.context = replace(context, given=Given(formats, layers, complete=True))
+    ready.manager.context = ready.context
+    ready.calibration = "observers of torch.ao"
+    return convert(ready, strict=strict, runtime=runtime)

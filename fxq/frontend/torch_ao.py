@@ -1,4 +1,4 @@
-"""The door from torch.ao's FX workflow: what was prepared, calibrated or trained there.
+"""Read models that were prepared, calibrated or trained with torch.ao's FX workflow.
 
 The only file that knows torch.ao.quantization, which is deprecated upstream; it is imported when
 it is used. Without that package everything else works.
@@ -8,38 +8,46 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from fxq.analysis.context import Given
-from fxq.api import convert
-from fxq.compiled import CompiledModel
-from fxq.compiler.prepare import make_context, prepare_in
 from fxq.errors import CalibrationError, ConfigError
-from fxq.ir.facts import info, mark_of
 from fxq.ir.ops import OPS
 from fxq.ir.origins import Mark
 from fxq.quantization.formats import QParams, signed
 from fxq.quantization.schemes import SCHEMES, Scheme
 from fxq.quantization.weights import IntegerWeight, channel_axis, round_weight
-from fxq.targets import Target
 
 _REDUCED = 127  # largest activation under reduce_range: no pair of weights can saturate then
 _CALIBRATORS = {"MinMaxObserver": "minmax", "HistogramObserver": "mse",
                 "MovingAverageMinMaxObserver": "moving_average"}
 
 
-def from_torch_ao(prepared: nn.Module, *, target: str | Target = "fbgemm",
-                  example_inputs: tuple[Any, ...] | None = None, strict: bool = False,
-                  runtime: str = "auto", verify: bool = True) -> CompiledModel:
-    """Compile what `prepare_fx` (after calibration) or `prepare_qat_fx` (after training) gave.
+@dataclass(frozen=True)
+class Import:
+    """A prepared model without its observers: a plain module, and what they had decided.
 
-    Scales, zero points and integer weights are those that `convert_fx` would use; what torch.ao
-    leaves in float stays in float. `prepared` is left as it is. Raises ConfigError for anything
-    else, CalibrationError for an observer that has seen nothing.
+    `weights` are the integers of each layer, by its path; formats of values are marks in `plain`.
+    `reduced` says that activations keep to 7 bits, so that no pair of weights can saturate.
+    """
+
+    plain: fx.GraphModule
+    weights: Mapping[str, IntegerWeight]
+    reduced: bool
+
+    def weight_of(self, path: str) -> IntegerWeight | None:
+        """The integers of the prepared module that a node belongs to: itself or a fused pair."""
+        return self.weights.get(path) or self.weights.get(path.rpartition(".")[0])
+
+
+def read_prepared(prepared: nn.Module) -> Import:
+    """Read what torch.ao observed or trained; `prepared` is left as it is.
+
+    Raises ConfigError for a model that it did not prepare, CalibrationError for an observer that
+    has seen nothing.
     """
     if not isinstance(prepared, fx.GraphModule) or not any(map(_is_observer, prepared.modules())):
         raise ConfigError(f"{type(prepared).__name__} was not prepared by torch.ao",
@@ -48,23 +56,7 @@ def from_torch_ao(prepared: nn.Module, *, target: str | Target = "fbgemm",
     plain = copy.deepcopy(prepared).eval()
     reduced = all(int(m.quant_max) <= _REDUCED for m in plain.modules()  # type: ignore[arg-type]
                   if _is_observer(m) and getattr(m, "dtype", None) is torch.quint8)
-    weights = _plain_modules(plain)
-    scheme = replace(SCHEMES["int8_static"], correct_bias=False, pair_safe=not reduced)
-    context = replace(make_context(plain, target, scheme, None, None), given=Given(complete=True))
-    ready = prepare_in(context, plain, example_inputs, None, verify)
-    formats = {info(n).value: mark for n in ready.graph_module.graph.nodes
-               if (mark := mark_of(n)) is not None}
-    layers = {info(n).value: weights[path] for n in ready.graph_module.graph.nodes
-              if (path := _layer_path(info(n).path, weights))}
-    ready.context = replace(context, given=Given(formats, layers, complete=True))
-    ready.manager.context = ready.context
-    ready.calibration = "observers of torch.ao"
-    return convert(ready, strict=strict, runtime=runtime)
-
-
-def _layer_path(path: str, weights: Mapping[str, Any]) -> str:
-    """The prepared module that a node belongs to: its own path, or that of the fused pair."""
-    return next((p for p in (path, path.rpartition(".")[0]) if p in weights), "")
+    return Import(plain, _plain_modules(plain), reduced)
 
 
 def _is_observer(module: nn.Module) -> bool:
