@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
-from fxq.info import info
 from fxq.isolation import EngineGuard, isolated
 from fxq.report import Report
 from fxq.runtime.python import Function
@@ -101,17 +100,16 @@ class CompiledModel(nn.Module):
         The same model gives the same bytes. Raises ArtifactError for a graph that holds code of
         the model's own, ConfigError for a place that cannot be written.
         """
-        from fxq.artifact.save import check_of, save
+        from fxq.artifact.save import check_of, inputs_of, save
 
         if self._content is None:
             raise ArtifactError("this model was not made by fxq.compile, convert or load")
-        shapes = [(info(n).shape or (), info(n).dtype or torch.float32)
-                  for n in self.graph_module.graph.nodes if n.op == "placeholder"]
+        takes = inputs_of(self.graph_module, self._content.ranges)
         if self._runs_elsewhere():
             check: dict[str, Any] = {}
         else:
             with isolated():
-                check = check_of(lambda *x: self._flat(list(x)), shapes)
+                check = check_of(lambda *x: self._flat(list(x)), takes)
         save(Path(path), self._content, self._traced, self.report, check)
 
     def _runs_elsewhere(self) -> bool:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from fxq import integers
 from fxq.ops import OPS
+from fxq.structure import parts
 
 # Functions and methods that fxq leaves in float: pure, and without a size of their own choosing.
 _TORCH = (
@@ -24,8 +25,8 @@ _TORCH = (
     "norm", "prod", "reciprocal", "round", "rsqrt", "sign", "sin", "split", "sqrt", "square",
     "std", "sum", "topk", "unbind", "unflatten", "var", "where")
 _FUNCTIONAL = (
-    "celu", "cosine_similarity", "fold", "glu", "hardtanh", "instance_norm", "local_response_norm",
-    "logsigmoid", "lp_pool2d", "max_pool3d", "normalize", "pairwise_distance", "rms_norm",
+    "celu", "cosine_similarity", "embedding", "fold", "glu", "hardtanh", "instance_norm",
+    "local_response_norm", "logsigmoid", "lp_pool2d", "max_pool3d", "normalize", "pairwise_distance", "rms_norm",
     "scaled_dot_product_attention", "selu", "softmin", "softsign", "tanhshrink", "threshold",
     "unfold")
 _OPERATORS = (
@@ -34,8 +35,8 @@ _OPERATORS = (
 METHODS = frozenset((
     "abs", "amax", "amin", "argmax", "chunk", "clone", "contiguous", "cumsum", "detach", "dim",
     "double", "eq", "exp", "expand", "expand_as", "flatten", "flip", "float", "gather", "ge",
-    "gt", "half", "le", "log", "long", "lt", "masked_fill", "max", "mean", "min", "movedim",
-    "mul", "ne", "neg", "norm", "numel", "permute", "pow", "prod", "reciprocal", "repeat",
+    "gt", "half", "index_select", "le", "log", "long", "lt", "masked_fill", "max", "mean", "min",
+    "movedim", "mul", "ne", "neg", "norm", "numel", "permute", "pow", "prod", "reciprocal", "repeat",
     "reshape", "rsqrt", "size", "softmax", "split", "sqrt", "square", "squeeze", "std", "sub",
     "sum", "t", "to", "topk", "transpose", "type_as", "unbind", "unflatten", "unsqueeze",
     "var", "view", "view_as"))
@@ -47,6 +48,7 @@ def _table() -> dict[str, Callable[..., Any]]:
     table: dict[str, Callable[..., Any]] = {name: op.call for name, op in OPS.items()}
     table |= {name: getattr(integers, name) for name in _INTEGERS}
     table |= {f"{name}_on_integers": call for name, call in integers.INTEGER_OPS.items()}
+    table["parts"] = parts
     table |= {f"torch.{name}": getattr(torch, name) for name in _TORCH}
     table |= {f"functional.{name}": getattr(F, name) for name in _FUNCTIONAL}
     return table | {f"operator.{name}": getattr(operator, name) for name in _OPERATORS}
