@@ -60,6 +60,9 @@ def read_image(path: Path, size: int) -> Tensor:
             image = opened.convert("RGB")
     except OSError as error:
         raise ConfigError(f"cannot read the image {path.name}: {error}") from error
+    except Exception as error:  # a picture that is made to fill memory
+        error.add_note(f"in the image {path.name}")
+        raise
     if min(image.size) != size and not size <= min(image.size) <= size * 8 // 7:
         factor = (size * 8 // 7) / min(image.size)  # 256 for 224, as torchvision's presets have it
         image = image.resize((round(image.width * factor), round(image.height * factor)),

@@ -84,7 +84,7 @@ class _Contexts(TorchFunctionMode):
     watch: Watch
 
     def __post_init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (),
                            kwargs: Any = None) -> Any:
@@ -150,7 +150,6 @@ def _noting(kind: type, path: str, watch: Watch) -> type:
     """The class of a module, which also notes what is assigned to its attributes."""
     def assign(self: Any, name: str, value: Any) -> None:
         watch.note(_STATE, f"the forward assigns to {'.'.join(filter(None, ('self', path, name)))}")
-        super(made, self).__setattr__(name, value)
+        kind.__setattr__(self, name, value)
 
-    made = type(kind.__name__, (kind,), {"__setattr__": assign, "__module__": kind.__module__})
-    return made
+    return type(kind.__name__, (kind,), {"__setattr__": assign, "__module__": kind.__module__})

@@ -26,9 +26,9 @@ _TORCH = (
     "std", "sum", "topk", "unbind", "unflatten", "var", "where")
 _FUNCTIONAL = (
     "celu", "cosine_similarity", "embedding", "fold", "glu", "hardtanh", "instance_norm",
-    "local_response_norm", "logsigmoid", "lp_pool2d", "max_pool3d", "normalize", "pairwise_distance", "rms_norm",
-    "scaled_dot_product_attention", "selu", "softmin", "softsign", "tanhshrink", "threshold",
-    "unfold")
+    "local_response_norm", "logsigmoid", "lp_pool2d", "max_pool3d", "normalize",
+    "pairwise_distance", "rms_norm", "scaled_dot_product_attention", "selu", "softmin",
+    "softsign", "tanhshrink", "threshold", "unfold")
 _OPERATORS = (
     "add", "and_", "eq", "floordiv", "ge", "getitem", "gt", "invert", "le", "lt", "mod", "mul",
     "ne", "neg", "or_", "pow", "sub", "truediv")
@@ -36,10 +36,10 @@ METHODS = frozenset((
     "abs", "amax", "amin", "argmax", "chunk", "clone", "contiguous", "cumsum", "detach", "dim",
     "double", "eq", "exp", "expand", "expand_as", "flatten", "flip", "float", "gather", "ge",
     "gt", "half", "index_select", "le", "log", "long", "lt", "masked_fill", "max", "mean", "min",
-    "movedim", "mul", "ne", "neg", "norm", "numel", "permute", "pow", "prod", "reciprocal", "repeat",
-    "reshape", "rsqrt", "size", "softmax", "split", "sqrt", "square", "squeeze", "std", "sub",
-    "sum", "t", "to", "topk", "transpose", "type_as", "unbind", "unflatten", "unsqueeze",
-    "var", "view", "view_as"))
+    "movedim", "mul", "ne", "neg", "norm", "numel", "permute", "pow", "prod", "reciprocal",
+    "repeat", "reshape", "rsqrt", "size", "softmax", "split", "sqrt", "square", "squeeze",
+    "std", "sub", "sum", "t", "to", "topk", "transpose", "type_as", "unbind", "unflatten",
+    "unsqueeze", "var", "view", "view_as"))
 _INTEGERS = ("quantize", "dequantize", "dequantize_weight", "round_at_run_time", "to_dtype",
              "clamp_on_integers")
 
