@@ -148,8 +148,10 @@ def _assignments(model: nn.Module, watch: Watch) -> Iterator[None]:
 
 def _noting(kind: type, path: str, watch: Watch) -> type:
     """The class of a module, which also notes what is assigned to its attributes."""
+    plainly: Any = kind.__setattr__
+
     def assign(self: Any, name: str, value: Any) -> None:
         watch.note(_STATE, f"the forward assigns to {'.'.join(filter(None, ('self', path, name)))}")
-        kind.__setattr__(self, name, value)
+        plainly(self, name, value)
 
     return type(kind.__name__, (kind,), {"__setattr__": assign, "__module__": kind.__module__})
