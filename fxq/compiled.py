@@ -14,7 +14,6 @@ from fxq.compiler.report import Report
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
 from fxq.frontend.nests import LEAF
 from fxq.frontend.trace import PLACE, Traced
-from fxq.ir.facts import info
 from fxq.ir.stages import Stage
 from fxq.runtime.python import Function
 from fxq.system.torch_state import EngineGuard, isolated
@@ -101,17 +100,16 @@ class CompiledModel(nn.Module):
         The same model gives the same bytes. Raises ArtifactError for a graph that holds code of
         the model's own, ConfigError for a place that cannot be written.
         """
-        from fxq.artifact.write import check_of, save
+        from fxq.artifact.write import check_of, inputs_of, save
 
         if self._content is None:
             raise ArtifactError("this model was not made by fxq.compile, convert or load")
-        shapes = [(info(n).shape or (), info(n).dtype or torch.float32)
-                  for n in self.graph_module.graph.nodes if n.op == "placeholder"]
+        takes = inputs_of(self.graph_module, self._content.ranges)
         if self._runs_elsewhere():
             check: dict[str, Any] = {}
         else:
             with isolated():
-                check = check_of(lambda *x: self._flat(list(x)), shapes)
+                check = check_of(lambda *x: self._flat(list(x)), takes)
         save(Path(path), self._content, self._traced, self.report, check)
 
     def _runs_elsewhere(self) -> bool:

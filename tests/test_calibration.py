@@ -14,6 +14,7 @@ import fxq
 from fxq.quantization.calibrators import CALIBRATORS, get_calibrator
 from fxq.quantization.formats import QSpec
 from fxq.quantization.observer import Observer
+from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.quantization.tensor_statistics import BINS, SHIFT, TensorStatistics, bin_values
 from tests.helpers import compiled
 from tests.nets import Classifier, Fn, lively, ramp
@@ -209,3 +210,10 @@ def test_statistics_replace_calibration():
     model = fxq.compile(net, example_inputs=(X,), statistics=seen, runtime="python")
     again = fxq.compile(net, example_inputs=(X,), calibration_data=[X], runtime="python")
     assert torch.equal(model(X), again(X))
+
+
+def test_synthetic_batches_of_indices_repeat_the_examples():
+    """Integers cannot be invented: a batch of two is repeated up to the synthetic batch's size."""
+    x = torch.tensor([[1, 2, 3], [0, 4, 2]])
+    made = synthetic_batches(nn.Embedding(5, 8), [x], 0)
+    assert all(torch.equal(batch, x.repeat(4, 1)) for batch, in made)

@@ -1,8 +1,10 @@
 """The command line as a user meets it: results, errors, exit codes, and an instant --help."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import fxq
-from fxq.cli.app import exit_code
+from fxq.cli.errors import exit_code
 
 
 def fxq_command(*arguments, cwd=None):
@@ -171,6 +173,44 @@ def test_exit_codes_and_errors(folder, arguments, code, text):
     assert done.returncode == code, done.stderr
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name, text", [
+    ("raises", "KeyError: 'no such thing', at broken.py:2"), ("exits", "ended the program with 1")])
+def test_code_of_the_users_own_that_fails_exits_70(folder, name, text):
+    """One sentence with the user's line; exit code 1 is a gate's alone, whatever the code does."""
+    (folder / "broken.py").write_text("def raises():\n    raise KeyError('no such thing')\n"
+                                      "def exits():\n    raise SystemExit(1)\n")
+    done = fxq_command("compile", f"broken:{name}", cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (70, "", 1)
+    assert text in done.stderr and "--debug" in done.stderr
+
+
+def test_a_module_with_a_syntax_error_exits_70_and_debug_shows_the_traceback(folder):
+    """--debug may stand anywhere."""
+    (folder / "syntax.py").write_text("def build(:\n")
+    done = fxq_command("compile", "syntax:build", "--debug", cwd=folder)
+    assert done.returncode == 70 and "syntax.py:1" in done.stderr and "Traceback" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_stdout_exits_70():
+    """What cannot be written is an error, and not success or a failed gate."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "fxq", "--version"], stdout=full, text=True,
+                              stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 70 and done.stderr.count("\n") == 1
+    assert "No space left" in done.stderr
+
+
+def test_a_reader_that_went_away_exits_70():
+    """A closed pipe is told from a failed gate."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "fxq", "--help"], stdout=write, text=True,
+                          stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert done.returncode == 70 and "Broken pipe" in done.stderr
 
 
 def test_each_error_has_its_code():

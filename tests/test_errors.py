@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import fxq
@@ -73,7 +74,86 @@ def in_place_view():
     return compiled(Fn(function), X)
 
 
-CASES = (branch, hook, unknown_target, strict, nan_batch, no_batches, no_shape, other_flag,
+def random_numbers():
+    return compiled(Fn(lambda s, x: F.dropout(s.conv(x), 0.5), conv=nn.Conv2d(3, 4, 1)), X)
+
+
+def counter():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    return compiled(Counting(), X)
+
+
+def buffer_in_place():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x):
+            self.calls.add_(1)
+            return x + self.calls
+
+    return compiled(Counting(), X)
+
+
+def cache():
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = None
+
+        def forward(self, x):
+            if self.first is None:
+                self.first = x * 2
+            return self.first + x
+
+    return compiled(Caching(), X)
+
+
+def autocast():
+    def function(s, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return s.conv(x)
+
+    return compiled(Fn(function, conv=nn.Conv2d(3, 4, 1)), X)
+
+
+def meta_weights():
+    with torch.device("meta"):
+        net = nn.Conv2d(3, 4, 1)
+    return compiled(net, X)
+
+
+def sparse_input():
+    return compiled(nn.Conv2d(3, 4, 1), X.to_sparse(), calibration=[X])
+
+
+def set_of_tensors():
+    return compiled(Fn(lambda s, x: {torch.relu(x)}), X)
+
+
+def numpy_output():
+    return compiled(Fn(lambda s, x: torch.relu(x).numpy()), X)
+
+
+def own_failure():
+    return compiled(Fn(lambda s, x: torch.cat([x, x.flatten(1)])), X)
+
+
+def other_batch():
+    return compiled(nn.Conv2d(3, 4, 1), X, calibration=[X, X[:, :2]])
+
+
+CASES = (random_numbers, counter, buffer_in_place, cache, autocast, meta_weights, sparse_input,
+         set_of_tensors, numpy_output, own_failure, other_batch, branch, hook, unknown_target, strict, nan_batch, no_batches, no_shape, other_flag,
          bad_table, missing_engine, in_place_view)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from fxq.frontend.nests import parts
 from fxq.ir import integers
 from fxq.ir.ops import OPS
 
@@ -24,21 +25,21 @@ _TORCH = (
     "norm", "prod", "reciprocal", "round", "rsqrt", "sign", "sin", "split", "sqrt", "square",
     "std", "sum", "topk", "unbind", "unflatten", "var", "where")
 _FUNCTIONAL = (
-    "celu", "cosine_similarity", "fold", "glu", "hardtanh", "instance_norm", "local_response_norm",
-    "logsigmoid", "lp_pool2d", "max_pool3d", "normalize", "pairwise_distance", "rms_norm",
-    "scaled_dot_product_attention", "selu", "softmin", "softsign", "tanhshrink", "threshold",
-    "unfold")
+    "celu", "cosine_similarity", "embedding", "fold", "glu", "hardtanh", "instance_norm",
+    "local_response_norm", "logsigmoid", "lp_pool2d", "max_pool3d", "normalize",
+    "pairwise_distance", "rms_norm", "scaled_dot_product_attention", "selu", "softmin",
+    "softsign", "tanhshrink", "threshold", "unfold")
 _OPERATORS = (
     "add", "and_", "eq", "floordiv", "ge", "getitem", "gt", "invert", "le", "lt", "mod", "mul",
     "ne", "neg", "or_", "pow", "sub", "truediv")
 METHODS = frozenset((
     "abs", "amax", "amin", "argmax", "chunk", "clone", "contiguous", "cumsum", "detach", "dim",
     "double", "eq", "exp", "expand", "expand_as", "flatten", "flip", "float", "gather", "ge",
-    "gt", "half", "le", "log", "long", "lt", "masked_fill", "max", "mean", "min", "movedim",
-    "mul", "ne", "neg", "norm", "numel", "permute", "pow", "prod", "reciprocal", "repeat",
-    "reshape", "rsqrt", "size", "softmax", "split", "sqrt", "square", "squeeze", "std", "sub",
-    "sum", "t", "to", "topk", "transpose", "type_as", "unbind", "unflatten", "unsqueeze",
-    "var", "view", "view_as"))
+    "gt", "half", "index_select", "le", "log", "long", "lt", "masked_fill", "max", "mean", "min",
+    "movedim", "mul", "ne", "neg", "norm", "numel", "permute", "pow", "prod", "reciprocal",
+    "repeat", "reshape", "rsqrt", "size", "softmax", "split", "sqrt", "square", "squeeze",
+    "std", "sub", "sum", "t", "to", "topk", "transpose", "type_as", "unbind", "unflatten",
+    "unsqueeze", "var", "view", "view_as"))
 _INTEGERS = ("quantize", "dequantize", "dequantize_weight", "round_at_run_time", "to_dtype",
              "clamp_on_integers")
 
@@ -47,6 +48,7 @@ def _table() -> dict[str, Callable[..., Any]]:
     table: dict[str, Callable[..., Any]] = {name: op.call for name, op in OPS.items()}
     table |= {name: getattr(integers, name) for name in _INTEGERS}
     table |= {f"{name}_on_integers": call for name, call in integers.INTEGER_OPS.items()}
+    table["parts"] = parts
     table |= {f"torch.{name}": getattr(torch, name) for name in _TORCH}
     table |= {f"functional.{name}": getattr(F, name) for name in _FUNCTIONAL}
     return table | {f"operator.{name}": getattr(operator, name) for name in _OPERATORS}

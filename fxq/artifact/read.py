@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, fx
@@ -21,14 +20,13 @@ from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
 from fxq.artifact.values import MALFORMED
-from fxq.artifact.write import FORMAT, Content
+from fxq.artifact.write import FORMAT, Content, Input, Range, inputs_of, invented, read_ranges
 from fxq.artifact.write_graph import Portable
 from fxq.compiled import CompiledModel
 from fxq.compiler.pipeline import LOWER
 from fxq.compiler.report import Report
 from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.frontend.trace import Traced
-from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
 from fxq.ir.stages import Stage, verify_stage
@@ -52,6 +50,11 @@ class Opened:
     portable: Portable
     traced: Traced
     stage: Stage
+    ranges: tuple[Range | None, ...] = ()
+
+    def inputs(self) -> list[Input]:
+        """What the graph takes, with ranges that it is known to take."""
+        return inputs_of(self.module, self.ranges)
 
     @property
     def module(self) -> fx.GraphModule:
@@ -84,7 +87,9 @@ def open_artifact(path: str | Path) -> Opened:
                         _tensors(members["weights.safetensors"], where))
     module = from_portable(portable)
     validate(module, stage)
-    return Opened(manifest, portable, from_json(graph["call"], module), stage)
+    traced = from_json(graph["call"], module)
+    ranges = read_ranges(manifest["check"], len(traced.signature.names))
+    return Opened(manifest, portable, traced, stage, ranges)
 
 
 def _object(content: bytes, name: str) -> dict[str, Any]:
@@ -151,9 +156,9 @@ def load(path: str | Path, *, target: str | Target | None = None,
             guard = guard_for(module, chosen)
             _lower(module, chosen)
             texts[Stage.LOWERED] = format_graph(module)
-        name, function, choice = select(module, _example(opened.module), runtime,
-                                        chosen.device)
-    content = Content(opened.portable, opened.stage, chosen.engine)
+        example = [invented(x) for x in opened.inputs()]
+        name, function, choice = select(module, example, runtime, chosen.device)
+    content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
     return CompiledModel(function=function, traced=opened.traced, guard=guard, texts=texts,
                          graph_module=module, content=content,
                          report=replace(report, runtime=name, runtime_choice=choice))
@@ -168,11 +173,6 @@ def _lower(module: fx.GraphModule, target: Target) -> None:
     except Exception as error:
         raise ArtifactError(f"the graph of this file cannot be lowered to {target.name}",
                             why=str(error).split("\n")[0][:300]) from error
-
-
-def _example(module: fx.GraphModule) -> list[Tensor]:
-    return [torch.zeros(info(n).shape or (), dtype=info(n).dtype)
-            for n in module.graph.nodes if n.op == "placeholder"]
 
 
 def _report(values: Any, target: Target) -> Report:

@@ -2,39 +2,23 @@
 
 Results go to stdout, progress and errors to stderr.
 Nothing here imports torch before a command runs, so that `fxq --help` is instant.
-Exit codes: 0 ok, 1 a gate failed, 2 usage, 3 unsupported or untraceable, 4 bad artifact,
-70 internal, 130 Ctrl-C.
+`cli_errors.py` has the exit codes.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from fxq import __version__
-from fxq.errors import (
-    ArtifactError,
-    FxqError,
-    TargetUnavailableError,
-    TraceError,
-    UnsupportedOpError,
-    VerificationError,
-)
+from fxq.cli.errors import DEBUG, run_guarded
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Make CNNs small and fast, and see what was done.")
-
-EXIT_CODES: tuple[tuple[type[FxqError], int], ...] = (
-    (TraceError, 3), (UnsupportedOpError, 3), (TargetUnavailableError, 3), (ArtifactError, 4),
-    (VerificationError, 70), (FxqError, 2))
-
-NEEDED = ("torch", "numpy", "tabulate", "safetensors", "rich", "sklearn")  # to run any command
-
 
 def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
     """Values of the file become the defaults of the command's options."""
@@ -67,7 +51,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(version: Annotated[bool, typer.Option(
-        "--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+        "--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+          debug: Annotated[bool, typer.Option(
+              DEBUG, help="Print the traceback of an error; in any place.")] = False) -> None:
     """Make CNNs small and fast, and see what was done."""
 
 
@@ -165,13 +151,8 @@ def env(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     typer.echo(environment_text(as_json))
 
 
-def exit_code(error: FxqError) -> int:
-    """The exit code that stands for an error."""
-    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-
-
 def main() -> None:
-    """Run the command line; deliberate errors are printed without a traceback."""
+    """Run the command line; errors are one message on stderr, without a traceback."""
     from fxq.cli import commands
     from fxq.system import logs
 
@@ -180,23 +161,8 @@ def main() -> None:
         typer.echo(f"warning: FXQ_LOGS knows {', '.join(logs.TOPICS)} and all, not "
                    f"{', '.join(unknown)}", err=True)
     commands.register(app)
-    _guarded(app)
-
-
-def _guarded(run: Callable[[], Any]) -> None:
-    try:
-        run()
-    except FxqError as error:
-        typer.echo(f"error[{type(error).__name__}]: {error}", err=True)
-        sys.exit(exit_code(error))
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in NEEDED:
-            raise
-        typer.echo(f"error: {error.name} is not installed\n  fix   pip install fxq", err=True)
-        sys.exit(3)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+    arguments = [a for a in sys.argv[1:] if a != DEBUG]
+    run_guarded(lambda: app(arguments, standalone_mode=False), DEBUG in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from fxq.artifact.read import open_artifact
 from fxq.artifact.write import check_of
 from fxq.cli.isa import compare_isas
 from fxq.errors import ConfigError, VerificationError
-from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
 from fxq.system.machine import cpu_facts
 
@@ -52,15 +51,14 @@ def verify_artifact(path: Path, inputs: Path | None, isa: str = "host") -> str:
         raise ConfigError(f"--isa {isa!r}", fix='it is "host" or "all"')
     opened = open_artifact(path)
     model = fxq.load(path, runtime="python")
-    shapes = [(info(n).shape or (), info(n).dtype) for n in opened.module.graph.nodes
-              if n.op == "placeholder"]
     lines = ["digests, graph and signature are as they were written"]
     recorded = opened.manifest["check"]  # empty for devices whose bits differ
-    same = recorded and check_of(lambda *x: model._flat(list(x)), shapes) == recorded  # type: ignore[arg-type]
+    same = recorded and check_of(lambda *x: model._flat(list(x)), opened.inputs()) == recorded
     if same:
         lines.append("outputs for the built-in inputs are equal, bit for bit")
     elif not recorded:
-        lines.append("no outputs were recorded for this kind of device")
+        lines.append("no outputs were recorded: the device's bits differ, or the model refuses "
+                     "inputs that are invented")
     elif cpu_facts() == opened.manifest["cpu"] and _same_torch(opened.manifest["torch"]):
         raise VerificationError(f"{path} computes other outputs than when it was saved",
                                 why="the CPU and torch are the same kind as then",

@@ -83,6 +83,9 @@ def read_image(path: Path, size: int, preprocess: Preprocess | None = None) -> T
             image = opened.convert("RGB")
     except OSError as error:
         raise ConfigError(f"cannot read the image {path.name}: {error}") from error
+    except Exception as error:  # a picture that is made to fill memory
+        error.add_note(f"in the image {path.name}")
+        raise
     if preprocess is not None:
         return preprocess(image)
     if min(image.size) != size and not size <= min(image.size) <= size * 8 // 7:

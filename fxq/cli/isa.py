@@ -37,20 +37,20 @@ def look(path: str) -> Seen:
 
     import fxq
     from fxq.artifact.read import open_artifact
+    from fxq.artifact.write import invented
     from fxq.compiler.verify import integers_of, step_differences
-    from fxq.ir.digests import raw_bytes
-    from fxq.ir.facts import info
+    from fxq.ir.digests import value_bytes
     from fxq.system.torch_state import isolated
 
-    model, meaning = fxq.load(path, runtime="python"), open_artifact(path).module
-    places = [n for n in meaning.graph.nodes if n.op == "placeholder"]
+    model, opened = fxq.load(path, runtime="python"), open_artifact(path)
+    meaning = opened.module
     digest, steps = hashlib.sha256(), 0
     for seed, spread in enumerate(_SPREADS):
         generator = torch.Generator().manual_seed(seed)
-        inputs = [(torch.randn(info(n).shape or (), generator=generator) * spread)
-                  .to(info(n).dtype) for n in places]
+        inputs = [invented(x) if x.range else (torch.randn(x.shape, generator=generator) * spread)
+                  .to(x.dtype) for x in opened.inputs()]
         for value in model._flat(inputs):
-            digest.update(raw_bytes(value))
+            digest.update(value_bytes(value))
         with isolated():
             found = step_differences(model.graph_module, inputs, integers_of(meaning, inputs))
         steps = max([steps, *(difference for difference, _ in found)])

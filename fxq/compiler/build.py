@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from fxq.analysis.saturation import prove
-from fxq.artifact.write import Content
+from fxq.artifact.write import Content, range_of
 from fxq.artifact.write_graph import Portable, to_portable
 from fxq.compiler.pipeline import HALF, LOWER, QUANTIZE
 from fxq.compiler.prepare import Prepared
@@ -42,14 +42,14 @@ def finish(prepared: Prepared, module: fx.GraphModule) -> Finished:
     """Quantize and lower an observed graph, or leave a float one as it is."""
     scheme, engine = prepared.context.scheme, prepared.context.target.engine
     if not scheme.quantized:
-        return Finished(0, (), graph_bytes(module), None, _content(module, Stage.FUSED, engine))
+        return Finished(0, (), graph_bytes(module), None, _content(prepared, module, Stage.FUSED))
     if scheme.mode is Mode.HALF:
         count, refused = _finish_half(prepared, module)
-        content = _content(module, Stage.LOWERED, engine)
+        content = _content(prepared, module, Stage.LOWERED)
         return Finished(count, refused, graph_bytes(module), None, content)
     manager = prepared.manager
     manager.run(module, QUANTIZE)
-    size, content = graph_bytes(module), _content(module, Stage.REFERENCE, engine)
+    size, content = graph_bytes(module), _content(prepared, module, Stage.REFERENCE)
     refused = next(r.refusals for r in manager.records if r.name == "convert")
     lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
     guard = guard_for(module, prepared.context.target)
@@ -59,14 +59,15 @@ def finish(prepared: Prepared, module: fx.GraphModule) -> Finished:
     return Finished(prepared.macs - lost, refused, size, guard, content, isa)
 
 
-def _content(module: fx.GraphModule, stage: Stage, engine: str | None) -> Content:
+def _content(prepared: Prepared, module: fx.GraphModule, stage: Stage) -> Content:
     """The graph as data; a graph that cannot be data is an error only when it is saved."""
     portable: Portable | ArtifactError
     try:
         portable = to_portable(module)
     except ArtifactError as error:
         portable = error
-    return Content(portable, stage, engine)
+    return Content(portable, stage, prepared.context.target.engine,
+                   tuple(range_of(x) for x in prepared.inputs))
 
 
 def _finish_half(prepared: Prepared, module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...]]:

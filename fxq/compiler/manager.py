@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -53,11 +54,11 @@ class Manager:
     stage: Stage = Stage.FLOAT
     locking: bool = False  # keep a digest of each pass's graph, weights and all
     digests: list[tuple[str, str]] = field(default_factory=list)
-    _outputs: tuple[Tensor, ...] | None = None
+    _outputs: tuple[Any, ...] | None = None
     _count: int = 0
 
     @property
-    def last_outputs(self) -> tuple[Tensor, ...] | None:
+    def last_outputs(self) -> tuple[Any, ...] | None:
         """What the latest graph computed for the example inputs, if it was verified."""
         return self._outputs
 
@@ -90,7 +91,7 @@ class Manager:
         if self.locking:
             self.digests.append((item.name, digest_graph(module)))
 
-    def _outputs_of(self, module: fx.GraphModule) -> tuple[Tensor, ...] | None:
+    def _outputs_of(self, module: fx.GraphModule) -> tuple[Any, ...] | None:
         if not self.verify or not self.inputs:
             return None
         if self._outputs is None:
@@ -102,7 +103,7 @@ class Manager:
             return None
         return integers_of(module, self.inputs)
 
-    def _check_numbers(self, module: fx.GraphModule, item: Pass, before: tuple[Tensor, ...] | None,
+    def _check_numbers(self, module: fx.GraphModule, item: Pass, before: tuple[Any, ...] | None,
                        integers: Integers | None, snapshot: Snapshot) -> float | None:
         """Compare with the graph before; returns the SQNR against it, or None."""
         if before is None:

@@ -8,25 +8,21 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from fxq.analysis.context import Context
 from fxq.analysis.legality import check_legal
 from fxq.analysis.overrides import checked_overrides
+from fxq.compiler.capture import capture, given_inputs
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import FUSE, PREPARE
-from fxq.compiler.verify import check_outputs
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.batches import Transform, batches
 from fxq.frontend.example_inputs import example_inputs_for
-from fxq.frontend.nests import flatten
-from fxq.frontend.record_shapes import record_shapes
-from fxq.frontend.signature import Signature, call_with, signature_of
-from fxq.frontend.trace import Traced, private_copy, trace
+from fxq.frontend.signature import signature_of
+from fxq.frontend.trace import Traced, private_copy
 from fxq.ir.digests import digest_tensors
 from fxq.ir.sizes import macs
-from fxq.ir.stages import Effect
 from fxq.kernels import calls
 from fxq.passes.base import Pass
 from fxq.quantization.calibrators import AUTO, get_calibrator
@@ -54,7 +50,7 @@ class Prepared:
     context: Context
     manager: Manager
     inputs: list[Tensor]
-    float_outputs: list[Tensor]
+    float_outputs: list[Any]  # tensors, and numbers where the model returns such
     macs: int
     seconds: float
     calibration: str = ""
@@ -123,10 +119,8 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
         args = args if isinstance(args, tuple) else (args,)
         twin = private_copy(model)
         signature = signature_of(twin, args, example_kwargs or {})
-        inputs = [x.detach().clone() for x in signature.tensors(args, example_kwargs or {})]
-        traced = trace(twin, signature)
-        outputs = list(record_shapes(traced.graph_module, _clones(inputs)))
-        _check_trace(twin, signature, _clones(inputs), outputs)
+        inputs = [x.detach().clone() for x in given_inputs(twin, signature, args, example_kwargs)]
+        traced, outputs = capture(model, twin, signature, inputs)
         manager = Manager(context, inputs, verify, locking=locking)
         rest = PREPARE[len(FUSE):] if context.scheme.quantized else ()
         manager.run(traced.graph_module, (*FUSE, *passes, *rest))
@@ -159,20 +153,6 @@ def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
         calls.require_engine(chosen.engine)
     return Context(chosen, kind, native_half=chosen.device == "cuda" or is_native(kind.half),
                    vnni=kind.isa == "host" and has_vnni())
-
-
-def _clones(tensors: list[Tensor]) -> list[Tensor]:
-    """Copies, because a model may write into its inputs, and these are the user's."""
-    return [t.clone() for t in tensors]
-
-
-def _check_trace(model: nn.Module, signature: Signature, inputs: list[Tensor],
-                 traced: list[Tensor]) -> None:
-    """The graph computes, bit for bit, what the model computes."""
-    with torch.no_grad():
-        result = call_with(signature, model, inputs)
-    eager = [v for v in flatten(result)[0] if isinstance(v, Tensor)]
-    check_outputs("trace", Effect.EXACT, eager, traced)
 
 
 def calibrate(prepared: Prepared, data: Iterable[Any], *, transform: Transform | None = None,
@@ -214,6 +194,10 @@ def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]],
             except CalibrationError as error:
                 raise CalibrationError(f"batch {count}: {error.what}", where=error.where,
                                        why=error.why, fix=error.fix) from error
+            except RuntimeError as error:
+                raise CalibrationError(
+                    f"the model fails on batch {count}", why=str(error).strip().split("\n")[0],
+                    fix="give batches with the shapes and values that the model takes") from error
             count += 1
             _LOG.debug("batch %d", count)
             if progress:

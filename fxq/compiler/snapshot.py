@@ -64,8 +64,8 @@ def first_changed(before: Snapshot, after: fx.GraphModule, inputs: Sequence[Tens
     try:
         old, new = _Values(before.root, before.graph), _Values(after, after.graph)
         with torch.no_grad(), quiet():
-            old.run(*inputs)
-            new.run(*inputs)
+            old.run(*(x.clone() for x in inputs))  # a graph as traced may write into them
+            new.run(*(x.clone() for x in inputs))
     except Exception:  # a graph that cannot be run has no values to compare
         return None
     same = equal if effect is Effect.EXACT else close
@@ -76,8 +76,8 @@ def first_changed(before: Snapshot, after: fx.GraphModule, inputs: Sequence[Tens
     return None
 
 
-def within_own_noise(before: Snapshot, inputs: Sequence[Tensor], old: Sequence[Tensor],
-                     new: Sequence[Tensor]) -> bool:
+def within_own_noise(before: Snapshot, inputs: Sequence[Tensor], old: Sequence[Any],
+                     new: Sequence[Any]) -> bool:
     """Two float32 results are as close as both are to float64 on the graph before.
 
     Networks with badly scaled statistics amplify rounding until nothing of it can be told apart
@@ -91,7 +91,8 @@ def within_own_noise(before: Snapshot, inputs: Sequence[Tensor], old: Sequence[T
     except Exception:  # packed weights, or operators without float64: no second opinion
         return False
     return all(_distance(a, b) <= 8 * min(_distance(a, e), _distance(b, e))
-               for a, b, e in zip(old, new, exact, strict=True) if a.is_floating_point())
+               for a, b, e in zip(old, new, exact, strict=True)
+               if isinstance(a, Tensor) and a.is_floating_point())
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

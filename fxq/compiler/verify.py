@@ -23,10 +23,10 @@ REASSOCIATION = 1e-4
 Integers = Mapping[str, Tensor]
 
 
-def run(module: fx.GraphModule, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The flat outputs of a graph."""
+def run(module: fx.GraphModule, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+    """The flat outputs of a graph; the inputs stay as they are, whatever it writes into."""
     with torch.no_grad():
-        return tuple(build(module)(*inputs))
+        return tuple(build(module)(*(x.clone() for x in inputs)))
 
 
 class _Integers(fx.Interpreter):
@@ -78,10 +78,19 @@ def integers_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Integers:
     return interpreter.values
 
 
-def check_outputs(name: str, effect: Effect, before: Sequence[Tensor],
-                  after: Sequence[Tensor]) -> None:
-    """Hold an exact or reassociating pass to its word; raises VerificationError."""
+def check_outputs(name: str, effect: Effect, before: Sequence[Any],
+                  after: Sequence[Any]) -> None:
+    """Hold an exact or reassociating pass to its word; raises VerificationError.
+
+    Outputs are tensors, or numbers such as sizes; these move only with the tensors that they
+    were computed from.
+    """
     for position, (a, b) in enumerate(zip(before, after, strict=True)):
+        if not isinstance(a, Tensor):
+            if effect is Effect.EXACT and not same_value(a, b):
+                raise VerificationError(f"pass {name}: output {position} is {b!r}, was {a!r}",
+                                        fix="this is a fault of the pass; please report it")
+            continue
         if effect is Effect.EXACT and not equal(a, b):
             raise _wrong(name, position, "is not bit-equal", a, b)
         if effect is Effect.REASSOCIATING and not close(a, b):
@@ -106,6 +115,18 @@ def check_steps(name: str, module: fx.GraphModule, inputs: Sequence[Tensor],
         raise VerificationError(f"pass {name} changed the integers of {info(node).path} by "
                                 f"{steps} steps", where=info(node).source, why=format_node(node),
                                 fix="this is a fault of fxq or of a kernel; please report it")
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Tensors with the same bits, or other values that are equal."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return equal(a, b)
+    if a is b or type(a) is not type(b):
+        return a is b
+    try:
+        return bool(a == b) or (a != a and b != b)
+    except Exception:  # values of the user's own, which need not be comparable
+        return False
 
 
 def equal(a: Tensor, b: Tensor) -> bool:

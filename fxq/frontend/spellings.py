@@ -207,7 +207,7 @@ MODULES: dict[type[nn.Module], Spelling] = {
 # Modules of torch that are looked into: what they call has a row, or is kept as it is, by name.
 TRANSPARENT: frozenset[type[nn.Module]] = frozenset((
     nn.GLU, nn.LocalResponseNorm, nn.LPPool2d, nn.Unfold, nn.Fold, nn.Unflatten,
-    nn.RMSNorm, nn.Softmin, nn.CosineSimilarity))
+    nn.RMSNorm, nn.Softmin, nn.CosineSimilarity, nn.Embedding))
 
 
 def function_spelling(target: Any) -> Spelling | None:

@@ -19,15 +19,15 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from fxq.errors import TraceError
+from fxq.errors import FxqError, TraceError
 from fxq.frontend.nests import LEAF, Nest, flatten
 from fxq.frontend.signature import Signature, call_with
 from fxq.frontend.spellings import TRANSPARENT
+from fxq.frontend.state import state_of
 from fxq.ir.facts import Info, info, set_info, set_untraceable
 from fxq.ir.origins import Mark
 
-_LIBRARY = tuple(os.path.dirname(m.__file__ or "") + os.sep for m in (fx, nn)) + (
-    os.path.dirname(torch.__file__ or "") + os.sep + "_", os.path.dirname(__file__) + os.sep)
+_LIBRARY = (os.path.dirname(torch.__file__ or "") + os.sep, os.path.dirname(__file__) + os.sep)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 
 
@@ -39,6 +39,7 @@ class Traced:
     signature: Signature
     rebuild_output: Nest
     fixed_outputs: tuple[Any, ...]  # one entry an output leaf; a Node's place holds PLACE
+    kept: tuple[str, ...] = ()  # attributes that the forward assigned while it was traced
 
     def outputs(self, tensors: Iterator[Any]) -> Any:
         """The model's own output structure, from the graph's flat outputs."""
@@ -69,7 +70,8 @@ class _Tracer(fx.Tracer):
                    for name in self.signature.names]
 
         def forward(root: nn.Module, *values: Any) -> Any:
-            result = call_with(self.signature, lambda *a, **k: root_fn(root, *a, **k), list(values))
+            own = vars(root).get("forward", lambda *a, **k: root_fn(root, *a, **k))
+            result = call_with(self.signature, own, list(values))
             leaves, self.rebuild = flatten(result)
             self.fixed = tuple(PLACE if isinstance(v, fx.Proxy | torch.Tensor) else v
                                for v in leaves)
@@ -78,8 +80,11 @@ class _Tracer(fx.Tracer):
         return forward, [self.root, *proxies]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, Mark) or module_qualified_name in self.untraceable:
+        if isinstance(m, Mark | torch.jit.ScriptModule) or (
+                module_qualified_name in self.untraceable):
             return True
+        if "forward" in vars(m):  # the user gave this one instance another forward
+            return False
         return type(m) not in TRANSPARENT and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
@@ -122,11 +127,13 @@ def private_copy(model: nn.Module) -> nn.Module:
     _refuse_untraceable(model)
     try:
         twin = copy.deepcopy(model)
+    except FxqError:  # a compiled model says itself why it cannot be copied
+        raise
     except Exception as error:
         raise TraceError(f"{type(model).__name__} cannot be copied: {error}",
                          why="fxq never changes your model, so it works on a copy",
-                         fix="remove weight_norm/spectral_norm hooks; use "
-                             "torch.nn.utils.parametrizations instead") from error
+                         fix="leave out what copy.deepcopy cannot copy: locks, open files, "
+                             "weight_norm hooks (use torch.nn.utils.parametrizations)") from error
     twin.eval().requires_grad_(False)
     for module in list(twin.modules()):
         if parametrize.is_parametrized(module):
@@ -182,22 +189,28 @@ def trace(model: nn.Module, signature: Signature) -> Traced:
     Raises TraceError, with the user's line, when the model's own forward cannot be traced.
     """
     untraceable: dict[str, TraceError] = {}
+    state = state_of(model)
     while True:
         tracer = _Tracer(signature, untraceable)
         try:
             graph = tracer.trace(model)
+            _refuse_state(model)
+            module = fx.GraphModule(model, graph)
             break
+        except TraceError:
+            raise
         except Exception as error:
             reason = _explain(model, error)
             if not tracer.failed or tracer.failed in untraceable:
                 raise reason from error
             untraceable[tracer.failed] = reason
-    _refuse_state(model)
-    for node in graph.nodes:
+        finally:
+            kept = state.restore()
+    for node in module.graph.nodes:
         if node.op == "call_module" and str(node.target) in untraceable:
             set_untraceable(node, untraceable[str(node.target)])
-    module = fx.GraphModule(model, graph)
-    return Traced(module, signature, tracer.rebuild, tracer.fixed)
+    kept = tuple(name for name in kept if "._tensor_constant" not in name)  # torch.fx's own
+    return Traced(module, signature, tracer.rebuild, tracer.fixed, kept)
 
 
 def _refuse_state(model: nn.Module) -> None:
@@ -211,21 +224,38 @@ def _refuse_state(model: nn.Module) -> None:
                                  fix="return the new value instead of keeping it")
 
 
-def _explain(model: nn.Module, error: Exception) -> TraceError:
+def line_of_code(function: Any) -> str:
+    """Where a function of the user's is defined, as `file:line  text`; empty for others."""
+    code = getattr(function, "__code__", None)
+    return _format_line(code.co_filename, code.co_firstlineno) if code else ""
+
+
+def line_of(error: BaseException) -> str:
+    """The innermost line of the user's that an exception passed through, or an empty text."""
     frames = [f for f in traceback.extract_tb(error.__traceback__)
               if not f.filename.startswith(_LIBRARY)]
-    where = _format_line(frames[-1].filename, frames[-1].lineno or 0) if frames else ""
+    return _format_line(frames[-1].filename, frames[-1].lineno or 0) if frames else ""
+
+
+def _explain(model: nn.Module, error: Exception) -> TraceError:
     text = str(error).strip().split("\n")[0]
-    return TraceError(f"{type(model).__name__} cannot be traced", where=where, why=text,
-                      fix=_advice(text))
+    return TraceError(f"{type(model).__name__} cannot be traced", where=line_of(error), why=text,
+                      fix=advice_on(text, "see the line above; the model must run on symbolic "
+                                          "values (torch.fx)"))
 
 
-def _advice(text: str) -> str:
-    if "control flow" in text:
-        return ("the branch depends on the values or sizes of a tensor: decide it from "
-                "constants, or move it out of the model")
-    if "cannot assign" in text:
-        return "the model writes into one of its buffers: return the new value instead"
-    if "iterated" in text:
-        return "give the number of parts: a, b = x.chunk(2, dim=1)"
-    return "see the line above; the model must run on symbolic values (torch.fx)"
+def advice_on(text: str, otherwise: str) -> str:
+    """What to do about a message of torch.fx's or Python's."""
+    return next((advice for key, advice in _ADVICE.items() if key in text), otherwise)
+
+
+_ADVICE = {  # by what torch.fx or Python says
+    "control flow": "the branch depends on the values or sizes of a tensor: decide it from "
+                    "constants, or move it out of the model",
+    "cannot assign": "the model writes into one of its buffers: return the new value instead",
+    "iterated": "give the number of parts: a, b = x.chunk(2, dim=1)",
+    "item assignment": "use the operator that returns a new tensor (torch.where, torch.cat)",
+    "recursion depth": "modules are nested too deeply: flatten them, or raise "
+                       "sys.setrecursionlimit",
+    'missing the required "forward"': "pass the module whose forward runs the model",
+}

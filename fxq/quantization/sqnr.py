@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +22,10 @@ def sqnr(reference: Tensor, other: Tensor) -> float:
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
-def sqnr_of_all(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """One SQNR over all float outputs of a model together."""
-    pairs = [(a, b) for a, b in zip(reference, other, strict=True) if a.is_floating_point()]
+def sqnr_of_all(reference: Sequence[Any], other: Sequence[Any]) -> float:
+    """One SQNR over all float tensors that a model returns; its other outputs are left out."""
+    pairs = [(a, b) for a, b in zip(reference, other, strict=True)
+             if isinstance(a, Tensor) and a.is_floating_point()]
     if not pairs:
         return math.inf
     return sqnr(torch.cat([a.flatten().float() for a, _ in pairs]),

@@ -32,7 +32,7 @@ def synthetic_batches(model: nn.Module, examples: Sequence[Tensor],
 def _noise(example: Tensor, generator: torch.Generator) -> Tensor:
     shape = (BATCH, *example.shape[1:]) if example.dim() > 1 else example.shape
     if not example.is_floating_point():
-        return example.expand(shape).contiguous() if example.dim() > 1 else example
+        return example[torch.arange(BATCH) % len(example)] if example.dim() > 1 else example
     return torch.randn(shape, generator=generator).to(example.dtype)
 
 
