@@ -16,6 +16,7 @@ from fxq.compiled import CompiledModel
 from fxq.data import Transform
 from fxq.errors import UnsupportedOpError, VerificationError
 from fxq.finishing import finish
+from fxq.input_guard import InputGuard, check_arrivals
 from fxq.isolation import isolated
 from fxq.legality import note_on
 from fxq.lock import first_difference, make_lock, read_lock, write_lock
@@ -69,6 +70,9 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         done = finish(prepared, module)
         if strict and done.left_in_float:
             raise _strict_error(done.left_in_float)
+        takes = InputGuard(prepared.traced.signature.names, done.shapes,
+                           prepared.context.target.device)
+        check_arrivals(module, takes)
         name, function, times = select(module, prepared.inputs, runtime,
                                         prepared.context.target.device)
     report = Report(
@@ -81,7 +85,7 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
         runtime_times=times, configuration=_configuration(prepared, strict, runtime))
     return CompiledModel(function=function, traced=prepared.traced,
-                         guard=done.guard, texts=manager.texts, report=report,
+                         takes=takes, guard=done.guard, texts=manager.texts, report=report,
                          graph_module=module, check_finite=check_finite, content=done.content)
 
 

@@ -27,6 +27,7 @@ from fxq.context import Context
 from fxq.engine import guard_for
 from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.info import info
+from fxq.input_guard import InputGuard, check_arrivals
 from fxq.isolation import isolated
 from fxq.pipeline import LOWER
 from fxq.printer import format_graph
@@ -34,6 +35,7 @@ from fxq.report import Report
 from fxq.rewrite import Refusal
 from fxq.runtime.select import select
 from fxq.saturation import VNNI_ONLY, has_vnni
+from fxq.shape_program import shape_program
 from fxq.stage import Stage, verify_stage
 from fxq.targets import Target, get_target
 from fxq.trace import Traced
@@ -144,15 +146,18 @@ def load(path: str | Path, *, target: str | Target | None = None,
                                      fix='compile it again with isa="any"')
     module, texts = opened.module, {opened.stage: format_graph(opened.module)}
     guard = None
+    takes = InputGuard(opened.traced.signature.names, shape_program(module), chosen.device)
     with isolated(), kernels.quiet():
         if opened.stage is Stage.REFERENCE and chosen.engine:
             guard = guard_for(module, chosen)
             _lower(module, chosen)
             texts[Stage.LOWERED] = format_graph(module)
+        check_arrivals(module, takes)
         name, function, _ = select(module, _example(opened.module), runtime, chosen.device)
     content = Content(opened.portable, opened.stage, chosen.engine)
-    return CompiledModel(function=function, traced=opened.traced, guard=guard, texts=texts,
-                         report=_with_runtime(report, name), graph_module=module, content=content)
+    return CompiledModel(function=function, traced=opened.traced, takes=takes, guard=guard,
+                         texts=texts, report=_with_runtime(report, name), graph_module=module,
+                         content=content)
 
 
 def _lower(module: fx.GraphModule, target: Target) -> None:

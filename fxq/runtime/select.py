@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from fxq.errors import ConfigError, did_you_mean
+from fxq.input_guard import has_arrivals
 from fxq.kernels import quiet
 from fxq.origins import why_untraceable
 from fxq.runtime.cuda import select_cuda
@@ -35,6 +36,10 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
     python = build(module)
     if name == "python" or (name == "auto" and _calls_user_code(module)):
         return "python", python, ()
+    if has_arrivals(module):
+        raise ConfigError("the graph cannot run as TorchScript",
+                          why="the shape of a value depends on values, and is checked at each call",
+                          fix='use runtime="python"')
     try:
         script = build_torchscript(module, inputs)
     except ConfigError:
@@ -48,7 +53,7 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
 
 def _calls_user_code(module: fx.GraphModule) -> bool:
     """A module that could not be traced decides at each call; TorchScript would keep one branch."""
-    return any(why_untraceable(n) for n in module.graph.nodes)
+    return has_arrivals(module) or any(why_untraceable(n) for n in module.graph.nodes)
 
 
 def _faster(python: Function, script: Function,
