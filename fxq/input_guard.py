@@ -57,8 +57,9 @@ class InputGuard:
                                                strict=True):
             reason = self._why_not(value, dtype)
             if reason:
-                raise InputError(f"input {name!r} is {reason}", fix=f"pass a dense {dtype} tensor "
-                                 f"on the {' or '.join(self.devices)}")
+                shape = "" if value.is_nested else f" of shape {_text(tuple(value.shape))}"
+                raise InputError(f"input {name!r}{shape} is {reason}", fix="pass a dense "
+                                 f"{dtype} tensor on {' or '.join(self.devices)}")
             if value.dim() != len(shape):
                 raise self._error(inputs, [name], Refused(
                     "", why=f"it has {value.dim()} dimensions; compiling fixed {len(shape)}"))

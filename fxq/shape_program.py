@@ -114,7 +114,7 @@ def _map(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 
 def _result(call: Callable[..., Any], operands: list[Any], kwargs: dict[str, Any]) -> Any:
-    rule = RULES.get(call, _MORE.get(call))
+    rule: Callable[..., Any] | None = _MORE.get(call, RULES.get(call))
     if type(call) is nn.MultiheadAttention:
         rule = partial(_attention, call)
     known = rule(*operands, **kwargs) if rule else None
@@ -350,6 +350,13 @@ def _attention(module: nn.MultiheadAttention, query: Tensor, key: Tensor, value:
     return made(query.shape, query.dtype), made(heads, query.dtype) if need_weights else None
 
 
+def _normalized(input: Tensor, *parameters: Tensor | None, **attributes: Any) -> Tensor | None:
+    """A batch norm, which asks nothing of a tensor without elements (as torch's)."""
+    if 0 in input.shape:
+        return made(input.shape, input.dtype)
+    return RULES[OPS["affine"].call](input, *parameters, **attributes)
+
+
 def _matmul(input: Tensor, other: Tensor) -> Tensor | None:
     """Matrices in the last two dimensions, the others broadcast."""
     if input.dim() < 2 or other.dim() < 2 or input.dtype != other.dtype:
@@ -365,7 +372,9 @@ _VIEWS = {OPS[name].call for name in (
     "size")} | {getattr}
 _MORE: Mapping[Any, Callable[..., Tensor | None]] = {
     **{OPS[f"conv_transpose{n}d{end}"].call: _transposed
-       for n in (1, 2, 3) for end in ("", "_relu", "_clamp")}, OPS["matmul"].call: _matmul}
+       for n in (1, 2, 3) for end in ("", "_relu", "_clamp")}, OPS["matmul"].call: _matmul,
+    **{OPS[name].call: _normalized
+       for name in ("batch_norm", "affine", "affine_relu", "affine_clamp")}}
 
 
 def place_of(node: Node) -> int | None:

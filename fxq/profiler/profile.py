@@ -77,6 +77,7 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
     module, report = compiled.graph_module, compiled.report
     with isolated(), kernels.quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
+        compiled._takes(inputs)
         device = _device(module)
         inputs = [x.to(device) for x in inputs]
         timing = time_nodes(module, inputs, rounds, budget)
