@@ -3,7 +3,7 @@
     python benchmarks/input_guard.py [NAME ...] [--markdown docs/benchmarks/input_guard.md]
 
 `known` is a call with shapes that the model has seen: one look-up, in microseconds, the median
-and the minimum over all rounds, less the cost of an empty loop. `new` is the first call with some
+and the minimum over all rounds, less the fastest empty loop. `new` is the first call with some
 shapes (here each another batch size), in milliseconds: the graph's shape program runs once.
 `two inputs` is a model with two inputs.
 """
@@ -43,11 +43,9 @@ class TwoInputs(nn.Module):
 def known(guard: Any, inputs: list[Tensor], rounds: int) -> list[float]:
     """Microseconds a call, one figure for each round."""
     guard(inputs)
-    figures = []
-    for _ in range(rounds):
-        loop = timeit.timeit(lambda: None, number=CALLS)
-        figures.append((timeit.timeit(lambda: guard(inputs), number=CALLS) - loop) / CALLS * 1e6)
-    return figures
+    loops = [timeit.timeit(lambda: None, number=CALLS) for _ in range(rounds)]
+    calls = [timeit.timeit(lambda: guard(inputs), number=CALLS) for _ in range(rounds)]
+    return [(call - min(loops)) / CALLS * 1e6 for call in calls]
 
 
 def new(guard: Any, inputs: list[Tensor], rounds: int) -> list[float]:

@@ -124,7 +124,7 @@ class InputGuard:
         given = dict(zip(self.names, inputs, strict=True))
         what = " and ".join(f"input {n!r} of shape {_text(tuple(given[n].shape))}" for n in names)
         takes = describe(self.program)
-        lines = [f"{name}: {text}" for name, text in zip(self.names, takes, strict=True)]
+        lines = [f"{name!r}: {text}" for name, text in zip(self.names, takes, strict=True)]
         return InputError(f"the model does not take {what}", where=refused.where,
                           why=refused.why, fix="it takes " + "\n".join(lines))
 

@@ -304,11 +304,11 @@ def _on_example(step: Step, node: Node, values: list[Any]) -> Any:
 def _demanding(step: Step, node: Node, value: Any) -> Step:
     """The step with what the trace has fixed: the parts that are read, the channels split."""
     if isinstance(value, list | tuple) and node.target in (*SPLITTERS, torch.unbind, "unbind"):
-        read = [n.kwargs.get("index", n.args[-1]) for n in node.users]
+        read = [n.kwargs.get("index", (None, *n.args)[-1]) for n in node.users]
         if all(i in read for i in range(len(value))):
             return replace(step, parts=len(value))
     if step.call is OPS["narrow"].call and node.kwargs.get("dim") == 1:
-        source: Any = node.args[0]
+        source = node.all_input_nodes[0]
         return replace(step, channels=(info(source).shape or (0, 0))[1])
     return step
 

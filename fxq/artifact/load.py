@@ -35,7 +35,7 @@ from fxq.report import Report
 from fxq.rewrite import Refusal
 from fxq.runtime.select import select
 from fxq.saturation import VNNI_ONLY, has_vnni
-from fxq.shape_program import shape_program
+from fxq.shape_program import ShapeProgram, shape_program
 from fxq.stage import Stage, verify_stage
 from fxq.targets import Target, get_target
 from fxq.trace import Traced
@@ -146,7 +146,7 @@ def load(path: str | Path, *, target: str | Target | None = None,
                                      fix='compile it again with isa="any"')
     module, texts = opened.module, {opened.stage: format_graph(opened.module)}
     guard = None
-    takes = InputGuard(opened.traced.signature.names, shape_program(module), chosen.device)
+    takes = InputGuard(opened.traced.signature.names, _shapes(module), chosen.device)
     with isolated(), kernels.quiet():
         if opened.stage is Stage.REFERENCE and chosen.engine:
             guard = guard_for(module, chosen)
@@ -158,6 +158,15 @@ def load(path: str | Path, *, target: str | Target | None = None,
     return CompiledModel(function=function, traced=opened.traced, takes=takes, guard=guard,
                          texts=texts, report=_with_runtime(report, name), graph_module=module,
                          content=content)
+
+
+def _shapes(module: fx.GraphModule) -> ShapeProgram:
+    """What the graph takes; never what the file says that it takes."""
+    try:
+        return shape_program(module)
+    except Exception as error:
+        raise ArtifactError("no input shapes follow from the graph of this file",
+                            why=str(error).split("\n")[0][:300]) from error
 
 
 def _lower(module: fx.GraphModule, target: Target) -> None:
