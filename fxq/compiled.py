@@ -156,6 +156,8 @@ class CompiledModel(nn.Module):
                for v in empty.outputs):
             return tuple(torch.empty(v.shape, dtype=v.dtype, device=inputs[0].device)
                          if isinstance(v, Tensor) else v for v in empty.outputs)
+        if self._content is None or isinstance(self._content.portable, ArtifactError):
+            return self._call_shielded(inputs, self._guard is not None)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             outputs: tuple[Any, ...] = build(self.float_graph())(*inputs)
             return outputs

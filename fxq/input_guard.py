@@ -57,8 +57,8 @@ class InputGuard:
                                                strict=True):
             reason = self._why_not(value, dtype)
             if reason:
-                shape = "" if value.is_nested else f" of shape {_text(tuple(value.shape))}"
-                raise InputError(f"input {name!r}{shape} is {reason}", fix="pass a dense "
+                size = "" if value.is_nested else f" of shape {_text(tuple(value.shape))}"
+                raise InputError(f"input {name!r}{size} is {reason}", fix="pass a dense "
                                  f"{dtype} tensor on {' or '.join(self.devices)}")
             if value.dim() != len(shape):
                 raise self._error(inputs, [name], Refused(
