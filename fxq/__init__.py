@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ConfigError,
         FxqError,
         FxqWarning,
+        InputError,
         TargetUnavailableError,
         TraceError,
         UnsupportedOpError,
@@ -59,17 +60,18 @@ _HOME = {
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast",
     "Plan": "profiler.forecast", "sensitivity": "profiler.sensitivity", "plot": "plot",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError", "FxqWarning",
+                     "InputError",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),
 }
 
 __all__ = [
     "ArtifactError", "CalibrationError", "Comparison", "CompiledModel", "ConfigError",
-    "FreezeSchedule", "FxqError", "FxqWarning", "Parity", "Plan", "Prepared", "Profile",
-    "QatModel", "Report", "Scheme", "Stage", "Statistics", "Target", "TargetUnavailableError",
-    "TraceError", "UnsupportedOpError", "VerificationError", "calibrate", "check_parity",
-    "compare", "compile", "convert", "diff", "from_torch_ao", "load", "plan", "plot", "prepare",
-    "prepare_qat", "sensitivity", "sqnr",
+    "FreezeSchedule", "FxqError", "FxqWarning", "InputError", "Parity", "Plan", "Prepared",
+    "Profile", "QatModel", "Report", "Scheme", "Stage", "Statistics", "Target",
+    "TargetUnavailableError", "TraceError", "UnsupportedOpError", "VerificationError",
+    "calibrate", "check_parity", "compare", "compile", "convert", "diff", "from_torch_ao",
+    "load", "plan", "plot", "prepare", "prepare_qat", "sensitivity", "sqnr",
 ]
 
 logging.getLogger("fxq").addHandler(logging.NullHandler())

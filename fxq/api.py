@@ -37,6 +37,7 @@ from fxq.quantization.schemes import SCHEMES, Scheme
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
+from fxq.runtime.input_guard import InputGuard, check_arrivals
 from fxq.runtime.select import select
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target
@@ -74,8 +75,11 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         done = finish(prepared, module)
         if strict and done.left_in_float:
             raise _strict_error(done.left_in_float)
+        takes = InputGuard(prepared.traced.signature.names, done.shapes,
+                           prepared.context.target.device)
+        check_arrivals(module, takes)
         name, function, choice = select(module, prepared.inputs, runtime,
-                                         prepared.context.target.device)
+                                        prepared.context.target.device)
     report = Report(
         target=prepared.context.target.name, scheme=scheme.name,
         arithmetic=scheme.half or "integer",
@@ -86,7 +90,7 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
         runtime_choice=choice, configuration=_configuration(prepared, strict, runtime))
     return CompiledModel(function=function, traced=prepared.traced,
-                         guard=done.guard, texts=manager.texts, report=report,
+                         takes=takes, guard=done.guard, texts=manager.texts, report=report,
                          graph_module=module, check_finite=check_finite, content=done.content)
 
 

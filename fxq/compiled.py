@@ -15,7 +15,9 @@ from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_me
 from fxq.frontend.nests import LEAF
 from fxq.frontend.trace import PLACE, Traced
 from fxq.ir.stages import Stage
-from fxq.runtime.python import Function
+from fxq.runtime.input_guard import InputGuard
+from fxq.runtime.python import Function, build
+from fxq.runtime.shape_program import UNKNOWN, Outcome
 from fxq.system.torch_state import EngineGuard, isolated
 from fxq.targets import TARGETS
 
@@ -35,26 +37,30 @@ class CompiledModel(nn.Module):
 
     graph_module: fx.GraphModule
 
-    def __init__(self, *, function: Function, traced: Traced, guard: EngineGuard | None,
-                 texts: Mapping[Stage, str], report: Report, graph_module: fx.GraphModule,
-                 check_finite: bool = False, content: Content | None = None) -> None:
+    def __init__(self, *, function: Function, traced: Traced, takes: InputGuard,
+                 guard: EngineGuard | None, texts: Mapping[Stage, str], report: Report,
+                 graph_module: fx.GraphModule, check_finite: bool = False,
+                 content: Content | None = None) -> None:
         super().__init__()
         self._function: Function
         object.__setattr__(self, "graph_module", graph_module)
         object.__setattr__(self, "_function", function)  # no submodule, even if it is one
         self._signature, self._traced = traced.signature, traced
         self.check_finite, self._content = check_finite, content
-        self._guard = guard
+        self._takes, self._guard = takes, guard
         self._texts, self.report = dict(texts), report
         self._single = traced.rebuild_output == LEAF and traced.fixed_outputs == (PLACE,)
         super().train(False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         inputs = self._signature.tensors(args, kwargs)
+        empty = self._takes(inputs)
         if self.check_finite:
             self._refuse_not_finite(inputs)
         needs_engine = self._guard is not None and self._guard.is_needed()
-        if needs_engine or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        if empty is not None:
+            outputs = self._without_elements(inputs, empty)
+        elif needs_engine or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             outputs = self._call_shielded(inputs, needs_engine)
         else:
             outputs = self._function(*inputs)
@@ -134,7 +140,25 @@ class CompiledModel(nn.Module):
 
     def _flat(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
         """The flat outputs for flat inputs, under the right engine."""
+        empty = self._takes(inputs)
+        if empty is not None:
+            return self._without_elements(inputs, empty)
         return self._call_shielded(inputs, self._guard is not None and self._guard.is_needed())
+
+    def _without_elements(self, inputs: list[Tensor], empty: Outcome) -> tuple[Any, ...]:
+        """The outputs for inputs like an empty batch, which no kernel needs to see.
+
+        What float makes of nothing at all (the mean of no elements) is asked of float.
+        """
+        if all(v is not UNKNOWN and not (isinstance(v, Tensor) and v.numel())
+               for v in empty.outputs):
+            return tuple(torch.empty(v.shape, dtype=v.dtype, device=inputs[0].device)
+                         if isinstance(v, Tensor) else v for v in empty.outputs)
+        if self._content is None or isinstance(self._content.portable, ArtifactError):
+            return self._call_shielded(inputs, self._guard is not None)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            outputs: tuple[Any, ...] = build(self.float_graph())(*inputs)
+            return outputs
 
     @property
     def size_bytes(self) -> int:

@@ -5,6 +5,7 @@
     ├── UnsupportedOpError      strict=True and a node has no integer kernel
     ├── CalibrationError        the data, or what was measured on it, is unusable
     ├── ConfigError             an argument names nothing or contradicts another
+    │   └── InputError          a call's input is none that the model takes
     ├── TargetUnavailableError  this machine or torch build cannot run the target
     ├── VerificationError       a pass changed the meaning of the graph
     └── ArtifactError           a file is damaged, foreign or too new
@@ -49,6 +50,10 @@ class CalibrationError(FxqError):
 
 class ConfigError(FxqError):
     """An argument is unknown, contradictory, or matches nothing."""
+
+
+class InputError(ConfigError):
+    """An input of a call has a shape, dtype, layout or device that the model does not take."""
 
 
 class TargetUnavailableError(FxqError):

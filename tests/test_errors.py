@@ -152,9 +152,19 @@ def other_batch():
     return compiled(nn.Conv2d(3, 4, 1), X, calibration=[X, X[:, :2]])
 
 
+def wrong_size():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 5))
+    return compiled(lively(net), X, target="qnnpack")(ramp(2, 3, 20, 16))
+
+
+def wrong_layout():
+    return compiled(nn.ReLU(), X)(X.to_sparse())
+
+
 CASES = (random_numbers, counter, buffer_in_place, cache, autocast, meta_weights, sparse_input,
-         set_of_tensors, numpy_output, own_failure, other_batch, branch, hook, unknown_target, strict, nan_batch, no_batches, no_shape, other_flag,
-         bad_table, missing_engine, in_place_view)
+         set_of_tensors, numpy_output, own_failure, other_batch, branch, hook, unknown_target,
+         strict, nan_batch, no_batches, no_shape, other_flag, bad_table, missing_engine,
+         in_place_view, wrong_size, wrong_layout)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.__name__)
@@ -179,6 +189,6 @@ def stable(text):
 def test_every_error_is_an_fxq_error():
     """One class catches them all."""
     kinds = [getattr(fxq, n) for n in fxq.__all__ if n.endswith("Error")]
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     assert all(issubclass(k, fxq.FxqError) for k in kinds)
     assert prepared(lively(Classifier()), X)[1].records == []

@@ -32,7 +32,9 @@ from fxq.ir.rewriter import Refusal
 from fxq.ir.stages import Stage, verify_stage
 from fxq.kernels import calls
 from fxq.runtime.engine_guard import guard_for
+from fxq.runtime.input_guard import InputGuard, check_arrivals
 from fxq.runtime.select import select
+from fxq.runtime.shape_program import ShapeProgram, shape_program
 from fxq.system.files import read_file
 from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
@@ -151,17 +153,28 @@ def load(path: str | Path, *, target: str | Target | None = None,
                                      fix='compile it again with isa="any"')
     module, texts = opened.module, {opened.stage: format_graph(opened.module)}
     guard = None
+    takes = InputGuard(opened.traced.signature.names, _shapes(module), chosen.device)
     with isolated(), quiet():
         if opened.stage is Stage.REFERENCE and chosen.engine:
             guard = guard_for(module, chosen)
             _lower(module, chosen)
             texts[Stage.LOWERED] = format_graph(module)
+        check_arrivals(module, takes)
         example = [invented(x) for x in opened.inputs()]
         name, function, choice = select(module, example, runtime, chosen.device)
     content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
-    return CompiledModel(function=function, traced=opened.traced, guard=guard, texts=texts,
-                         graph_module=module, content=content,
+    return CompiledModel(function=function, traced=opened.traced, takes=takes, guard=guard,
+                         texts=texts, graph_module=module, content=content,
                          report=replace(report, runtime=name, runtime_choice=choice))
+
+
+def _shapes(module: fx.GraphModule) -> ShapeProgram:
+    """What the graph takes; never what the file says that it takes."""
+    try:
+        return shape_program(module)
+    except Exception as error:
+        raise ArtifactError("no input shapes follow from the graph of this file",
+                            why=str(error).split("\n")[0][:300]) from error
 
 
 def _lower(module: fx.GraphModule, target: Target) -> None:

@@ -20,14 +20,16 @@ from fxq.ir.sizes import graph_bytes, macs
 from fxq.ir.stages import Stage
 from fxq.quantization.schemes import Mode
 from fxq.runtime.engine_guard import guard_for
+from fxq.runtime.shape_program import ShapeProgram, shape_program
 from fxq.system.torch_state import EngineGuard
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Multiply-accumulates in low precision, what stayed in float, bytes, and what a file needs.
+    """Multiply-accumulates in low precision, what stayed in float, bytes, what a file needs.
 
-    `guard` is what calls must run under, when a kernel's row says that the engine matters.
+    `shapes` says which inputs the float model takes. `guard` is what calls must run under, when
+    a kernel's row says that the engine matters.
     """
 
     macs: int
@@ -35,6 +37,7 @@ class Finished:
     bytes: int
     guard: EngineGuard | None
     content: Content
+    shapes: ShapeProgram
     isa: str = ""
 
 
@@ -42,11 +45,13 @@ def finish(prepared: Prepared, module: fx.GraphModule) -> Finished:
     """Quantize and lower an observed graph, or leave a float one as it is."""
     scheme, engine = prepared.context.scheme, prepared.context.target.engine
     if not scheme.quantized:
-        return Finished(0, (), graph_bytes(module), None, _content(prepared, module, Stage.FUSED))
+        return Finished(0, (), graph_bytes(module), None, _content(prepared, module, Stage.FUSED),
+                        shape_program(module))
     if scheme.mode is Mode.HALF:
         count, refused = _finish_half(prepared, module)
         content = _content(prepared, module, Stage.LOWERED)
-        return Finished(count, refused, graph_bytes(module), None, content)
+        return Finished(count, refused, graph_bytes(module), None, content,
+                        shape_program(module))
     manager = prepared.manager
     manager.run(module, QUANTIZE)
     size, content = graph_bytes(module), _content(prepared, module, Stage.REFERENCE)
@@ -54,9 +59,11 @@ def finish(prepared: Prepared, module: fx.GraphModule) -> Finished:
     lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
     guard = guard_for(module, prepared.context.target)
     isa = prove(module, prepared.context.target).isa(prepared.context.target) if engine else ""
+    shapes = shape_program(module)
     if engine:  # else REFERENCE is executed as it is
         manager.run(module, LOWER)
-    return Finished(prepared.macs - lost, refused, size, guard, content, isa)
+    return Finished(prepared.macs - lost, refused, size, guard, content, shapes,
+                    isa)
 
 
 def _content(prepared: Prepared, module: fx.GraphModule, stage: Stage) -> Content:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxq.errors import ConfigError
+from fxq.errors import ConfigError, InputError
 from fxq.frontend.nests import Nest, flatten
 
 Kwargs = Mapping[str, Any]
@@ -49,23 +49,25 @@ class Signature:
         if len(leaves) != len(self.leaves):
             raise ConfigError(f"the call has {len(leaves)} inputs, the compiled model "
                               f"{len(self.leaves)}", fix=_RECOMPILE)
+        names = iter(self.names)
         for position, (leaf, traced) in enumerate(zip(leaves, self.leaves, strict=True)):
-            _check_leaf(position, leaf, traced)
+            name = repr(next(names)) if isinstance(traced, Tensor) else position
+            _check_leaf(name, leaf, traced)
         return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 _RECOMPILE = "compile again with example inputs like this call"
 
 
-def _check_leaf(position: int, leaf: Any, traced: Any) -> None:
+def _check_leaf(name: str | int, leaf: Any, traced: Any) -> None:
     if isinstance(traced, Tensor) != isinstance(leaf, Tensor):
-        raise ConfigError(f"input {position} is {type(leaf).__name__}, was "
-                          f"{type(traced).__name__} when the model was compiled", fix=_RECOMPILE)
+        raise InputError(f"input {name} is {type(leaf).__name__}, was "
+                         f"{type(traced).__name__} when the model was compiled", fix=_RECOMPILE)
     if isinstance(leaf, Tensor) and leaf.dtype != traced.dtype:
-        raise ConfigError(f"input {position} is {leaf.dtype}, the model was compiled for "
-                          f"{traced.dtype}", fix=f"pass x.to({traced.dtype})")
+        raise InputError(f"input {name} of shape {list(leaf.shape)} is {leaf.dtype}, and the "
+                         f"model was compiled for {traced.dtype}", fix=f"pass x.to({traced.dtype})")
     if not isinstance(leaf, Tensor) and leaf is not traced and leaf != traced:
-        raise ConfigError(f"input {position} is {leaf!r}, was {traced!r} when the model was "
+        raise ConfigError(f"input {name} is {leaf!r}, was {traced!r} when the model was "
                           "compiled", why="values that are no tensor are fixed by tracing",
                           fix=_RECOMPILE)
 

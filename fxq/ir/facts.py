@@ -72,11 +72,13 @@ BIAS_CORRECTED = Fact("fxq.bias_corrected", bool)
 KERNEL = Fact("fxq.kernel", str)  # LOWERED: the canonical name of the kernel that runs
 PACKED = Fact("fxq.packed", str)  # packed weights: their type and shape, as printed
 PACKED_BYTES = Fact("fxq.bytes", int)  # packed weights: bytes of weight, scales and bias
+PLACE = Fact("fxq.place", int)  # LOWERED: the row of the value in its graph's shape program
 MACS = Fact("fxq.macs", int)  # LOWERED: multiply-accumulates of the layer behind a kernel
 
 FACTS: tuple[Fact[Any], ...] = (
     INFO, FORMAT, PLACED, UNFOLDED, DROPOUTS, GIVEN_FORMAT, UNTRACEABLE, REPLACED, FLOAT_WEIGHT,
-    BIAS_CORRECTED, KERNEL, PACKED, PACKED_BYTES, MACS)
+    BIAS_CORRECTED, KERNEL, PACKED, PACKED_BYTES, PLACE,
+    MACS)
 
 
 def carry(old: Node, new: Node) -> None:

@@ -98,6 +98,7 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
     module, report = compiled.graph_module, compiled.report
     with isolated(), quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
+        compiled._takes(inputs)
         device = _device(module)
         inputs = [x.to(device) for x in inputs]
         floats = _moved(float_model or _float_side(compiled), device)

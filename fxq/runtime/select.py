@@ -11,6 +11,7 @@ from fxq.errors import ConfigError, did_you_mean
 from fxq.ir.facts import why_untraceable
 from fxq.runtime.cuda import select_cuda
 from fxq.runtime.decision import RuntimeChoice, decide, expectation
+from fxq.runtime.input_guard import has_arrivals
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
 from fxq.system.timing import turns
@@ -34,6 +35,10 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
     python = build(module)
     if name == "python" or (name == "auto" and _calls_user_code(module)):
         return "python", python, None
+    if has_arrivals(module):
+        raise ConfigError("the graph cannot run as TorchScript",
+                          why="the shape of a value depends on values, and is checked at each call",
+                          fix='use runtime="python"')
     try:
         script = build_torchscript(module, inputs)
     except ConfigError:
@@ -54,7 +59,7 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
 
 def _calls_user_code(module: fx.GraphModule) -> bool:
     """A module that could not be traced decides at each call; TorchScript would keep one branch."""
-    return any(why_untraceable(n) for n in module.graph.nodes)
+    return has_arrivals(module) or any(why_untraceable(n) for n in module.graph.nodes)
 
 
 def _same_bits(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
