@@ -27,7 +27,8 @@ from fxq.frontend.state import state_of
 from fxq.ir.facts import Info, info, set_info, set_untraceable
 from fxq.ir.origins import Mark
 
-_LIBRARY = (os.path.dirname(torch.__file__ or "") + os.sep, os.path.dirname(__file__) + os.sep)
+_FXQ = os.path.dirname(os.path.dirname(__file__))
+_LIBRARY = (os.path.dirname(torch.__file__ or "") + os.sep, _FXQ + os.sep)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 
 

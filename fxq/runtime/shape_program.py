@@ -377,8 +377,7 @@ _MORE: Mapping[Any, Callable[..., Tensor | None]] = {
 
 def place_of(node: Node) -> int | None:
     """The place of a value whose shape only a call can tell, or None."""
-    place = PLACE.of(node)
-    return place
+    return PLACE.of(node)
 
 
 __all__ = ["UNKNOWN", "Outcome", "Refused", "ShapeProgram", "place_of", "shape_program"]
