@@ -1,5 +1,6 @@
 """README and docs are executed: every Python block runs, every command exists."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -66,6 +67,7 @@ def fresh(tmp_path_factory):
         key = shlex.join(command)
         if key not in done:
             done[key] = subprocess.run([sys.executable, "-m", "fxq", *command[1:]], cwd=folder,
+                                       env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
                                        capture_output=True, text=True, check=False)
         return done[key]
 

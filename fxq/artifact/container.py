@@ -92,10 +92,11 @@ def read_file(path: Path) -> bytes:
 def write_file(path: Path, content: bytes) -> None:
     """Write beside the file and put it in place in one step: old or new, never half.
 
-    Raises ConfigError when the folder is missing, full or read-only.
+    Missing folders are made. Raises ConfigError when the place is full, read-only or no folder.
     """
     name = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
