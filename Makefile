@@ -20,8 +20,12 @@ setup: $(VENV)/ready
 demo: setup
 	$(BIN)/fxq demo
 
+# A file's tests run in one worker, in order, so that what they share is made once. One thread
+# each: more would wait for each other. `make test-all` takes torch's own number of threads.
+WORKERS ?= 2
 test: setup
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) \
+		--dist loadfile --durations 20 $(PYTEST_ARGS)
 
 test-all: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -44,8 +44,17 @@ def unused_goldens() -> list[Path]:
     return sorted(p for p in GOLDEN.rglob("*.txt") if p not in _used)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """A worker of pytest-xdist is done: what its tests read counts here."""
+    _used.update(map(Path, getattr(node, "workeroutput", {}).get("goldens", ())))
+
+
 def pytest_sessionfinish(session, exitstatus):
     """A golden that no test reads is an error, when all tests were run."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["goldens"] = sorted(map(str, _used))
+        return
     options = session.config.option
     whole = (not options.keyword and options.markexpr in ("", "not slow")
              and session.config.args_source.name != "ARGS")
@@ -54,11 +63,21 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = 1
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    """Every test starts from the same random state and leaves torch's globals as they were."""
-    engine, threads = torch.backends.quantized.engine, torch.get_num_threads()
+def pytest_collectstart(collector):
+    """Nets that a test file makes while it is imported do not depend on the files before it."""
     torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef, request):
+    """Every test, and every fixture that tests share, starts from the same random state."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def unchanged_globals():
+    """Every test leaves torch's globals as they were."""
+    engine, threads = torch.backends.quantized.engine, torch.get_num_threads()
     yield
     assert torch.backends.quantized.engine == engine, "the test left another quantized engine"
     assert torch.get_num_threads() == threads
@@ -70,7 +89,6 @@ def saved(tmp_path_factory):
     from tests.helpers import compiled
     from tests.nets import Classifier, lively, ramp
 
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("artifact") / "net.fxq"
     compiled(lively(Classifier()), ramp(2, 3, 16, 16)).save(path)
     return path

@@ -212,10 +212,11 @@ def test_interrupted_save_keeps_the_old_file(saved, tmp_path, monkeypatch, failu
 
 
 def test_places_that_cannot_be_written(saved, tmp_path):
-    """A missing folder, or a folder of that name, is a clear error."""
+    """A file where a folder is wanted, or a folder of that name, is a clear error."""
     model = fxq.load(saved, runtime="python")
     (tmp_path / "folder.fxq").mkdir()
-    for path in (tmp_path / "none" / "a.fxq", tmp_path / "folder.fxq"):
+    (tmp_path / "file").write_text("text")
+    for path in (tmp_path / "file" / "a.fxq", tmp_path / "folder.fxq"):
         with pytest.raises(fxq.ConfigError, match="cannot be written"):
             model.save(path)
 

@@ -14,11 +14,22 @@ from safetensors.torch import save_file
 
 import fxq
 from fxq.cli.errors import exit_code
+from tests.command import fxq_command, fxq_process
 
-
-def fxq_command(*arguments, cwd=None):
-    return subprocess.run([sys.executable, "-m", "fxq", *arguments], capture_output=True,
-                          text=True, cwd=cwd, timeout=300, check=False)
+MINE = """
+from torch import nn
+def build():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    net.classifier = nn.Sequential(nn.Flatten(), nn.Linear(8, 4))
+    return net
+def squeezenet():
+    from torchvision.models import squeezenet1_1
+    return squeezenet1_1(num_classes=4)
+def nothing():
+    return 7
+def soft():
+    return nn.Sequential(build(), nn.Softmax(1))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +41,7 @@ def folder(tmp_path_factory):
     for i in range(8):
         pixels = random.integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path / "images" / "inner" / f"{i}.png")
-    (path / "mine.py").write_text(
-        "from torchvision.models import squeezenet1_1\n"
-        "def build():\n    return squeezenet1_1(num_classes=4)\n"
-        "def nothing():\n    return 7\n"
-        "def soft():\n    from torch import nn\n"
-        "    return nn.Sequential(build(), nn.Softmax(1))\n")
+    (path / "mine.py").write_text(MINE)
     return path
 
 
@@ -52,7 +58,7 @@ def test_help_is_instant_and_imports_no_torch():
 
 def test_compile_prints_the_report(folder):
     """A model by factory, real image files, the report on stdout."""
-    done = fxq_command("compile", "mine:build", "--data", "images", "--batch-size", "4",
+    done = fxq_process("compile", "mine:build", "--data", "images", "--batch-size", "4",
                        "--runtime", "python", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "integer MACs  100.00 %" in done.stdout
@@ -90,7 +96,7 @@ def test_verify_compares_recorded_outputs(folder):
     x = torch.linspace(-1, 1, 3 * 224 * 224).reshape(1, 3, 224, 224)
     y = fxq.load(folder / "r.fxq", runtime="python")(x)
     for name, output, code in (("good", y, 0), ("bad", y + 1, 70)):
-        save_file({"x": x, "output0": output}, folder / f"{name}.safetensors")
+        save_file({"input": x, "output0": output}, folder / f"{name}.safetensors")
         done = fxq_command("verify", "r.fxq", "--inputs", f"{name}.safetensors", cwd=folder)
         assert done.returncode == code, done.stderr
 
@@ -106,10 +112,11 @@ def test_damaged_files_have_their_exit_code(folder):
 def test_statistics_are_kept_and_used_again(folder):
     """--save-statistics writes what calibration saw; --statistics needs no images."""
     options = ("--runtime", "python", "--json")
-    first = fxq_command("compile", "mine:build", "--data", "images", "--save-statistics", "s.stats",
-                        *options, cwd=folder)
-    again = fxq_command("compile", "mine:build", "--statistics", "s.stats", "--calibrator",
-                        "entropy", *options, cwd=folder)
+    net = ("compile", "mine:squeezenet")
+    first = fxq_command(*net, "--data", "images", "--save-statistics", "s.stats", *options,
+                        cwd=folder)
+    again = fxq_command(*net, "--statistics", "s.stats", "--calibrator", "entropy", *options,
+                        cwd=folder)
     assert (first.returncode, again.returncode, again.stderr) == (0, 0, "")
     assert json.loads(again.stdout)["coverage"] == 1.0
 
@@ -140,14 +147,14 @@ def test_weights_are_loaded(folder):
     save_file(state, folder / "w.safetensors")
     torch.save({"state_dict": state}, folder / "w.pth")
     for name in ("w.safetensors", "w.pth"):
-        done = fxq_command("compile", "mine:build", "--weights", name, "--data", "images",
+        done = fxq_command("compile", "mine:squeezenet", "--weights", name, "--data", "images",
                            "--runtime", "python", cwd=folder)
         assert done.returncode == 0, done.stderr
 
 
 def test_without_data_a_warning_says_so(folder):
     """Synthetic batches work, and stderr says what to do instead."""
-    done = fxq_command("compile", "mine:build", "--runtime", "python", cwd=folder)
+    done = fxq_command("compile", "mine:squeezenet", "--runtime", "python", cwd=folder)
     assert done.returncode == 0
     assert "no calibration data was given" in done.stderr
     assert "synthetic" in done.stdout

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_cli import fxq_command
+from tests.command import fxq_command
 
 MINE = """
 import torch

@@ -17,7 +17,7 @@ def run_workers(what, world, folder):
     command = [sys.executable, "-W", "ignore", "-m", "tests.distributed_worker", what]
     workers = [subprocess.Popen([*command, str(rank), str(world), str(folder)], cwd=ROOT,
                                 stderr=subprocess.PIPE, text=True) for rank in range(world)]
-    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), errors
 
 

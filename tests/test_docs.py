@@ -1,6 +1,7 @@
 """README and docs are executed: every Python block runs, every command exists."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -50,12 +51,34 @@ def commands():
     return [shlex.split(line.removeprefix("$ "), comments=True) for line in lines if line]
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c[0].endswith("fxq")],
-                         ids=lambda c: " ".join(c[1:3]))
-def test_fxq_commands_run(command):
-    """Word for word, from the checkout."""
-    done = subprocess.run([sys.executable, "-m", "fxq", *command[1:]], cwd=ROOT,
-                          capture_output=True, text=True, check=False)
+FXQ = [c for c in commands() if c[0].endswith("fxq")]
+WRITERS = {c[c.index("-o") + 1]: c for c in FXQ if "-o" in c}
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """Runs a command in a folder that has what git keeps and nothing else, after those it reads."""
+    folder, done = tmp_path_factory.mktemp("checkout"), {}
+    (folder / "tests").symlink_to(ROOT / "tests")
+
+    def run(command):
+        for name in set(command) & set(WRITERS):
+            if WRITERS[name] != command:
+                run(WRITERS[name])
+        key = shlex.join(command)
+        if key not in done:
+            done[key] = subprocess.run([sys.executable, "-m", "fxq", *command[1:]], cwd=folder,
+                                       env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+                                       capture_output=True, text=True, check=False)
+        return done[key]
+
+    return run
+
+
+@pytest.mark.parametrize("command", FXQ, ids=lambda c: " ".join(c[1:3]))
+def test_fxq_commands_run(fresh, command):
+    """Word for word, as in a fresh checkout; each makes the folders that it writes to."""
+    done = fresh(command)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

@@ -1,6 +1,7 @@
 """The canonical text: stable, readable back, and different for every different graph."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,3 +112,17 @@ def test_unused_goldens_are_found(monkeypatch, tmp_path):
     (tmp_path / "old.txt").write_text("x")
     monkeypatch.setattr(conftest, "GOLDEN", tmp_path)
     assert conftest.unused_goldens() == [tmp_path / "old.txt"]
+
+
+def test_goldens_that_a_worker_has_read_are_used(monkeypatch, tmp_path):
+    """A worker of pytest-xdist hands over what its tests read; a crashed one has nothing."""
+    from tests import conftest
+
+    (tmp_path / "read.txt").write_text("x")
+    monkeypatch.setattr(conftest, "GOLDEN", tmp_path)
+    monkeypatch.setattr(conftest, "_used", set())
+    conftest.pytest_testnodedown(SimpleNamespace(), "crashed")
+    assert conftest.unused_goldens() == [tmp_path / "read.txt"]
+    output = {"goldens": [str(tmp_path / "read.txt")]}
+    conftest.pytest_testnodedown(SimpleNamespace(workeroutput=output), None)
+    assert conftest.unused_goldens() == []
