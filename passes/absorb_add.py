@@ -29,7 +29,6 @@ from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass
 
 _SUMS = {"add": "conv2d_add", "add_relu": "conv2d_add_relu"}
-_FRESH = ("conv", "linear", "add", "mul", "affine")  # kernels that always return new memory
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,14 @@ def _may_be_overwritten(rest: Node, add: Node, source: Node, order: dict[Node, i
         return False
     memory = _behind(rest)
     maker = memory.args[0] if memory.target is integers.quantize else None
-    if not isinstance(maker, Node) or not op_name(maker).startswith(_FRESH) or source is memory:
+    if not isinstance(maker, Node) or not _gives_new_memory(maker) or source is memory:
         return False
     readers = [u for n in (memory, *memory.users) for u in n.users if (
         n is not memory or u.target is not integers.dequantize)]
     shared = any(integers.float_op_of(u) or op_of(u) is None for u in readers if u.op != "output")
     return not shared and all(order[u] < order[add] for u in readers if u is not add)
+
+
+def _gives_new_memory(node: Node) -> bool:
+    op = op_of(node)
+    return op is not None and op.fresh

@@ -29,13 +29,13 @@ from fxq.analysis.placement import place
 from fxq.analysis.value_formats import choose_qparams
 from fxq.ir import integers
 from fxq.ir.facts import FLOAT_WEIGHT, Info, info, place_on_integers
-from fxq.ir.ops import Kind, base_name, op_of
+from fxq.ir.ops import Kind, base_name, channel_axis, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass
 from fxq.quantization.formats import QParams
 from fxq.quantization.observer import Observer
-from fxq.quantization.weights import channel_axis, quantize_weight
+from fxq.quantization.weights import quantize_weight
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def weight_axis(node: Node, context: Context) -> int | None:
     name = base_name(node)
     per_channel = scheme_of(node, context.scheme).weight.per_channel and name not in (
         context.target.per_tensor_weights)
-    return channel_axis(name) if per_channel else None
+    return channel_axis(node) if per_channel else None
 
 
 def _round_input(node: Node, context: Context, rewriter: Rewriter) -> None:
@@ -127,7 +127,7 @@ def _convert_weight(node: Node, names: dict[int, str], rewriter: Rewriter,
     """Condition 4."""
     weight = constant_of(node.args[1])
     assert weight is not None
-    axis, scheme = channel_axis(base_name(node)), scheme_of(node, context.scheme)
+    axis, scheme = channel_axis(node), scheme_of(node, context.scheme)
     integer = context.given.weights.get(info(node).value) or quantize_weight(
         weight, weight_axis(node, context), scheme.weight, scheme.weight_calibrator)
     path = names.setdefault(weight.data_ptr(), label(node))  # tied weights are kept once

@@ -24,12 +24,10 @@ from torch.fx import Node
 from fxq.analysis.context import Context
 from fxq.ir import integers
 from fxq.ir.facts import BIAS_CORRECTED, FLOAT_WEIGHT, info
-from fxq.ir.ops import attribute, base_name
+from fxq.ir.ops import Kind, attribute, base_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass
-
-_LAYERS = {"conv1d", "conv2d", "conv3d", "linear"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class CorrectBias(Pass):
 def _input_means(node: Node, context: Context) -> Tensor | None:
     """Conditions 1 and 2."""
     source = FLOAT_WEIGHT.of(node)
-    if base_name(node) not in _LAYERS or source is None or BIAS_CORRECTED.of(node):
+    if not _is_plain_layer(node) or source is None or BIAS_CORRECTED.of(node):
         return None
     weight, value = node.args[1], node.args[0]
     if getattr(weight, "target", None) is not integers.dequantize_weight:
@@ -62,6 +60,11 @@ def _input_means(node: Node, context: Context) -> Tensor | None:
     known = context.statistics.get(info(value).value)
     means = known.channel_means() if known else None
     return None if means is None else torch.from_numpy(means)
+
+
+def _is_plain_layer(node: Node) -> bool:
+    op = op_of(node)
+    return op is not None and op.kind is Kind.MAC and not op.transposed
 
 
 def shift_of(error: Tensor, means: Tensor, groups: int) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ir.facts import fused_info, info, set_unfolded
-from fxq.ir.ops import attribute, attributes, op_name, op_of
+from fxq.ir.ops import OPS, Kind, attribute, attributes, op_name, op_of
 from fxq.ir.origins import Norm, Unfolded
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.ir.rules import Match, Rule
@@ -30,8 +30,7 @@ from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import RulePass
 from fxq.quantization.weights import per_output
 
-_CONV = {"conv1d", "conv2d", "conv3d"}
-_TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
+_LAYERS = frozenset(op.name for op in OPS.values() if op.kind is Kind.MAC and not op.base)
 
 
 def scale_and_shift(norm: Node) -> tuple[Tensor, Tensor]:
@@ -59,7 +58,7 @@ def why_not_constant(norm: Node) -> str | None:
 class NormIntoLayer(Rule):
     """norm(layer(x)) becomes layer'(x)."""
 
-    pattern = (frozenset({*_CONV, *_TRANSPOSED, "linear"}), frozenset({"batch_norm"}))
+    pattern = (_LAYERS, frozenset({"batch_norm"}))
     code = "batch-norm-not-folded"
 
     def why_not(self, match: Match) -> str | None:
@@ -81,7 +80,7 @@ class NormIntoLayer(Rule):
         assert weight is not None
         scale, shift = scale_and_shift(norm)
         folded = (weight.double() * per_output(
-            scale, op_name(layer), _groups(layer), weight)).to(weight.dtype)
+            scale, _transposed(layer), _groups(layer), weight)).to(weight.dtype)
         moved = (shift if bias is None else bias.double() * scale + shift).to(weight.dtype)
         op = op_of(layer)
         assert op is not None
@@ -92,6 +91,11 @@ class NormIntoLayer(Rule):
                             value=fused_info(layer, norm))
         set_unfolded(new, Unfolded(weight, bias, norm_of(norm)))
         rewriter.replace(norm, new, "batch norm folded")
+
+
+def _transposed(layer: Node) -> bool:
+    op = op_of(layer)
+    return op is not None and op.transposed
 
 
 def _groups(layer: Node) -> int:

@@ -26,9 +26,6 @@ from fxq.ir.stages import Stage
 from fxq.passes.base import Pass
 from fxq.quantization.observer import Observer
 
-# Their outputs are narrower than their inputs, which matters when a target runs them in float.
-_NARROWING = {"relu", "clamp", "mean", "interpolate"}
-
 
 def needs_observer(node: Node) -> bool:
     """Conditions 1 to 3."""
@@ -40,7 +37,7 @@ def needs_observer(node: Node) -> bool:
     if op is None:
         return any(op_of(u) for u in node.users)
     if op.kind is Kind.SAME:
-        return op.name in _NARROWING or "avg_pool" in op.name
+        return op.narrows  # which matters when a target runs it in float
     return op.kind is not Kind.SHAPE
 
 

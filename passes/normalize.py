@@ -26,16 +26,12 @@ from fxq.errors import TraceError
 from fxq.frontend.binding import Call, bind_function, bind_method, bind_module
 from fxq.frontend.spellings import ASSERTION, IDENTITY, function_spelling
 from fxq.ir.facts import info, remember_dropout, set_info, set_mark, tensor_inputs, why_untraceable
-from fxq.ir.ops import OPS, canonical_kwargs
+from fxq.ir.ops import OPS, Kind, canonical_kwargs
 from fxq.ir.origins import Dropout, Mark
 from fxq.ir.printer import value_names
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Stage
 from fxq.passes.base import Pass
-
-_VIEWS = {"reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "narrow",
-          "getitem", "contiguous", IDENTITY}
-_PADDED = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
 
 
 @dataclass(frozen=True)
@@ -75,13 +71,17 @@ def _normalize(node: Node, rewriter: Rewriter, roots: dict[Node, Node],
         return
     written = node.args[0] if node.args else None
     result = node if _is_unchanged(node, call) else _emit(node, call, rewriter)
-    if call.op in _VIEWS and tensor_inputs(result):
+    if _shares_memory(call.op) and tensor_inputs(result):
         source = tensor_inputs(result)[0] if result is not written else result
         roots[result] = roots.get(source, source)
     if call.in_place and isinstance(written, Node):
         _redirect(node, written, result, roots, later)
     if result is not node:
         rewriter.replace(node, result, f"{node.op} {_spelling(node)} -> {call.op}")
+
+
+def _shares_memory(op: str) -> bool:
+    return op == IDENTITY or (op in OPS and OPS[op].view)
 
 
 def _bind(node: Node) -> Call | None:
@@ -115,9 +115,10 @@ def _emit(node: Node, call: Call, rewriter: Rewriter) -> Node:
         return source
     operands = [_operand(value, node, rewriter) for value in call.operands]
     attributes = dict(call.attributes)
-    if call.op in _PADDED:
+    op = OPS[call.op]
+    if op.kind is Kind.MAC and op.rank and not op.transposed:
         operands[0] = _explicit_padding(node, call, operands, attributes, rewriter)
-    return rewriter.call(OPS[call.op], operands, attributes, like=node, before=node)
+    return rewriter.call(op, operands, attributes, like=node, before=node)
 
 
 def _remember(node: Node, source: Node) -> None:
@@ -163,7 +164,7 @@ def _explicit_padding(node: Node, call: Call, operands: list[Any], attributes: d
         attributes["padding"] = 0
     if attributes.get("padding") != "same" and call.padding_mode == "zeros":
         return operands[0]
-    pads = _pad_amounts(operands[1], attributes, _PADDED[call.op])
+    pads = _pad_amounts(operands[1], attributes, OPS[call.op].rank)
     symmetric = all(left == right for left, right in pads)
     if symmetric and call.padding_mode == "zeros":
         attributes["padding"] = pads[0][0] if len(set(pads)) == 1 else tuple(

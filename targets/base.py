@@ -20,6 +20,8 @@ from fxq.quantization.schemes import Mode, Scheme
 from fxq.quantization.weights import Arrange
 from fxq.targets.costs import FUNCTIONS
 
+ELEMENTWISE_OPS = "elementwise"  # of a row: every operator of that kind without a row of its own
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -89,7 +91,7 @@ class Target:
         rows = [(k.op, k.absorbs, k.call, k.engine, k.expand_groups) for k in self.kernels]
         problems = [f"two rows for {r[0]}" for r in rows if rows.count(r) > 1]
         problems += [f"unknown operator {op!r}" for op in (*(r[0] for r in rows), *self.unsupported)
-                     if op not in OPS]
+                     if op not in OPS and op != ELEMENTWISE_OPS]
         problems += [f"{op} is both a kernel and unsupported" for op in self.unsupported
                      if op in {r[0] for r in rows}]
         problems += [f"nothing absorbs {r[1]!r}" for r in rows if r[1] not in ("", *ABSORBED)]
@@ -128,7 +130,10 @@ class Target:
 
     def rows(self, op: str, absorbs: str = "") -> tuple[Kernel, ...]:
         """The kernels for an operator and what it absorbs, in order of preference."""
-        return tuple(k for k in self.kernels if (k.op, k.absorbs) == (op, absorbs))
+        own = tuple(k for k in self.kernels if (k.op, k.absorbs) == (op, absorbs))
+        if own or absorbs or op not in OPS or not OPS[op].elementwise:
+            return own
+        return tuple(k for k in self.kernels if k.op == ELEMENTWISE_OPS)
 
     def row(self, op: str, absorbs: str = "") -> Kernel | None:
         """The first kernel for an operator and what it absorbs."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from fxq.ir.facts import info
 from fxq.targets.base import (
+    ELEMENTWISE_OPS,
     Kernel,
     Limit,
     broadcast_channels,
@@ -70,25 +71,8 @@ COMMON: tuple[Kernel, ...] = (
     Kernel("pixel_unshuffle",  "pixel_unshuffle",       "",      (rank(4),)),
     Kernel("pad",              "pad",                   "",      ZERO_PAD),
     # No kernel: a table of 256 entries, or float between; `fxq/kernels/lookup_tables.py` chooses.
-    Kernel("silu",             "function"),
-    Kernel("gelu",             "function"),
-    Kernel("mish",             "function"),
-    Kernel("softplus",         "function"),
-    Kernel("prelu",            "function"),
-    Kernel("pow",              "function"),
-    Kernel("celu",             "function"),
-    Kernel("selu",             "function"),
-    Kernel("softsign",         "function"),
-    Kernel("logsigmoid",       "function"),
-    Kernel("tanhshrink",       "function"),
-    Kernel("softshrink",       "function"),
-    Kernel("hardshrink",       "function"),
-    Kernel("threshold",        "function"),
-    Kernel("abs",              "function"),
-    Kernel("neg",              "function"),
-    Kernel("erf",              "function"),
-    Kernel("sin",              "function"),
-    Kernel("cos",              "function"),
+    # This row stands for each elementwise operator that has none of its own.
+    Kernel(ELEMENTWISE_OPS,    "function"),
     Kernel("add",              "function",              "",      (one_tensor(),)),
     Kernel("add",              "function",              "relu",  (one_tensor(),)),
     Kernel("sub",              "function",              "",      (one_tensor(),)),

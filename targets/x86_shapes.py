@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ir.facts import info
-from fxq.ir.ops import attribute, base_name
+from fxq.ir.ops import Kind, attribute, op_of
 from fxq.targets.base import Limit, Pairing, constant_weight, nonempty_channels
 
 
@@ -24,8 +24,8 @@ def shapes(node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def is_depthwise(node: Node) -> bool:
     """One group a channel."""
-    source, _ = shapes(node)
-    return "conv" in base_name(node) and len(source) > 2 and (
+    source, op = shapes(node)[0], op_of(node)
+    return op is not None and op.kind is Kind.MAC and op.rank > 0 and len(source) > 2 and (
         1 != attribute(node, "groups") == source[1])
 
 
@@ -64,7 +64,8 @@ def channels_in_tap(weight: Tensor) -> Tensor:
 
 
 def _plain(node: Node) -> bool:
-    return not base_name(node).startswith("conv_transpose")
+    op = op_of(node)
+    return op is None or not op.transposed
 
 
 IMAGES = Pairing(lambda node: fbgemm_depthwise(node) and len(shapes(node)[0]) == 4, taps,

@@ -11,7 +11,7 @@ from torch.fx import Node
 from fxq.analysis.context import Context
 from fxq.analysis.overrides import scheme_of
 from fxq.ir.facts import info, tensor_inputs, why_untraceable
-from fxq.ir.ops import Kind, base_name, op_of
+from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.lookup_tables import FLOAT, choose
 from fxq.quantization.schemes import Mode
@@ -19,7 +19,6 @@ from fxq.quantization.schemes import Mode
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the
 # average (step / sqrt(12), against an even spread) comes within 24 dB of the signal.
 FEWEST_STEPS = 16
-_RESHAPES = {"flatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"}
 
 
 @dataclass(frozen=True)
@@ -146,13 +145,14 @@ def _extent(node: Node, context: Context) -> float | None:
 
 
 def _averages(node: Node) -> bool:
-    return base_name(node) == "mean" or "avg_pool" in base_name(node)
+    op = op_of(node)
+    return op is not None and op.averages
 
 
 def _is_average(node: Node) -> bool:
     """An averaging operator, or one that only reshapes an average."""
-    name = base_name(node)
-    if name in _RESHAPES and isinstance(node.args[0], Node):
+    op = op_of(node)
+    if op is not None and op.reshapes and isinstance(node.args[0], Node):
         return _is_average(node.args[0])
     return _averages(node)
 
@@ -204,8 +204,9 @@ def _is_given(node: Node, inputs: list[Node], integer: set[Node], context: Conte
 
 
 def _why_not_dynamic(node: Node, context: Context) -> tuple[str, str] | None:
-    if "conv" in base_name(node):  # measured: the output takes the input's scale and zero point
-        return "dynamic", "torch's dynamic convolutions requantize with the range of their input"
-    if base_name(node) != "linear":
+    op = op_of(node)
+    if op is None or op.kind is not Kind.MAC:
         return "dynamic", "only linear layers take their range at run time"
+    if op.rank:  # measured: the output takes the input's scale and zero point
+        return "dynamic", "torch's dynamic convolutions requantize with the range of their input"
     return context.target.why_not(node)

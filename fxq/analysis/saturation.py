@@ -12,9 +12,9 @@ from fxq.analysis.context import Context
 from fxq.analysis.overrides import scheme_of
 from fxq.ir import integers
 from fxq.ir.facts import is_on_integers
-from fxq.ir.ops import base_name, op_of
+from fxq.ir.ops import channel_axis, op_of
 from fxq.ir.rewriter import constant_of
-from fxq.quantization.weights import IntegerWeight, channel_axis, worst_pair
+from fxq.quantization.weights import IntegerWeight, worst_pair
 from fxq.targets.base import Pairing, Target
 
 ANY_X86, VNNI_ONLY, ANY = "any x86 CPU", "x86 CPUs with VNNI", "any CPU"
@@ -47,7 +47,7 @@ def integer_weight(node: Node) -> IntegerWeight | None:
 
 def channels_first(weight: Tensor, node: Node) -> Tensor:
     """Output channels first; the same call takes it back."""
-    return weight.transpose(0, channel_axis(base_name(node)))
+    return weight.transpose(0, channel_axis(node))
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,13 @@ from fxq.analysis.overrides import scheme_of
 from fxq.analysis.placement import Placement
 from fxq.errors import CalibrationError
 from fxq.ir.facts import info, tensor_inputs
-from fxq.ir.ops import Kind, base_name, op_name, op_of
+from fxq.ir.ops import Kind, channel_axis, op_name, op_of
 from fxq.ir.rewriter import constant_of, label
 from fxq.quantization.auto_calibrator import choose_by_output
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.formats import QParams, QSpec
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.tensor_statistics import TensorStatistics
-from fxq.quantization.weights import channel_axis
-
-# Functions whose range needs no measuring; the formats are those of torch's kernels.
-FIXED: dict[str, tuple[float, int]] = {
-    "sigmoid": (1 / 256, 0), "hardsigmoid": (1 / 256, 0), "softmax": (1 / 256, 0),
-    "tanh": (2 / 256, 128)}
 
 
 def choose_qparams(module: fx.GraphModule, placement: Placement,
@@ -60,11 +54,15 @@ def value_spec(members: list[Node], placement: Placement, scheme: Scheme) -> QSp
 
 def fixed_format(members: list[Node], spec: QSpec) -> QParams | None:
     """The format of torch's kernels, for a group that a function of fixed range makes."""
-    fixed = next((op_name(n) for n in sources_of(members) if op_name(n) in FIXED), None)
+    fixed = next(filter(None, map(_fixed_format, sources_of(members))), None)
     if fixed is None or (spec.low, spec.high) != (0, 255):
         return None
-    scale, zero_point = FIXED[fixed]
-    return QParams(scale, zero_point, spec.low, spec.high)
+    return QParams(*fixed, spec.low, spec.high)
+
+
+def _fixed_format(node: Node) -> tuple[float, int] | None:
+    op = op_of(node)
+    return op.fixed_format if op else None
 
 
 def sources_of(members: list[Node]) -> list[Node]:
@@ -79,7 +77,7 @@ def _group(values: list[Node], placement: Placement) -> _Groups:
     movers = [n for n in values if n in placement.integer and _kind(n) is Kind.SAME]
     for node in (n for n in movers if op_name(n) != "cat"):
         groups.join(tensor_inputs(node)[0], node)
-    fixed = {groups.find(n) for n in values if op_name(n) in FIXED}
+    fixed = {groups.find(n) for n in values if _fixed_format(n)}
     for node in (n for n in movers if op_name(n) == "cat"):
         for source in tensor_inputs(node):
             if groups.find(source) not in fixed:
@@ -116,7 +114,7 @@ def _group_qparams(members: list[Node], placement: Placement, context: Context) 
 def _reader_weights(members: list[Node]) -> list[tuple[Tensor, int]]:
     """The weights of the layers that read a value of the group, with their output axes."""
     layers = dict.fromkeys(u for n in members for u in n.users if _kind(u) is Kind.MAC)
-    found = ((constant_of(u.args[1]), channel_axis(base_name(u))) for u in layers)
+    found = ((constant_of(u.args[1]), channel_axis(u)) for u in layers)
     return [(weight, axis) for weight, axis in found if weight is not None]
 
 

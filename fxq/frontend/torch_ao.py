@@ -19,7 +19,7 @@ from fxq.ir.ops import OPS
 from fxq.ir.origins import Mark
 from fxq.quantization.formats import QParams, signed
 from fxq.quantization.schemes import SCHEMES, Scheme
-from fxq.quantization.weights import IntegerWeight, channel_axis, round_weight
+from fxq.quantization.weights import IntegerWeight, round_weight
 
 _REDUCED = 127  # largest activation under reduce_range: no pair of weights can saturate then
 _CALIBRATORS = {"MinMaxObserver": "minmax", "HistogramObserver": "mse",
@@ -125,7 +125,7 @@ def _integer_weight(path: str, module: nn.Module, layer: Any, qconfig: Any) -> I
         raise ConfigError(f"the weights of {path} are affine, or not of 8 bits",
                           fix="use a symmetric qint8 weight observer")
     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    axis = channel_axis("conv_transpose" if transposed else "conv") if scale.numel() > 1 else None
+    axis = int(transposed) if scale.numel() > 1 else None
     scales = scale.detach().float().reshape(-1)
     return IntegerWeight(round_weight(layer.weight.detach(), scales, axis,
                                       signed(8, per_channel=axis is not None)), scales)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,10 +52,26 @@ class Op:
     kind: Kind = Kind.RANGE
     base: str = ""  # of a fused operator: the one that computes
     activation: str = ""  # of a fused operator: the one it absorbed
+    rank: int = 0  # of layers and pools over images: their number of spatial dimensions
+    transposed: bool = False  # its weight is (inputs, outputs / groups, …)
+    absorbs: tuple[str, ...] = ()  # the activations that it fuses with
+    view: bool = False  # its result may share the memory of its input
+    reshapes: bool = False  # a view of all elements
+    on_grid: bool = False  # each result is a value of its input, or zero: it needs no rounding
+    narrows: bool = False  # its values may span less than its input's, so they are watched apart
+    averages: bool = False
+    elementwise: bool = False  # each result depends on one value: it can run as a table
+    fresh: bool = False  # its kernels return new memory, which a later one may write over
+    fixed_format: tuple[float, int] | None = None  # scale and zero point of torch's 8-bit kernels
 
     @property
     def parameters(self) -> tuple[str, ...]:
         return (*self.operands, *self.attributes)
+
+    @property
+    def channel_axis(self) -> int:
+        """The dimension of its weight that holds the output channels."""
+        return 1 if self.transposed else 0
 
 
 _CONV = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -65,92 +82,109 @@ _AVG_POOL = {"kernel_size": None, "stride": None, "padding": 0, "ceil_mode": Fal
 _WEIGHTED = ("input", "weight", "bias")
 _NORM = ("input", "running_mean", "running_var", "weight", "bias")
 _ONE, _TWO = ("input",), ("input", "other")
+ACTIVATIONS = ("relu", "clamp")
+ABSORBED = (*ACTIVATIONS, "add", "add_relu")  # what a kernel may do besides its own operator
+
+_layer = partial(Op, operands=_WEIGHTED, kind=Kind.MAC, absorbs=ACTIVATIONS, fresh=True)
+_function = partial(Op, operands=_ONE, elementwise=True)
+_pool = partial(Op, operands=_ONE, kind=Kind.SAME)
+_average = partial(_pool, averages=True, narrows=True)
+_view = partial(Op, operands=_ONE, kind=Kind.SAME, view=True, on_grid=True)
+_reshape = partial(_view, reshapes=True)
 
 _ROWS: tuple[Op, ...] = (
-    Op("conv1d", F.conv1d, _WEIGHTED, _CONV, Kind.MAC),
-    Op("conv2d", F.conv2d, _WEIGHTED, _CONV, Kind.MAC),
-    Op("conv3d", F.conv3d, _WEIGHTED, _CONV, Kind.MAC),
-    Op("conv_transpose1d", F.conv_transpose1d, _WEIGHTED, _TRANSPOSED, Kind.MAC),
-    Op("conv_transpose2d", F.conv_transpose2d, _WEIGHTED, _TRANSPOSED, Kind.MAC),
-    Op("conv_transpose3d", F.conv_transpose3d, _WEIGHTED, _TRANSPOSED, Kind.MAC),
-    Op("linear", F.linear, _WEIGHTED, {}, Kind.MAC),
+    _layer("conv1d", F.conv1d, attributes=_CONV, rank=1),
+    _layer("conv2d", F.conv2d, attributes=_CONV, rank=2),
+    _layer("conv3d", F.conv3d, attributes=_CONV, rank=3),
+    _layer("conv_transpose1d", F.conv_transpose1d, attributes=_TRANSPOSED, rank=1,
+           transposed=True),
+    _layer("conv_transpose2d", F.conv_transpose2d, attributes=_TRANSPOSED, rank=2,
+           transposed=True),
+    _layer("conv_transpose3d", F.conv_transpose3d, attributes=_TRANSPOSED, rank=3,
+           transposed=True),
+    _layer("linear", F.linear),
     Op("batch_norm", F.batch_norm, _NORM, {"training": False, "momentum": 0.1, "eps": 1e-5}),
-    Op("affine", affine, ("input", "scale", "shift")),
+    Op("affine", affine, ("input", "scale", "shift"), absorbs=ACTIVATIONS, fresh=True),
     Op("layer_norm", layer_norm, _WEIGHTED, {"normalized_shape": None, "eps": 1e-5}),
     Op("group_norm", group_norm, _WEIGHTED, {"num_groups": 1, "eps": 1e-5}),
     Op("instance_norm", instance_norm, _NORM, {"use_input_stats": True, "momentum": 0.1,
                                                "eps": 1e-5}),
-    Op("add", torch.add, _TWO),
+    Op("add", torch.add, _TWO, absorbs=ACTIVATIONS, fresh=True),
     Op("sub", torch.sub, _TWO),
     Op("rsub", torch.rsub, _TWO),
-    Op("mul", torch.mul, _TWO),
+    Op("mul", torch.mul, _TWO, absorbs=ACTIVATIONS, fresh=True),
     Op("div", torch.div, _TWO),
-    Op("pow", torch.pow, ("input",), {"exponent": None}),
+    _function("pow", torch.pow, attributes={"exponent": None}),
     Op("matmul", torch.matmul, _TWO),
     Op("cat", torch.cat, ("tensors",), {"dim": 0}, Kind.SAME),
     Op("stack", torch.stack, ("tensors",), {"dim": 0}, Kind.SAME),
-    Op("relu", torch.relu, _ONE, {}, Kind.SAME),
-    Op("clamp", torch.clamp, _ONE, {"min": None, "max": None}, Kind.SAME),
+    Op("relu", torch.relu, _ONE, {}, Kind.SAME, narrows=True, on_grid=True),
+    Op("clamp", torch.clamp, _ONE, {"min": None, "max": None}, Kind.SAME, narrows=True),
     Op("hardswish", F.hardswish, _ONE),
-    Op("silu", F.silu, _ONE),
-    Op("gelu", F.gelu, _ONE, {"approximate": "none"}),
-    Op("mish", F.mish, _ONE),
-    Op("softplus", F.softplus, _ONE, {"beta": 1.0, "threshold": 20.0}),
+    _function("silu", F.silu),
+    _function("gelu", F.gelu, attributes={"approximate": "none"}),
+    _function("mish", F.mish),
+    _function("softplus", F.softplus, attributes={"beta": 1.0, "threshold": 20.0}),
     Op("leaky_relu", F.leaky_relu, _ONE, {"negative_slope": 0.01}),
     Op("elu", F.elu, _ONE, {"alpha": 1.0}),
-    Op("prelu", F.prelu, ("input", "weight")),
-    Op("celu", F.celu, _ONE, {"alpha": 1.0}),
-    Op("selu", F.selu, _ONE),
-    Op("softsign", F.softsign, _ONE),
-    Op("logsigmoid", F.logsigmoid, _ONE),
-    Op("tanhshrink", F.tanhshrink, _ONE),
-    Op("softshrink", F.softshrink, _ONE, {"lambd": 0.5}),
-    Op("hardshrink", F.hardshrink, _ONE, {"lambd": 0.5}),
-    Op("threshold", F.threshold, _ONE, {"threshold": None, "value": None}),
-    Op("abs", torch.abs, _ONE),
-    Op("neg", torch.neg, _ONE),
-    Op("erf", torch.erf, _ONE),
-    Op("sin", torch.sin, _ONE),
-    Op("cos", torch.cos, _ONE),
-    Op("sigmoid", torch.sigmoid, _ONE, {}, Kind.FIXED),
-    Op("hardsigmoid", F.hardsigmoid, _ONE, {}, Kind.FIXED),
-    Op("tanh", torch.tanh, _ONE, {}, Kind.FIXED),
-    Op("softmax", F.softmax, _ONE, {"dim": None}, Kind.FIXED),
+    _function("prelu", F.prelu, operands=("input", "weight")),
+    _function("celu", F.celu, attributes={"alpha": 1.0}),
+    _function("selu", F.selu),
+    _function("softsign", F.softsign),
+    _function("logsigmoid", F.logsigmoid),
+    _function("tanhshrink", F.tanhshrink),
+    _function("softshrink", F.softshrink, attributes={"lambd": 0.5}),
+    _function("hardshrink", F.hardshrink, attributes={"lambd": 0.5}),
+    _function("threshold", F.threshold, attributes={"threshold": None, "value": None}),
+    _function("abs", torch.abs),
+    _function("neg", torch.neg),
+    _function("erf", torch.erf),
+    _function("sin", torch.sin),
+    _function("cos", torch.cos),
+    Op("sigmoid", torch.sigmoid, _ONE, {}, Kind.FIXED, fixed_format=(1 / 256, 0)),
+    Op("hardsigmoid", F.hardsigmoid, _ONE, {}, Kind.FIXED, fixed_format=(1 / 256, 0)),
+    Op("tanh", torch.tanh, _ONE, {}, Kind.FIXED, fixed_format=(2 / 256, 128)),
+    Op("softmax", F.softmax, _ONE, {"dim": None}, Kind.FIXED, fixed_format=(1 / 256, 0)),
     Op("log_softmax", F.log_softmax, _ONE, {"dim": None}),
-    Op("max_pool1d", F.max_pool1d, _ONE, _MAX_POOL, Kind.SAME),
-    Op("max_pool2d", F.max_pool2d, _ONE, _MAX_POOL, Kind.SAME),
-    Op("max_pool3d", F.max_pool3d, _ONE, _MAX_POOL, Kind.SAME),
-    Op("avg_pool1d", F.avg_pool1d, _ONE, _AVG_POOL, Kind.SAME),
-    Op("avg_pool2d", F.avg_pool2d, _ONE, {**_AVG_POOL, "divisor_override": None}, Kind.SAME),
-    Op("avg_pool3d", F.avg_pool3d, _ONE, {**_AVG_POOL, "divisor_override": None}, Kind.SAME),
-    Op("adaptive_avg_pool1d", F.adaptive_avg_pool1d, _ONE, {"output_size": None}, Kind.SAME),
-    Op("adaptive_avg_pool2d", F.adaptive_avg_pool2d, _ONE, {"output_size": None}, Kind.SAME),
-    Op("adaptive_avg_pool3d", F.adaptive_avg_pool3d, _ONE, {"output_size": None}, Kind.SAME),
-    Op("adaptive_max_pool2d", F.adaptive_max_pool2d, _ONE, {"output_size": None}, Kind.SAME),
-    Op("mean", torch.mean, _ONE, {"dim": None, "keepdim": False}, Kind.SAME),
-    Op("flatten", torch.flatten, _ONE, {"start_dim": 0, "end_dim": -1}, Kind.SAME),
-    Op("reshape", torch.reshape, _ONE, {"shape": None}, Kind.SAME),
-    Op("permute", torch.permute, _ONE, {"dims": None}, Kind.SAME),
-    Op("transpose", torch.transpose, _ONE, {"dim0": None, "dim1": None}, Kind.SAME),
-    Op("squeeze", torch.squeeze, _ONE, {"dim": None}, Kind.SAME),
-    Op("unsqueeze", torch.unsqueeze, _ONE, {"dim": None}, Kind.SAME),
-    Op("narrow", torch.narrow, _ONE, {"dim": None, "start": None, "length": None}, Kind.SAME),
+    _pool("max_pool1d", F.max_pool1d, attributes=_MAX_POOL, rank=1, on_grid=True),
+    _pool("max_pool2d", F.max_pool2d, attributes=_MAX_POOL, rank=2, on_grid=True),
+    _pool("max_pool3d", F.max_pool3d, attributes=_MAX_POOL, rank=3),
+    _average("avg_pool1d", F.avg_pool1d, attributes=_AVG_POOL,
+             rank=1),
+    _average("avg_pool2d", F.avg_pool2d, attributes={**_AVG_POOL, "divisor_override": None},
+             rank=2),
+    _average("avg_pool3d", F.avg_pool3d, attributes={**_AVG_POOL, "divisor_override": None},
+             rank=3),
+    _average("adaptive_avg_pool1d", F.adaptive_avg_pool1d, attributes={"output_size": None},
+             rank=1),
+    _average("adaptive_avg_pool2d", F.adaptive_avg_pool2d, attributes={"output_size": None},
+             rank=2),
+    _average("adaptive_avg_pool3d", F.adaptive_avg_pool3d, attributes={"output_size": None},
+             rank=3),
+    _pool("adaptive_max_pool2d", F.adaptive_max_pool2d, attributes={"output_size": None}, rank=2),
+    _average("mean", torch.mean, attributes={"dim": None, "keepdim": False}),
+    _reshape("flatten", torch.flatten, attributes={"start_dim": 0, "end_dim": -1}),
+    _reshape("reshape", torch.reshape, attributes={"shape": None}),
+    _reshape("permute", torch.permute, attributes={"dims": None}),
+    _reshape("transpose", torch.transpose, attributes={"dim0": None, "dim1": None}),
+    _reshape("squeeze", torch.squeeze, attributes={"dim": None}),
+    _reshape("unsqueeze", torch.unsqueeze, attributes={"dim": None}),
+    _view("narrow", torch.narrow, attributes={"dim": None, "start": None, "length": None}),
     Op("roll", torch.roll, _ONE, {"shifts": None, "dims": ()}, Kind.SAME),
-    Op("contiguous", Tensor.contiguous, _ONE, {}, Kind.SAME),
+    _reshape("contiguous", Tensor.contiguous),
     Op("pad", F.pad, _ONE, {"pad": None, "mode": "constant", "value": None}, Kind.SAME),
     Op("interpolate", F.interpolate, _ONE, {"size": None, "scale_factor": None, "mode": "nearest",
-       "align_corners": None, "recompute_scale_factor": None, "antialias": False}, Kind.SAME),
-    Op("channel_shuffle", torch.channel_shuffle, _ONE, {"groups": None}, Kind.SAME),
-    Op("pixel_shuffle", F.pixel_shuffle, _ONE, {"upscale_factor": None}, Kind.SAME),
-    Op("pixel_unshuffle", F.pixel_unshuffle, _ONE, {"downscale_factor": None}, Kind.SAME),
-    Op("getitem", getitem, _ONE, {"index": None}, Kind.SAME),
+       "align_corners": None, "recompute_scale_factor": None, "antialias": False}, Kind.SAME,
+       narrows=True),
+    Op("channel_shuffle", torch.channel_shuffle, _ONE, {"groups": None}, Kind.SAME,
+       on_grid=True),
+    Op("pixel_shuffle", F.pixel_shuffle, _ONE, {"upscale_factor": None}, Kind.SAME,
+       on_grid=True),
+    Op("pixel_unshuffle", F.pixel_unshuffle, _ONE, {"downscale_factor": None}, Kind.SAME,
+       on_grid=True),
+    _view("getitem", getitem, attributes={"index": None}),
     Op("size", size, _ONE, {"dim": None}, Kind.SHAPE),
 )
-
-ACTIVATIONS = ("relu", "clamp")
-ABSORBED = (*ACTIVATIONS, "add", "add_relu")  # what a kernel may do besides its own operator
-_ABSORBING = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-              "conv_transpose3d", "linear", "affine", "add", "mul")
 
 
 def _fuse(base: Op, activation: Op) -> Op:
@@ -162,19 +196,20 @@ def _fuse(base: Op, activation: Op) -> Op:
 
     name = f"{base.name}_{activation.name}"
     call.__name__ = call.__qualname__ = name
-    return Op(name, call, base.operands, {**base.attributes, **activation.attributes},
-              base.kind, base.name, activation.name)
+    return replace(base, name=name, call=call, base=base.name, activation=activation.name,
+                   attributes={**base.attributes, **activation.attributes}, absorbs=())
 
 
-_SUMS = tuple(Op(call.__name__, call, (*_WEIGHTED, "other"), _CONV, Kind.MAC, "conv2d",
-                 call.__name__.removeprefix("conv2d_")) for call in (conv2d_add, conv2d_add_relu))
+_SUMS = tuple(_layer(call.__name__, call, operands=(*_WEIGHTED, "other"), attributes=_CONV,
+                     base="conv2d", activation=call.__name__.removeprefix("conv2d_"), rank=2,
+                     absorbs=()) for call in (conv2d_add, conv2d_add_relu))
 
 
 def _table() -> dict[str, Op]:
     rows = {row.name: row for row in (*_ROWS, *_SUMS)}
-    for base in _ABSORBING:
-        for activation in ACTIVATIONS:
-            fused = _fuse(rows[base], rows[activation])
+    for base in _ROWS:
+        for activation in base.absorbs:
+            fused = _fuse(base, rows[activation])
             rows[fused.name] = fused
             setattr(sys.modules[__name__], fused.name, fused.call)
     return rows
@@ -199,6 +234,12 @@ def base_name(node: Node) -> str:
     """The name of the computing operator: `conv2d` for a `conv2d_relu`."""
     op = op_of(node)
     return (op.base or op.name) if op else ""
+
+
+def channel_axis(node: Node) -> int:
+    """The dimension of a layer's weight that holds the output channels."""
+    op = op_of(node)
+    return op.channel_axis if op else 0
 
 
 def attribute(node: Node, name: str) -> Any:

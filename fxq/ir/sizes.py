@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.ir.facts import info
-from fxq.ir.ops import Kind, base_name, op_of
+from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import constant_of
 
 
@@ -45,12 +45,7 @@ def macs(node: Node) -> int:
     output, source = info(node).shape, info(node.args[0]).shape  # type: ignore[arg-type]
     if weight is None or output is None or source is None:
         return 0
-    name = base_name(node)
-    if name == "linear":
-        return math.prod(output) * weight[1]
-    if name.startswith("conv_transpose"):
-        return math.prod(source) * weight[1] * math.prod(weight[2:])
-    return math.prod(output) * weight[1] * math.prod(weight[2:])
+    return math.prod(source if op.transposed else output) * weight[1] * math.prod(weight[2:])
 
 
 __all__ = ["graph_bytes", "macs", "model_bytes", "tensor_bytes"]

@@ -153,7 +153,7 @@ def fold_factor(layer: Layer, model: nn.Module, weight: Tensor) -> Tensor | None
         factor = factor if gamma is None else factor * gamma.double()
         factor = torch.where(factor == 0, 1.0, factor).to(weight.dtype)
         groups = layer.attributes.get("groups", 1)
-        return per_output(factor, base_of(layer.op)[0].name, groups, weight)
+        return per_output(factor, layer.op.transposed, groups, weight)
 
 
 def run_norm(names: NormNames, model: nn.Module, y: Tensor, frozen: bool) -> Tensor:

@@ -21,7 +21,7 @@ from fxq.analysis.placement import Placement, place
 from fxq.analysis.saturation import pairing_for
 from fxq.analysis.value_formats import fixed_format, format_groups, sources_of, value_spec
 from fxq.ir.facts import dropouts_behind, info, move_dropouts, unfolded
-from fxq.ir.ops import Kind, base_name, op_name, op_of
+from fxq.ir.ops import Kind, base_name, op_of
 from fxq.ir.origins import Norm
 from fxq.ir.rewriter import Rewriter, constant_of
 from fxq.passes.cast_half import why_not_half
@@ -29,11 +29,6 @@ from fxq.passes.convert import drop_observers, weight_axis
 from fxq.qat.layer import Layer, NormNames
 from fxq.quantization.schemes import Mode
 from fxq.runtime.python import Function, build
-
-# Operators that select or move values: what was rounded before stays on the grid.
-_MOVERS = {"max_pool1d", "max_pool2d", "flatten", "reshape", "permute", "transpose", "squeeze",
-           "unsqueeze", "narrow", "getitem", "contiguous", "channel_shuffle", "pixel_shuffle",
-           "pixel_unshuffle", "relu"}
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,7 @@ def _insert_quantizers(module: fx.GraphModule, placement: Placement, context: Co
     for group in plan.groups:
         for key in group.keys:
             node = nodes[key]
-            if op_name(node) in _MOVERS and key not in group.observed and not half:
+            if _stays_on_grid(node) and key not in group.observed and not half:
                 continue
             readers = [u for u in node.users if half or node in placement.integer
                        or u in placement.integer]
@@ -217,3 +212,8 @@ def _read_live(node: Node, names: dict[int, str], hooks: Hooks, rewriter: Rewrit
     node.replace_all_uses_with(new)
     rewriter.erase(node)
 
+
+def _stays_on_grid(node: Node) -> bool:
+    """It selects or moves values: what was rounded before needs no rounding."""
+    op = op_of(node)
+    return op is not None and op.on_grid

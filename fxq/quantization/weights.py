@@ -23,11 +23,6 @@ class IntegerWeight:
     zeros: Tensor | None = None
 
 
-def channel_axis(op: str) -> int:
-    """The dimension of a weight that holds the output channels."""
-    return 1 if op.startswith("conv_transpose") else 0
-
-
 def weight_scales(weight: Tensor, axis: int | None, spec: QSpec,
                   rule: str = "minmax") -> tuple[Tensor, Tensor]:
     """Float32 scales and int32 zero points of each channel (of all together: axis None).
@@ -101,13 +96,13 @@ def worst_pair(weight: Tensor, arrange: Arrange) -> Tensor:
     return (laid_out[:, ::2] + laid_out[:, 1::2]).abs().amax(1).float()
 
 
-def per_output(factor: Tensor, op: str, groups: int, weight: Tensor) -> Tensor:
+def per_output(factor: Tensor, transposed: bool, groups: int, weight: Tensor) -> Tensor:
     """One factor an output channel, in the shape of the weight.
 
     Weights of transposed convolutions are (inputs, outputs / groups, ...).
     """
     ones = (1,) * (weight.dim() - 2)
-    if not op.startswith("conv_transpose"):
+    if not transposed:
         return factor.reshape(-1, 1, *ones)
     grouped = factor.reshape(groups, 1, -1).expand(groups, weight.shape[0] // groups, -1)
     return grouped.reshape(weight.shape[0], weight.shape[1], *ones)
