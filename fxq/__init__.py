@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from fxq import plot
     from fxq.artifact.load import load
     from fxq.compiled import CompiledModel
-    from fxq.compiler import FxqWarning, compile, convert
+    from fxq.compiler import compile, convert
+    from fxq.distance import FxqWarning
     from fxq.errors import (
         ArtifactError,
         CalibrationError,
@@ -49,7 +50,7 @@ __version__ = "0.1.0"
 _HOME = {
     "compile": "compiler", "convert": "compiler",
     "prepare": "preparation", "calibrate": "preparation",
-    "Prepared": "preparation", "FxqWarning": "compiler", "CompiledModel": "compiled",
+    "Prepared": "preparation", "FxqWarning": "distance", "CompiledModel": "compiled",
     "Report": "report", "Scheme": "scheme", "Stage": "stage", "Statistics": "statistics",
     "Target": "targets", "sqnr": "metrics", "prepare_qat": "qat.preparation",
     "QatModel": "qat.model", "FreezeSchedule": "qat.schedule", "check_parity": "qat.parity",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,12 @@ from tabulate import tabulate
 
 import fxq
 from fxq.cli_data import inputs_of, read_data
-from fxq.compiler import SYNTHETIC, FxqWarning
+from fxq.cli_warnings import on_stderr
 from fxq.errors import ConfigError
 from fxq.inputs import image_shape
 from fxq.models import load_model
 from fxq.report import Report
-from fxq.scheme import SCHEMES, get_scheme
+from fxq.scheme import SCHEMES
 from fxq.targets import TARGETS
 
 
@@ -43,15 +42,11 @@ def compile_model(name: str, weights: Path | None, data: str | None, *, images: 
     options |= {"example_inputs": inputs, "overrides": parse_overrides(overrides)}
     seen: Any = statistics
     total = len(batches) if hasattr(batches, "__len__") else None
-    with _progress(total) as progress, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FxqWarning)
+    with _progress(total) as progress, on_stderr():
         if save_statistics and batches:
             seen = _calibrated(model, batches, save_statistics, options, progress)
         compiled = fxq.compile(model, calibration_data=batches, statistics=seen, progress=progress,
                                **options)
-    if batches is None and seen is None and get_scheme(options["scheme"]).needs_statistics:
-        typer.echo(f"warning: {SYNTHETIC.replace('calibration_data=loader', '--data DIR')}",
-                   err=True)
     if output:
         compiled.save(output)
         typer.echo(f"saved {output} ({output.stat().st_size / 1e6:.3f} MB)", err=True)

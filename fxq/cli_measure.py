@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from torch import nn
 
 import fxq
 from fxq.cli_data import inputs_of, read_data
+from fxq.cli_warnings import on_stderr
 from fxq.compiled import CompiledModel
-from fxq.compiler import FxqWarning
 from fxq.environment import environment
 from fxq.errors import ConfigError
 from fxq.info import info, qparams
@@ -62,8 +61,7 @@ def subject(name: str, model_name: str | None, weights: Path | None, data: str |
         return Subject(loaded, model, batches)
     assert model is not None
     example = (inputs_of(batches)[:1],) if batches is not None else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FxqWarning)
+    with on_stderr():
         compiled = fxq.compile(model, example_inputs=example, calibration_data=batches, **options)
     return Subject(compiled, model, batches)
 
@@ -197,8 +195,7 @@ def planned(name: str, weights: Path | None, targets: list[str], schemes: list[s
     from fxq.planning import SCHEMES
 
     model = load_model(name, weights)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FxqWarning)
+    with on_stderr():
         return fxq.plan(model, example_inputs=example_inputs_for(model),
                         targets=targets or ("fbgemm", "x86", "qnnpack", "cuda_fp16"),
                         schemes=schemes or SCHEMES)

@@ -14,13 +14,13 @@ from torch import nn
 from fxq import kernels
 from fxq.compiled import CompiledModel
 from fxq.data import Transform
+from fxq.distance import Distance, FxqWarning, distance_of, why_far
 from fxq.errors import UnsupportedOpError, VerificationError
 from fxq.finishing import finish
 from fxq.isolation import isolated
 from fxq.legality import note_on
 from fxq.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.manager import Manager
-from fxq.metrics import sqnr_of_all
 from fxq.passes.base import Pass
 from fxq.preparation import Prepared, Progress, calibrate, prepare, run_batches
 from fxq.report import Report
@@ -36,13 +36,6 @@ SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches 
              "model's batch norms; accuracy may suffer. Pass calibration_data=loader")
 
 
-POOR = 10.0  # dB, below which a report says so in words
-
-
-class FxqWarning(UserWarning):
-    """Something works, but not as well as it could."""
-
-
 class Freezable(Protocol):
     """A trained module that can be frozen into a prepared model."""
 
@@ -54,9 +47,16 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
             check_finite: bool = False) -> CompiledModel:
     """Turn a calibrated or trained model into a compiled one.
 
-    Raises CalibrationError when a value was never observed, UnsupportedOpError when `strict`
-    and a node stays in float.
+    Warns (FxqWarning) when the outputs for the example inputs are far from float. Raises
+    CalibrationError when a value was never observed, UnsupportedOpError when `strict` and a node
+    stays in float.
     """
+    return _convert(prepared, statistics, strict, runtime, check_finite)
+
+
+def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path | None,
+             strict: bool, runtime: str, check_finite: bool) -> CompiledModel:
+    """`convert`, one call below the user's line, which warnings name."""
     if not isinstance(prepared, Prepared):
         prepared = prepared.freeze()
     start, scheme = time.perf_counter(), prepared.context.scheme
@@ -71,13 +71,18 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
             raise _strict_error(done.left_in_float)
         name, function, times = select(module, prepared.inputs, runtime,
                                         prepared.context.target.device)
+        far = _distance(prepared, manager)
+        warning = why_far(far, prepared.model, module, prepared.inputs)
+    if warning:
+        warnings.warn(warning, FxqWarning, stacklevel=3)
     report = Report(
         target=prepared.context.target.name, scheme=scheme.name,
         arithmetic=scheme.half or "integer",
-        note=_notes(prepared, manager), passes=tuple(manager.records), macs=prepared.macs,
+        note="; ".join(filter(None, (note_on(prepared.context), far.note, warning))),
+        passes=tuple(manager.records), macs=prepared.macs,
         integer_macs=done.macs, isa=done.isa, float_bytes=model_bytes(prepared.model),
         size_bytes=done.bytes,
-        sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
+        sqnr=far.sqnr, runtime=name, calibration=prepared.calibration,
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
         runtime_times=times, configuration=_configuration(prepared, strict, runtime))
     return CompiledModel(function=function, traced=prepared.traced,
@@ -96,14 +101,6 @@ def _configuration(prepared: Prepared, strict: bool,
     return tuple((name, value) for name, value in asked.items() if value)
 
 
-def _notes(prepared: Prepared, manager: Manager) -> str:
-    """What a reader must know: simulation, emulation, or a result that is far from float."""
-    quality = _final_quality(prepared, manager)
-    far = "" if quality is None or quality >= POOR else (
-        f"the outputs for the example inputs are only {quality:.1f} dB close to the float model's")
-    return "; ".join(filter(None, (note_on(prepared.context), far)))
-
-
 def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
     rows = "\n".join(f"{r.path} ({r.op}): {r.reason}" for r in left[:12])
     more = f"\nand {len(left) - 12} more" if len(left) > 12 else ""
@@ -112,9 +109,9 @@ def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
                               fix="drop strict=True to run them in float")
 
 
-def _final_quality(prepared: Prepared, manager: Manager) -> float | None:
+def _distance(prepared: Prepared, manager: Manager) -> Distance:
     outputs = manager.last_outputs
-    return None if outputs is None else sqnr_of_all(prepared.float_outputs, outputs)
+    return Distance(None) if outputs is None else distance_of(prepared.float_outputs, outputs)
 
 
 def compile(model: nn.Module, *, target: str | Target = "fbgemm",
@@ -131,7 +128,8 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
 
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
     convention for torchvision and timm models). `calibration_data` is any iterable of batches;
-    without it, ranges come from synthetic batches and a warning says so. `statistics` replaces
+    without it, ranges come from synthetic batches and a warning says so; another says when the
+    outputs for the example inputs are far from float's. `statistics` replaces
     calibration; `isa="any"` keeps the numbers right on x86 CPUs without VNNI too, for up to one
     bit of the weights that need it; `check_finite` refuses NaN and infinity in every call. `lock`
     names a file: the first build writes its provenance there, and a later one that differs raises
@@ -144,8 +142,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    compiled = convert(prepared, statistics=statistics, strict=strict, runtime=runtime,
-                       check_finite=check_finite)
+    compiled = _convert(prepared, statistics, strict, runtime, check_finite)
     if lock is not None:
         _keep_lock(Path(lock), prepared, seed)
     return compiled
@@ -174,4 +171,5 @@ def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Tra
     with isolated():
         made = synthetic_batches(prepared.model, prepared.inputs, seed)
     count = run_batches(prepared, made)
-    prepared.calibration = f"{count} synthetic batches (no data was given)"
+    prepared.calibration = (f"{count} synthetic batches of {prepared.seen_shapes()} (no data was "
+                            "given)")

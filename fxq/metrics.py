@@ -22,7 +22,7 @@ def sqnr(reference: Tensor, other: Tensor) -> float:
 
 
 def sqnr_of_all(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """One SQNR over all float outputs of a model together."""
+    """One SQNR over all float outputs of a model together; inf where there are none."""
     pairs = [(a, b) for a, b in zip(reference, other, strict=True) if a.is_floating_point()]
     if not pairs:
         return math.inf

@@ -11,8 +11,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from fxq.compiler import FxqWarning
 from fxq.context import Context, Given
+from fxq.distance import FxqWarning
 from fxq.errors import ConfigError
 from fxq.legality import is_native
 from fxq.ops import OPS

@@ -16,12 +16,13 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.context import Context
+from fxq.formats import weight_axis
 from fxq.info import info
 from fxq.ops import Kind, base_name, op_name, op_of
 from fxq.origins import Norm, dropouts_behind, move_dropouts, unfolded
 from fxq.overrides import scheme_of
 from fxq.passes.cast_half import why_not_half
-from fxq.passes.convert import drop_observers, weight_axis
+from fxq.passes.convert import drop_observers
 from fxq.placement import Placement, place
 from fxq.qat.layer import Layer, NormNames
 from fxq.ranges import fixed_format, format_groups, sources_of, value_spec
