@@ -1,7 +1,7 @@
 """Where each node computes, and in which formats: placed again until kernels can hold them all.
 
 Kernels multiply the scales of a layer's input and weight in float32. Measured against a float64
-oracle (tests/test_small_values.py): every kernel is right down to the smallest normal number;
+oracle (tests/conformance/test_small_values.py): every kernel is right down to the smallest normal number;
 below it QNNPACK fails, oneDNN saturates and FBGEMM loses its biases.
 """
 
@@ -15,19 +15,20 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.context import Context
-from fxq.info import info
+from fxq.info import info, tensor_inputs
 from fxq.ops import Kind, base_name, op_name, op_of
 from fxq.overrides import scheme_of
-from fxq.placement import Placement, Reason, place, spread_of
+from fxq.placement import FEWEST_STEPS, Placement, Reason, place, spread_of
 from fxq.qspec import SMALLEST, QParams
 from fxq.ranges import choose_qparams
 from fxq.rewrite import constant_of
 from fxq.weights import IntegerWeight, channel_axis, quantize_weight
 
 CODE = "small-values"
-# The noise of rounding is step / sqrt(12): below this many steps, the deviation of a row comes
-# within 16 dB of it, and the norm brings both to the size of the other rows.
-FINEST_ROW = 2.0
+# Steps of a value's scale in the deviation of each row that a layer norm divides by it. The noise
+# of rounding is step / sqrt(12): at 16 steps it is 35 dB below the row, and a residual stream is
+# rounded once for each of its sums.
+ROW_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def choose_formats(module: fx.GraphModule, context: Context) -> Formats:
         formats = Formats(placement, choose_qparams(module, placement, context),
                           {n: known[n] for n in layers})
         found = dict((*_small_values(formats), *_small_products(formats, context),
-                      *_fine_rows(formats, context)))
+                      *_fine_rows(formats, context), *_narrow_parts(formats, context)))
         if not found:
             return formats
         refused |= found
@@ -111,19 +112,45 @@ def _small_products(formats: Formats, context: Context) -> Iterator[tuple[Node, 
 
 
 def _fine_rows(formats: Formats, context: Context) -> Iterator[tuple[Node, Reason]]:
-    """What makes or reads a value of which a layer norm enlarges rows that are nearly all noise.
+    """What makes or reads a value of which a layer norm enlarges rows of few steps, noise and all.
 
-    Layers that make such a value keep their integers: their rows differ less.
+    Convolutions and linear layers round their results anyway.
     """
     integer = formats.placement.integer
     for value, format_ in formats.values.items():
         known = context.statistics.get(info(value).value)
         norms = [u for u in value.users if op_name(u) == "layer_norm"]
-        if not norms or known is None or known.finest >= FINEST_ROW * format_.scale:
+        if not norms or known is None or _made_by_layer(value) or (
+                known.finest >= ROW_STEPS * format_.scale):
             continue
-        makers = [value] if (op := op_of(value)) is not None and op.kind is not Kind.MAC else []
-        yield from ((n, (CODE, "a layer norm enlarges rows that are smaller than two steps of "
-                               "8 bits")) for n in (*makers, *norms) if n in integer)
+        reason = (CODE, "a layer norm enlarges its smallest rows, which span too few steps")
+        yield from ((n, reason) for n in (value, *norms) if n in integer)
+
+
+def _narrow_parts(formats: Formats, context: Context) -> Iterator[tuple[Node, Reason]]:
+    """A cat that would round one of its parts by the range of the others.
+
+    A layer that reads all of it rounds it so in any case.
+    """
+    for node in formats.placement.integer:
+        if op_name(node) != "cat" or _read_by_layer(node):
+            continue
+        spreads = (spread_of(n, context) for n in tensor_inputs(node))
+        if any(s and s < FEWEST_STEPS * formats.values[node].scale for s in spreads):
+            yield node, (CODE, "one of its parts spans too few steps of the scale that all share")
+
+
+def _read_by_layer(value: Node) -> bool:
+    kinds = [(u, op.kind) for u in value.users if (op := op_of(u)) is not None]
+    return any(k is Kind.MAC or (k is Kind.SAME and _read_by_layer(u)) for u, k in kinds)
+
+
+def _made_by_layer(value: Node) -> bool:
+    """A convolution or linear layer makes it, or what it is a view of."""
+    while (op := op_of(value)) is not None and op.kind is Kind.SAME and (
+            len(sources := tensor_inputs(value)) == 1):
+        value = sources[0]
+    return op is not None and op.kind is Kind.MAC
 
 
 def _can_multiply(node: Node, scales: torch.Tensor, formats: Formats, context: Context) -> bool:
