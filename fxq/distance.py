@@ -47,7 +47,8 @@ def distance_of(exact: Sequence[Tensor], given: Sequence[Tensor]) -> Distance:
     floats = [a for a in exact if a.is_floating_point() and a.numel()]
     if not floats:
         return Distance(None, _without_floats(exact, given))
-    quality, notes = sqnr_of_all(exact, given), []
+    quality: float | None = sqnr_of_all(exact, given)
+    notes = []
     if not any(bool(a.any()) for a in floats):
         notes.append("the float outputs for the example inputs are all zero" + (
             "" if quality == math.inf else ", and those of the compiled model are not"))

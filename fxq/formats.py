@@ -1,8 +1,8 @@
 """Where each node computes, and in which formats: placed again until kernels can hold them all.
 
 Kernels multiply the scales of a layer's input and weight in float32. Measured against a float64
-oracle (tests/conformance/test_small_values.py): every kernel is right down to the smallest normal number;
-below it QNNPACK fails, oneDNN saturates and FBGEMM loses its biases.
+oracle (tests/conformance/test_small_values.py): every kernel is right down to the smallest normal
+number; below it QNNPACK fails, oneDNN saturates and FBGEMM loses its biases.
 """
 
 from __future__ import annotations
