@@ -33,8 +33,8 @@ from fxq.ir.facts import info, mark_of
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
 from fxq.passes.base import Pass
+from fxq.profiler.distance import Distance, distance_of, why_far
 from fxq.quantization.schemes import SCHEMES, Scheme
-from fxq.quantization.sqnr import sqnr_of_all
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.runtime.input_guard import InputGuard, check_arrivals
@@ -44,9 +44,6 @@ from fxq.targets import Target
 
 SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches that match the "
              "model's batch norms; accuracy may suffer. Pass calibration_data=loader")
-
-
-POOR = 10.0  # dB, below which a report says so in words
 
 
 class Freezable(Protocol):
@@ -60,9 +57,16 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
             check_finite: bool = False) -> CompiledModel:
     """Turn a calibrated or trained model into a compiled one.
 
-    Raises CalibrationError when a value was never observed, UnsupportedOpError when `strict`
-    and a node stays in float.
+    Warns (FxqWarning) when the outputs for the example inputs are far from float. Raises
+    CalibrationError when a value was never observed, UnsupportedOpError when `strict` and a node
+    stays in float.
     """
+    return _convert(prepared, statistics, strict, runtime, check_finite)
+
+
+def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path | None,
+             strict: bool, runtime: str, check_finite: bool) -> CompiledModel:
+    """`convert`, one call below the user's line, which warnings name."""
     if not isinstance(prepared, Prepared):
         prepared = prepared.freeze()
     start, scheme = time.perf_counter(), prepared.context.scheme
@@ -80,13 +84,18 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
         check_arrivals(module, takes)
         name, function, choice = select(module, prepared.inputs, runtime,
                                         prepared.context.target.device)
+        far = _distance(prepared, manager)
+        warning = why_far(far, prepared.model, module, prepared.inputs)
+    if warning:
+        warnings.warn(warning, FxqWarning, stacklevel=3)
     report = Report(
         target=prepared.context.target.name, scheme=scheme.name,
         arithmetic=scheme.half or "integer",
-        note=_notes(prepared, manager), passes=tuple(manager.records), macs=prepared.macs,
+        note="; ".join(filter(None, (note_on(prepared.context), far.note, warning))),
+        passes=tuple(manager.records), macs=prepared.macs,
         integer_macs=done.macs, isa=done.isa, float_bytes=model_bytes(prepared.model),
         size_bytes=done.bytes,
-        sqnr=_final_quality(prepared, manager), runtime=name, calibration=prepared.calibration,
+        sqnr=far.sqnr, runtime=name, calibration=prepared.calibration,
         seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
         runtime_choice=choice, configuration=_configuration(prepared, strict, runtime))
     return CompiledModel(function=function, traced=prepared.traced,
@@ -105,14 +114,6 @@ def _configuration(prepared: Prepared, strict: bool,
     return tuple((name, value) for name, value in asked.items() if value)
 
 
-def _notes(prepared: Prepared, manager: Manager) -> str:
-    """What a reader must know: simulation, emulation, or a result that is far from float."""
-    quality = _final_quality(prepared, manager)
-    far = "" if quality is None or quality >= POOR else (
-        f"the outputs for the example inputs are only {quality:.1f} dB close to the float model's")
-    return "; ".join(filter(None, (note_on(prepared.context), far)))
-
-
 def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
     rows = "\n".join(f"{r.path} ({r.op}): {r.reason}" for r in left[:12])
     more = f"\nand {len(left) - 12} more" if len(left) > 12 else ""
@@ -121,9 +122,9 @@ def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
                               fix="drop strict=True to run them in float")
 
 
-def _final_quality(prepared: Prepared, manager: Manager) -> float | None:
+def _distance(prepared: Prepared, manager: Manager) -> Distance:
     outputs = manager.last_outputs
-    return None if outputs is None else sqnr_of_all(prepared.float_outputs, outputs)
+    return Distance(None) if outputs is None else distance_of(prepared.float_outputs, outputs)
 
 
 def compile(model: nn.Module, *, target: str | Target = "fbgemm",
@@ -140,7 +141,8 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
 
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
     convention for torchvision and timm models). `calibration_data` is any iterable of batches;
-    without it, ranges come from synthetic batches and a warning says so. `statistics` replaces
+    without it, ranges come from synthetic batches and a warning says so; another says when the
+    outputs for the example inputs are far from float's. `statistics` replaces
     calibration; `isa="any"` keeps the numbers right on x86 CPUs without VNNI too, for up to one
     bit of the weights that need it; `check_finite` refuses NaN and infinity in every call. `lock`
     names a file: the first build writes its provenance there, and a later one that differs raises
@@ -153,8 +155,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    compiled = convert(prepared, statistics=statistics, strict=strict, runtime=runtime,
-                       check_finite=check_finite)
+    compiled = _convert(prepared, statistics, strict, runtime, check_finite)
     if lock is not None:
         _keep_lock(Path(lock), prepared, seed)
     return compiled
@@ -183,7 +184,8 @@ def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Tra
     with isolated():
         made = synthetic_batches(prepared.model, prepared.inputs, seed)
     count = run_batches(prepared, made)
-    prepared.calibration = f"{count} synthetic batches (no data was given)"
+    prepared.calibration = (f"{count} synthetic batches of {prepared.seen_shapes()} (no data was "
+                            "given)")
 
 
 def from_torch_ao(prepared: nn.Module, *, target: str | Target = "fbgemm",

@@ -4,7 +4,8 @@
 
   1. The scheme is one of half precision, and no override leaves the node in float32.
   2. No value that it reads or makes was seen beyond what float16 can hold with room to spare
-     (6e4 of 65504), and no weight lies there. bfloat16 has the range of float32.
+     (6e4 of 65504), and no weight lies there; nor are all of its numbers below the smallest
+     normal float16, where it loses bits. bfloat16 has the range of float32.
 
 Where the machine has no half-precision arithmetic, layers are emulated: their half-precision
 operands are widened, multiplied in float32, and the result is rounded back.
@@ -34,6 +35,7 @@ from fxq.passes.convert import drop_observers
 from fxq.quantization.schemes import Mode
 
 LARGEST = 6e4
+SMALLEST = 2.0**-14
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,14 @@ def why_not_half(node: Node, dtype: torch.dtype, context: Context) -> tuple[str,
         return "dtype", "it computes in another type already"
     if dtype is torch.bfloat16 or op.kind is Kind.SHAPE:
         return None
-    largest = max((_largest(n, context) for n in (node, *tensor_inputs(node))), default=0.0)
+    bias = node.args[2] if op.kind is Kind.MAC and len(node.args) > 2 else None
+    sizes = [(_largest(n, context), n is bias) for n in (node, *tensor_inputs(node))]
+    largest = max(size for size, _ in sizes)
     if largest > LARGEST:
         return "range", f"values up to {largest:.3g} leave no room in float16 (65504)"
+    least = min((size for size, is_bias in sizes if size and not is_bias), default=1.0)
+    if least < SMALLEST:
+        return "range", f"values up to {least:.3g} lose their bits in float16 (6.1e-5)"
     return None
 
 

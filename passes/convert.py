@@ -24,18 +24,17 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
+from fxq.analysis.formats import choose_formats
 from fxq.analysis.overrides import scheme_of
-from fxq.analysis.placement import place
-from fxq.analysis.value_formats import choose_qparams
 from fxq.ir import integers
 from fxq.ir.facts import FLOAT_WEIGHT, Info, info, place_on_integers
-from fxq.ir.ops import Kind, base_name, channel_axis, op_of
+from fxq.ir.ops import Kind, channel_axis, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass
 from fxq.quantization.formats import QParams
 from fxq.quantization.observer import Observer
-from fxq.quantization.weights import quantize_weight
+from fxq.quantization.weights import IntegerWeight
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,11 @@ class Convert(Pass):
         drop_observers(rewriter)
         if any(integers.is_integer_node(n) for n in module.graph.nodes):
             return rewriter.result()
-        placement = place(module, context)
+        formats = choose_formats(module, context)
+        placement = formats.placement
         for node, (code, reason) in placement.reasons.items():
             rewriter.refuse(node, code, reason)
-        for node, qparams in choose_qparams(module, placement, context).items():
+        for node, qparams in formats.values.items():
             _convert_value(node, qparams, placement.integer, rewriter)
         for node in [n for n in module.graph.nodes if n in placement.float_output]:
             rewriter.note(node, "integers in, float out")
@@ -64,10 +64,8 @@ class Convert(Pass):
         for node in placement.dynamic:
             _round_input(node, context, rewriter)
         names: dict[int, str] = {}
-        weighted = placement.integer | placement.dynamic | placement.weight_only
-        for node in list(module.graph.nodes):
-            if node in weighted and _kind(node) is Kind.MAC:
-                _convert_weight(node, names, rewriter, context)
+        for node in [n for n in module.graph.nodes if n in formats.weights]:
+            _convert_weight(node, formats.weights[node], names, rewriter, context)
         return rewriter.result()
 
 
@@ -104,14 +102,6 @@ def _convert_value(node: Node, qparams: QParams, integer: frozenset[Node],
     rewriter.note(node, "on integers" if node in integer else "quantized for its readers")
 
 
-def weight_axis(node: Node, context: Context) -> int | None:
-    """The dimension that has a scale for each index, or None for one scale in all."""
-    name = base_name(node)
-    per_channel = scheme_of(node, context.scheme).weight.per_channel and name not in (
-        context.target.per_tensor_weights)
-    return channel_axis(node) if per_channel else None
-
-
 def _round_input(node: Node, context: Context, rewriter: Rewriter) -> None:
     """Condition 3."""
     source, spec = node.args[0], scheme_of(node, context.scheme).activation
@@ -122,14 +112,12 @@ def _round_input(node: Node, context: Context, rewriter: Rewriter) -> None:
     node.update_arg(0, new)
 
 
-def _convert_weight(node: Node, names: dict[int, str], rewriter: Rewriter,
-                    context: Context) -> None:
+def _convert_weight(node: Node, integer: IntegerWeight, names: dict[int, str],
+                    rewriter: Rewriter, context: Context) -> None:
     """Condition 4."""
     weight = constant_of(node.args[1])
     assert weight is not None
     axis, scheme = channel_axis(node), scheme_of(node, context.scheme)
-    integer = context.given.weights.get(info(node).value) or quantize_weight(
-        weight, weight_axis(node, context), scheme.weight, scheme.weight_calibrator)
     path = names.setdefault(weight.data_ptr(), label(node))  # tied weights are kept once
     operands = [rewriter.constant(f"{path}.weight_int{scheme.weight.bits}", integer.values, node),
                 rewriter.constant(f"{path}.weight_scale", integer.scales, node)]

@@ -6,6 +6,7 @@
   2. It is read or made by an operator of the table, and that operator does more than select
      or move values (whose range is that of its input).
   3. The inputs of convolutions and linear layers are always watched, with channel means.
+  4. So are those of layer norms, with the smallest deviation of a row.
 
 Preserved: every output, bit for bit (observers pass values on).
 """
@@ -20,7 +21,7 @@ from torch.fx import Node
 
 from fxq.analysis.context import Context
 from fxq.ir.facts import info
-from fxq.ir.ops import Kind, base_name, op_of
+from fxq.ir.ops import Kind, attribute, base_name, op_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Stage
 from fxq.passes.base import Pass
@@ -28,11 +29,11 @@ from fxq.quantization.observer import Observer
 
 
 def needs_observer(node: Node) -> bool:
-    """Conditions 1 to 3."""
+    """Conditions 1 to 4."""
     if node.op in ("get_attr", "output") or not info(node).is_float_tensor:
         return False
     op = op_of(node)
-    if channel_axis(node) is not None:
+    if channel_axis(node) is not None or row_rank(node):
         return True
     if op is None:
         return any(op_of(u) for u in node.users)
@@ -48,6 +49,12 @@ def channel_axis(node: Node) -> int | None:
     return axes[0] if axes else None
 
 
+def row_rank(node: Node) -> int:
+    """Condition 4: how many of the last dimensions a layer norm that reads the value takes."""
+    return max((len(attribute(u, "normalized_shape")) for u in node.users
+                if op_name(u) == "layer_norm" and u.args[0] is node), default=0)
+
+
 @dataclass(frozen=True)
 class InsertObservers(Pass):
     """One observer a value, keyed by the value's name in the NORMAL graph."""
@@ -61,7 +68,8 @@ class InsertObservers(Pass):
         for node in list(module.graph.nodes):
             if needs_observer(node) and not _is_observed(node, module):
                 known = info(node)
-                rewriter.observe(node, Observer(known.value, known.source, channel_axis(node)))
+                rewriter.observe(node, Observer(known.value, known.source, channel_axis(node),
+                                                row_rank(node)))
         return rewriter.result()
 
 

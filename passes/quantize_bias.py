@@ -71,11 +71,13 @@ def bias_scale(node: Node) -> Tensor | None:
 
 
 def _grow_scales(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
-    """Coarser weights in the channels whose bias would overflow; in practice these are all zero."""
+    """Coarser weights in the channels whose bias, with the products it joins, would overflow."""
     scale, known = bias_scale(node), integer_weight(node)
     if scale is None or known is None:
         return
-    growth = (bias.double().abs() / scale.double() / (LIMIT - 128)).clamp(min=1.0)  # float rounding
+    products = 255 * channels_first(known.values, node).double().abs().flatten(1).sum(1)
+    room = (LIMIT - 128 - products).clamp(min=LIMIT / 2)  # 128: float rounding
+    growth = (bias.double().abs() / scale.double() / room).clamp(min=1.0)
     if not bool((growth > 1).any()):
         return
     growth = growth if known.scales.numel() > 1 else growth.amax().reshape(1)

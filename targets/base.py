@@ -84,6 +84,8 @@ class Target:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     per_tensor_weights: frozenset[str] = frozenset()
     bias: str = "float"  # or "int32", at the scale of the sums
+    # SMALL_SCALE_THRESHOLD in torch's quant_utils.h: the dynamic kernels take no smaller scale
+    smallest_dynamic_scale: float = 6.1e-5
     device: str = "cpu"
     costs: FunctionCosts = FUNCTIONS  # of functions without a kernel, on the machines it is for
 

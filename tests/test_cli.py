@@ -160,6 +160,16 @@ def test_without_data_a_warning_says_so(folder):
     assert "synthetic" in done.stdout
 
 
+def test_a_poor_result_is_said_on_stderr(folder):
+    """What `compile` warns of, with options of the command line as advice."""
+    done = fxq_command("compile", "mine:build", "--data", "images", "--runtime", "python",
+                       "--target", "reference", "--scheme", "W2A2", cwd=folder)
+    assert done.returncode == 0
+    line = next(v for v in done.stderr.splitlines() if v.startswith("warning: "))
+    assert "dB close to the float model's" in line and '--override "' in line
+    assert "calibrator=" not in line and "FxqWarning" not in done.stderr
+
+
 @pytest.mark.parametrize("arguments, code, text", [
     (["mine:biuld"], 2, "did you mean 'build'"),
     (["mine:nothing"], 2, "gave int, not a module"),

@@ -132,3 +132,42 @@ def test_traceable_models_have_no_such_code():
     """The twin: without a branch, nothing is untraceable."""
     net = Outer(Fn(lambda s, x: s.conv(x), conv=nn.Conv2d(8, 8, 1))).eval()
     assert "untraceable" not in {r.code for r in compiled(net, X).report.left_in_float}
+
+
+class Swallows(nn.Module):
+    """Asks for a number in a `try`, and goes on without it."""
+
+    def __init__(self, ask):
+        super().__init__()
+        self.conv, self.ask = nn.Conv2d(8, 8, 1), ask
+
+    def forward(self, x):
+        y = self.conv(x)
+        try:
+            y = y * 3 if self.ask(x) else y
+        except Exception:
+            y = y - 1
+        return y
+
+
+ASKS = {"bool": lambda x: x.mean() > -100, "int": lambda x: int(x.mean() + 100),
+        "float": lambda x: float(x.mean() + 100), "len": len,
+        "iteration": lambda x: [row for row in x]}  # noqa: C416
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_an_error_that_the_model_swallows_is_remembered(ask):
+    """The module is called as it is, so that no branch is lost."""
+    net = Outer(Swallows(ask)).eval()
+    model = compiled(net, X)
+    assert "block.part" in {r.path for r in model.report.left_in_float if r.code == "untraceable"}
+    with torch.no_grad():
+        assert fxq.sqnr(net(X), model(X)) > 20
+
+
+def test_a_forward_that_swallows_is_an_error():
+    """Where the model's own forward does it, nothing would be left."""
+    net = Swallows(ASKS["bool"]).eval()
+    with pytest.raises(fxq.TraceError, match="catches an error of tracing") as caught:
+        compiled(net, ramp(2, 8, 4, 4))
+    assert "self.ask(x)" in caught.value.where

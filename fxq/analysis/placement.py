@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import fx
@@ -19,6 +22,7 @@ from fxq.quantization.schemes import Mode
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the
 # average (step / sqrt(12), against an even spread) comes within 24 dB of the signal.
 FEWEST_STEPS = 16
+Reason = tuple[str, str]  # a stable code, and one sentence
 
 
 @dataclass(frozen=True)
@@ -33,27 +37,31 @@ class Placement:
 
     integer: frozenset[Node]
     float_output: frozenset[Node]
-    reasons: dict[Node, tuple[str, str]]
+    reasons: dict[Node, Reason]
     dynamic: frozenset[Node] = frozenset()
     weight_only: frozenset[Node] = frozenset()
 
 
-def place(module: fx.GraphModule, context: Context) -> Placement:
-    """Walk the FUSED graph once, in order: a node may rely on where its producers are."""
+def place(module: fx.GraphModule, context: Context,
+          refused: Mapping[Node, Reason] = MappingProxyType({})) -> Placement:
+    """Walk the FUSED graph once, in order: a node may rely on where its producers are.
+
+    `refused` are nodes that must stay in float for the reasons given.
+    """
     integer: set[Node] = set()
-    reasons: dict[Node, tuple[str, str]] = {}
+    reasons: dict[Node, Reason] = {}
     others: dict[Mode, set[Node]] = {Mode.DYNAMIC: set(), Mode.WEIGHT_ONLY: set()}
     for node in module.graph.nodes:
         skipped = node.op in ("placeholder", "output", "get_attr")
         if skipped or not (info(node).is_float_tensor or why_untraceable(node)):
             continue
         mode = scheme_of(node, context.scheme).mode
-        reason = _why_not(node, mode, integer, context)
+        reason = refused.get(node) or _why_not(node, mode, integer, context)
         if reason:
             reasons[node] = reason
         if mode is Mode.STATIC and not reason:
             integer.add(node)
-        elif mode in others and _has_integer_weight(node, mode, reason):
+        elif mode in others and node not in refused and _has_integer_weight(node, mode, reason):
             others[mode].add(node)
     while _join_quantized_inputs(integer, reasons):
         pass
@@ -66,14 +74,14 @@ def place(module: fx.GraphModule, context: Context) -> Placement:
                      frozenset(others[Mode.DYNAMIC]), frozenset(others[Mode.WEIGHT_ONLY]))
 
 
-def _has_integer_weight(node: Node, mode: Mode, reason: tuple[str, str] | None) -> bool:
+def _has_integer_weight(node: Node, mode: Mode, reason: Reason | None) -> bool:
     """A dynamic layer that nothing speaks against, or any layer whose weight is stored."""
     op = op_of(node)
     layer = op is not None and op.kind is Kind.MAC and constant_of(node.args[1]) is not None
     return layer and (mode is Mode.WEIGHT_ONLY or reason is None)
 
 
-def _join_quantized_inputs(integer: set[Node], reasons: dict[Node, tuple[str, str]]) -> bool:
+def _join_quantized_inputs(integer: set[Node], reasons: dict[Node, Reason]) -> bool:
     """Nodes whose float inputs become integers for another reader anyway compute on them too."""
     joining = [n for n, (code, _) in reasons.items() if code == "float-input" and all(
         source in integer or any(u in integer for u in source.users)
@@ -85,7 +93,7 @@ def _join_quantized_inputs(integer: set[Node], reasons: dict[Node, tuple[str, st
 
 
 def _keep_unread_functions_in_float(module: fx.GraphModule, integer: set[Node],
-                                    reasons: dict[Node, tuple[str, str]],
+                                    reasons: dict[Node, Reason],
                                     context: Context) -> None:
     """Functions without a kernel whose result nobody reads as integers: rounding buys nothing."""
     for node in reversed(module.graph.nodes):
@@ -110,7 +118,7 @@ def _layer_gives_float(node: Node, integer: set[Node], context: Context) -> bool
 
 
 def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
-                            reasons: dict[Node, tuple[str, str]]) -> None:
+                            reasons: dict[Node, Reason]) -> None:
     """Averages that no integer node reads: they would lose bits, and nothing would be won.
 
     Logits are often averages; with the scale of their inputs many of them would tie.
@@ -122,13 +130,13 @@ def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
 
 
 def _keep_fine_averages_in_float(module: fx.GraphModule, integer: set[Node],
-                                 reasons: dict[Node, tuple[str, str]], context: Context) -> None:
+                                 reasons: dict[Node, Reason], context: Context) -> None:
     """Averages so much narrower than what they average that few integers would be left."""
     for node in module.graph.nodes:
         if node not in integer or not _averages(node):
             continue
         source = node.args[0]
-        whole, average = (_extent(n, context) for n in (source, node))
+        whole, average = (spread_of(n, context) for n in (source, node))
         spec = scheme_of(node, context.scheme).activation
         levels = spec.high - spec.low
         if whole and average is not None and average / whole * levels < FEWEST_STEPS:
@@ -136,7 +144,7 @@ def _keep_fine_averages_in_float(module: fx.GraphModule, integer: set[Node],
             reasons[node] = ("average", "its average spans too few steps of its input's scale")
 
 
-def _extent(node: Node, context: Context) -> float | None:
+def spread_of(node: Any, context: Context) -> float | None:
     """How far apart the observed extremes of a value are, zero included."""
     known = context.statistics.get(info(node).value)
     if known is None or not known.seen:
@@ -165,7 +173,7 @@ def _float_outputs(integer: set[Node], context: Context) -> frozenset[Node]:
 
 
 def _why_not(node: Node, mode: Mode, integer: set[Node],
-             context: Context) -> tuple[str, str] | None:
+             context: Context) -> Reason | None:
     op = op_of(node)
     if op is None:
         why = why_untraceable(node)
@@ -203,7 +211,7 @@ def _is_given(node: Node, inputs: list[Node], integer: set[Node], context: Conte
         op is not None and op.kind is Kind.SAME))
 
 
-def _why_not_dynamic(node: Node, context: Context) -> tuple[str, str] | None:
+def _why_not_dynamic(node: Node, context: Context) -> Reason | None:
     op = op_of(node)
     if op is None or op.kind is not Kind.MAC:
         return "dynamic", "only linear layers take their range at run time"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tabulate import tabulate
 
 import fxq
-from fxq.api import SYNTHETIC
 from fxq.cli.data import DataOptions, inputs_of, read_data
 from fxq.cli.models import load_model
 from fxq.cli.output_paths import check_outputs
+from fxq.cli.warnings import on_stderr
 from fxq.cli.weights import mark
 from fxq.compiler.lock import read_lock
 from fxq.compiler.report import Report
-from fxq.errors import ConfigError, FxqWarning
+from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import image_shape
-from fxq.quantization.schemes import SCHEMES, get_scheme
+from fxq.quantization.schemes import SCHEMES
 from fxq.targets import TARGETS, availability
 
 
@@ -50,15 +49,11 @@ def compile_model(name: str, weights: str | None, data: str | None, *, images: i
     options |= {"lock": lock, "example_inputs": inputs, "overrides": parse_overrides(overrides)}
     seen: Any = statistics
     total = len(batches) if hasattr(batches, "__len__") else None
-    with _progress(total) as progress, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FxqWarning)
+    with _progress(total) as progress, on_stderr():
         if save_statistics and batches:
             seen = _calibrated(model, batches, save_statistics, options, progress)
         compiled = fxq.compile(model, calibration_data=batches, statistics=seen, progress=progress,
                                **options)
-    if batches is None and seen is None and get_scheme(options["scheme"]).needs_statistics:
-        typer.echo(f"warning: {SYNTHETIC.replace('calibration_data=loader', '--data DIR')}",
-                   err=True)
     mark(compiled, loaded, name)
     if output:
         compiled.save(output)

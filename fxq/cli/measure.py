@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +18,10 @@ import fxq
 from fxq.cli.data import DataOptions, FolderBatches, inputs_of, read_data, refuse_other_classes
 from fxq.cli.models import RANDOM, load_model
 from fxq.cli.output_paths import check_outputs
+from fxq.cli.warnings import on_stderr
 from fxq.cli.weights import mark, refuse_other_weights, warn_of_random
 from fxq.compiled import CompiledModel
-from fxq.errors import ConfigError, FxqWarning
+from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name
@@ -81,8 +81,7 @@ def subject(name: str, model_name: str | None, weights: str | None, data: DataOp
         return about
     assert model is not None and float_model is not None
     example = (inputs_of(batches)[:1],) if batches is not None else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FxqWarning)
+    with on_stderr():
         recompile = partial(fxq.compile, model, example_inputs=example, calibration_data=batches,
                             **options)
         compiled = recompile()
@@ -234,8 +233,7 @@ def planned(name: str, weights: str | None, targets: list[str], schemes: list[st
     if loaded.weights == RANDOM:
         warn_of_random(name)
     model = loaded.model
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FxqWarning)
+    with on_stderr():
         return fxq.plan(model, example_inputs=example_inputs_for(model),
                         targets=targets or ("fbgemm", "x86", "qnnpack", "cuda_fp16"),
                         schemes=schemes or SCHEMES)

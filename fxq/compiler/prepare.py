@@ -27,7 +27,7 @@ from fxq.kernels import calls
 from fxq.passes.base import Pass
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.observer import Observer
-from fxq.quantization.schemes import Mode, Scheme, get_scheme
+from fxq.quantization.schemes import Scheme, get_scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.weight_calibrators import get_weight_rule
 from fxq.runtime.python import Function, build
@@ -56,6 +56,7 @@ class Prepared:
     calibration: str = ""
     merged: Statistics = field(default_factory=Statistics)  # of all workers, once they met
     batch_digests: list[str] = field(default_factory=list)  # when a lock is kept
+    shapes: dict[str, None] = field(default_factory=dict)  # of the batches, in order, as texts
 
     @property
     def graph_module(self) -> fx.GraphModule:
@@ -75,6 +76,17 @@ class Prepared:
         with isolated():
             outputs = iter(self.function(*self.traced.signature.tensors(args, kwargs)))
         return self.traced.outputs(outputs)
+
+    def seen_shapes(self) -> str:
+        """The shapes of all inputs that ranges were measured on; other sizes may have others."""
+        texts = list(self.shapes)
+        more = f" and {len(texts) - 4} other shapes" if len(texts) > 4 else ""
+        return ", ".join(texts[:4]) + more
+
+    def observe(self, inputs: list[Tensor]) -> None:
+        """Let the observers see flat inputs."""
+        with isolated():
+            self.function(*inputs)
 
     def statistics(self) -> Statistics:
         """What the observers have seen so far."""
@@ -127,9 +139,10 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
     total = sum(macs(n) for n in traced.graph_module.graph.nodes)
     prepared = Prepared(twin, traced, context, manager, inputs, outputs, total,
                         time.perf_counter() - start)
-    if context.scheme.mode is not Mode.HALF:  # there the example inputs warn of large values
-        for observer in prepared.observers().values():
-            observer.reset()  # verification ran the example inputs, which are no calibration data
+    for observer in prepared.observers().values():
+        observer.reset()  # verification ran the example inputs, which are no calibration data
+    if not context.scheme.needs_statistics:  # but where nobody gives any, they show the ranges
+        prepared.observe([x.clone() for x in inputs])
     return prepared
 
 
@@ -171,7 +184,7 @@ def calibrate(prepared: Prepared, data: Iterable[Any], *, transform: Transform |
         raise CalibrationError("the calibration data has no batches",
                                why="an iterator may be used up already",
                                fix="pass a list or a DataLoader that can be read again")
-    prepared.calibration = f"{count} batches"
+    prepared.calibration = f"{count} batches of {prepared.seen_shapes()}"
     if distributed:
         from fxq.quantization.distributed import merge_across_workers
 
@@ -179,6 +192,11 @@ def calibrate(prepared: Prepared, data: Iterable[Any], *, transform: Transform |
         for observer in prepared.observers().values():
             observer.reset()
     return prepared.statistics()
+
+
+def _shapes_of(batch: list[Tensor]) -> str:
+    """The shapes of a batch's inputs, its size left open: [*,3,224,224]."""
+    return " ".join("[" + ",".join(("*", *map(str, x.shape[1:]))) + "]" for x in batch)
 
 
 def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]],
@@ -199,6 +217,7 @@ def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]],
                     f"the model fails on batch {count}", why=str(error).strip().split("\n")[0],
                     fix="give batches with the shapes and values that the model takes") from error
             count += 1
+            prepared.shapes[_shapes_of(batch)] = None
             _LOG.debug("batch %d", count)
             if progress:
                 progress(count)

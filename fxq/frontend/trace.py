@@ -13,10 +13,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import fx, nn
+from torch.fx.proxy import TraceError as FxTraceError
 from torch.nn.utils import parametrize
 
 from fxq.errors import FxqError, TraceError
@@ -60,6 +61,7 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self.signature, self.untraceable = signature, untraceable
         self.failed = ""  # the innermost module that was running when tracing failed
+        self.raised: list[tuple[str, TraceError]] = []  # by fx, and the module that was running
         self.paths: list[str] = []
         self.rebuild: Nest = LEAF
         self.fixed: tuple[Any, ...] = ()
@@ -98,11 +100,54 @@ class _Tracer(fx.Tracer):
         finally:
             self.paths.pop()
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def note(self, error: Exception) -> Exception:
+        """Remember an error of tracing: the model may catch it, and go on without a branch."""
+        reason = TraceError(f"{type(self.root).__name__} catches an error of tracing",
+                            where=user_line(), why=str(error).split("\n")[0],
+                            fix="move what depends on values out of the try, or out of the model")
+        self.raised.append((self.paths[-1] if self.paths else "", reason))
+        return error
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.noted(super().to_bool, obj))
+
+    def iter(self, obj: fx.Proxy) -> Any:
+        return self.noted(super().iter, obj)
+
+    def noted(self, call: Callable[..., Any], *args: Any) -> Any:
+        """The result of a call; what it raises is remembered."""
+        try:
+            return call(*args)
+        except Exception as error:
+            raise self.note(error) from None
+
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, *args, **kwargs)
         path = self.paths[-1] if self.paths else ""
         set_info(node, Info(path=path, source=user_line(), is_module=kind == "call_module"))
         return node
+
+
+class _Proxy(fx.Proxy):
+    """A proxy whose refusal to be a number is remembered, should the model catch it."""
+
+    def _refuse(self, kind: str) -> NoReturn:
+        assert isinstance(self.tracer, _Tracer)
+        raise self.tracer.note(FxTraceError(
+            f"symbolically traced variables cannot be used as inputs to {kind}"))
+
+    def __int__(self) -> int:
+        self._refuse("int()")
+
+    def __float__(self) -> float:
+        self._refuse("float()")
+
+    def __len__(self) -> int:
+        assert isinstance(self.tracer, _Tracer)
+        return int(self.tracer.noted(super().__len__))
 
 
 def user_line() -> str:
@@ -195,18 +240,22 @@ def trace(model: nn.Module, signature: Signature) -> Traced:
         tracer = _Tracer(signature, untraceable)
         try:
             graph = tracer.trace(model)
-            _refuse_state(model)
             module = fx.GraphModule(model, graph)
-            break
-        except TraceError:
-            raise
         except Exception as error:
             reason = _explain(model, error)
             if not tracer.failed or tracer.failed in untraceable:
                 raise reason from error
             untraceable[tracer.failed] = reason
+            continue
         finally:
             kept = state.restore()
+        if not tracer.raised:
+            break
+        path, reason = tracer.raised[0]
+        if not path or path in untraceable:
+            raise reason
+        untraceable[path] = reason
+    _refuse_state(model)
     for node in module.graph.nodes:
         if node.op == "call_module" and str(node.target) in untraceable:
             set_untraceable(node, untraceable[str(node.target)])

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from fxq.errors import CalibrationError
-from fxq.quantization.formats import QParams, QSpec
+from fxq.quantization.formats import SMALLEST, QParams, QSpec
 
 # Weight of the newest batch in the running extremes: Krishnamoorthi 2018, "Quantizing deep
 # convolutional networks for efficient inference", section 3.1.3, averages over many batches.
 NEWEST = 0.01
-_EPS = torch.finfo(torch.float32).eps
 
 
 class FakeQuantize(nn.Module):
@@ -92,7 +91,7 @@ class FakeQuantize(nn.Module):
                                    why="its range is unknown until a training batch went through",
                                    fix="train first, or pass statistics= to fxq.prepare_qat")
         scale, zero = self.spec.scales(self.low, self.high)
-        return (scale if self.scale is None else self.scale.clamp(min=_EPS)), zero
+        return (scale if self.scale is None else self.scale.clamp(min=SMALLEST)), zero
 
     def qparams(self) -> QParams:
         """The format as it is now, for the compiled model."""

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.analysis.context import Context
+from fxq.analysis.formats import weight_axis
 from fxq.analysis.overrides import scheme_of
 from fxq.analysis.placement import Placement, place
 from fxq.analysis.saturation import pairing_for
@@ -25,7 +26,7 @@ from fxq.ir.ops import Kind, base_name, op_of
 from fxq.ir.origins import Norm
 from fxq.ir.rewriter import Rewriter, constant_of
 from fxq.passes.cast_half import why_not_half
-from fxq.passes.convert import drop_observers, weight_axis
+from fxq.passes.convert import drop_observers
 from fxq.qat.layer import Layer, NormNames
 from fxq.quantization.schemes import Mode
 from fxq.runtime.python import Function, build

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_EPS = np.float32(torch.finfo(torch.float32).eps)  # smallest scale, as torch's observers have it
+# The smallest normal float32: below it, scales and their products lose bits, and kernels differ.
+SMALLEST = torch.finfo(torch.float32).tiny
+_OF_ZEROS = torch.finfo(torch.float32).eps  # any scale holds zeros; torch's observers take this one
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class QSpec:
 
     Ranges follow the convention of torch's observers: zero is always representable, an
     affine scale is (max - min) / (high - low), a symmetric one max|x| / ((high - low) / 2).
+    No scale is below SMALLEST: values so small stay in float (`fxq.formats`).
     With `power_of_two`, scales are rounded up to the next power of two, so that hardware can
     shift instead of multiply.
     """
@@ -88,14 +91,14 @@ class QSpec:
         low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)
         steps = float(self.high - self.low)
         if self.symmetric:
-            scale = self._rounded(torch.maximum(-low, high) / (steps / 2))
+            scale = self._scale(torch.maximum(-low, high), steps / 2)
             return scale, torch.full_like(scale, (self.low + self.high + 1) // 2, dtype=torch.int32)
-        scale = self._rounded((high - low) / steps)
+        scale = self._scale(high - low, steps)
         zero = (self.low - torch.round(low / scale)).clamp(self.low, self.high)
         return scale, zero.to(torch.int32)
 
-    def _rounded(self, scale: Tensor) -> Tensor:
-        scale = scale.clamp(min=float(_EPS))
+    def _scale(self, reach: Tensor, steps: float) -> Tensor:
+        scale = torch.where(reach == 0, _OF_ZEROS, (reach / steps).clamp(min=SMALLEST))
         return _power_of_two(scale) if self.power_of_two else scale
 
 

@@ -37,6 +37,7 @@ class _State:
     maximum: float = -math.inf
     minimum_sum: int = 0
     maximum_sum: int = 0
+    finest: float = math.inf
     batches: int = 0
     counts: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
     channel_sums: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -59,13 +60,16 @@ class _State:
 class Observer(nn.Module):
     """Keeps exact extremes and counts of a strided sample; memory is constant.
 
-    With `channel_axis`, also the mean of each channel over a quarter of each batch. Raises
-    CalibrationError for NaN or infinity, naming the value.
+    With `channel_axis`, also the mean of each channel over a quarter of each batch. With
+    `row_rank`, also the smallest deviation of a row (the last so many dimensions, which a layer
+    norm divides by it). Raises CalibrationError for NaN or infinity, naming the value.
     """
 
-    def __init__(self, key: str, where: str, channel_axis: int | None = None) -> None:
+    def __init__(self, key: str, where: str, channel_axis: int | None = None,
+                 row_rank: int = 0) -> None:
         super().__init__()
         self.key, self.where, self.channel_axis = key, where, channel_axis
+        self.row_rank = row_rank
         self.state = _State()
 
     def reset(self) -> None:
@@ -97,6 +101,8 @@ class Observer(nn.Module):
         state.sampled += sample.numel()
         if self.channel_axis is not None:
             state.means.append(_channel_means(x, self.channel_axis))
+        if self.row_rank:
+            state.finest = min(state.finest, _finest_row(x, self.row_rank))
         if state.sampled >= _BUFFER or len(state.means) >= _WAITING_MEANS:
             state.count()
 
@@ -105,7 +111,7 @@ class Observer(nn.Module):
         self.state.count()
         s = self.state
         return TensorStatistics(s.minimum, s.maximum, s.counts.copy(), s.batches,
-                                s.channel_sums.copy(), s.minimum_sum, s.maximum_sum)
+                                s.channel_sums.copy(), s.minimum_sum, s.maximum_sum, s.finest)
 
 
 @lru_cache(maxsize=4096)
@@ -123,6 +129,13 @@ def _channel_means(x: Tensor, axis: int) -> Tensor:
     part = x[: -(-x.shape[0] // 4)] if x.shape[0] > 1 else x
     dims = _other_dims(x.dim(), axis)
     return part.mean(dims, dtype=torch.float32) if dims else part.float()
+
+
+def _finest_row(x: Tensor, rank: int) -> float:
+    """The smallest standard deviation of a row that is not constant; inf where all are."""
+    deviations = x.double().flatten(-rank).std(-1, correction=0)
+    varied = deviations[deviations > 0]
+    return float(varied.min()) if varied.numel() else math.inf
 
 
 def _in_memory_order(x: Tensor) -> Tensor:

@@ -41,6 +41,8 @@ def to_bytes(values: Mapping[str, TensorStatistics]) -> bytes:
         rows[key] = {"minimum": _text(known.minimum), "maximum": _text(known.maximum),
                      "batches": known.batches, "measured": bool(known.counts.size),
                      "minimum_sum": str(known.minimum_sum), "maximum_sum": str(known.maximum_sum)}
+        if math.isfinite(known.finest):
+            rows[key]["finest"] = _text(known.finest)
     # one entry only: safetensors writes several in an order that changes from run to run
     return save(tensors, {FORMAT: json.dumps(rows, sort_keys=True)})
 
@@ -90,4 +92,5 @@ def _one(tensors: Mapping[str, Any], index: int, row: dict[str, Any]) -> TensorS
     if math.isnan(low) or math.isnan(high) or (low <= high and math.isinf(high - low)):
         raise ValueError(f"the range [{low}, {high}] is not finite")
     return TensorStatistics(low, high, counts, int(row["batches"]), sums,
-                            int(row["minimum_sum"]), int(row["maximum_sum"]))
+                            int(row["minimum_sum"]), int(row["maximum_sum"]),
+                            float.fromhex(row.get("finest", "inf")))

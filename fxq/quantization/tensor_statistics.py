@@ -52,6 +52,9 @@ class TensorStatistics:
     `minimum_sum` and `maximum_sum` add up the extremes of each batch, as integers in steps of
     the smallest float32, so that their average is exact in any order too.
 
+    `finest` is the smallest deviation of a row that a layer norm divides by its deviation; inf
+    where none does.
+
     `minimum` > `maximum` means that nothing was seen. `counts` is empty when only the range
     is known (statistics that were given, not measured).
     """
@@ -63,6 +66,7 @@ class TensorStatistics:
     channel_sums: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
     minimum_sum: int = 0
     maximum_sum: int = 0
+    finest: float = math.inf
 
     @property
     def seen(self) -> bool:
@@ -74,7 +78,8 @@ class TensorStatistics:
             min(self.minimum, other.minimum), max(self.maximum, other.maximum),
             _add(self.counts, other.counts), self.batches + other.batches,
             _add(self.channel_sums, other.channel_sums),
-            self.minimum_sum + other.minimum_sum, self.maximum_sum + other.maximum_sum)
+            self.minimum_sum + other.minimum_sum, self.maximum_sum + other.maximum_sum,
+            min(self.finest, other.finest))
 
     def average_extremes(self) -> tuple[float, float]:
         """The mean over the batches of their minimum and maximum."""

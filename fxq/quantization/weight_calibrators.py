@@ -30,9 +30,10 @@ def sigma(count: float = 3.0) -> WeightRule:
         raise ValueError("the number of standard deviations must be positive")
 
     def choose(rows: Tensor, spec: QSpec) -> Bounds:
-        mean, reach = rows.mean(1), count * rows.std(1, correction=0)
-        return (torch.maximum(rows.amin(1), mean - reach),
-                torch.minimum(rows.amax(1), mean + reach))
+        wide = rows.double()  # squares of small weights underflow in float32
+        mean, reach = wide.mean(1), count * wide.std(1, correction=0)
+        return (torch.maximum(rows.amin(1), (mean - reach).float()),
+                torch.minimum(rows.amax(1), (mean + reach).float()))
 
     return choose
 
@@ -55,13 +56,13 @@ def mse() -> WeightRule:
 
     def choose(rows: Tensor, spec: QSpec) -> Bounds:
         low, high = rows.amin(1), rows.amax(1)
-        best = torch.full_like(low, torch.inf)
+        best = torch.full_like(low, torch.inf, dtype=torch.float64)
         kept = torch.ones_like(low)
         for share in _SHRINK:
             scale, zero = spec.scales(low * share, high * share)
             scale, zero = scale[:, None], zero[:, None]
             steps = (torch.round(rows / scale) + zero).clamp(spec.low, spec.high)
-            error = ((steps - zero) * scale - rows).square().sum(1)
+            error = ((steps - zero) * scale - rows).double().square().sum(1)
             kept = torch.where(error < best, share, kept)
             best = torch.minimum(error, best)
         return low * kept, high * kept

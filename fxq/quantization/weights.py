@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fxq.quantization.formats import QSpec
+from fxq.quantization.formats import SMALLEST, QSpec
 from fxq.quantization.weight_calibrators import get_weight_rule
 
 Arrange = Callable[[Tensor], Tensor] | None
+_SPREAD = 2.0**-64
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,18 @@ def weight_scales(weight: Tensor, axis: int | None, spec: QSpec,
                   rule: str = "minmax") -> tuple[Tensor, Tensor]:
     """Float32 scales and int32 zero points of each channel (of all together: axis None).
 
-    A channel of zeros gets the smallest scale and stays exactly zero.
+    No scale is below _SPREAD of the largest: dead channels, whose weights decay to 1e-40, do not
+    make their layer one that kernels cannot compute. A channel of zeros stays exactly zero.
     """
     flat = weight.reshape(1, -1) if axis is None else weight.transpose(0, axis).flatten(1)
     if not flat.numel():
         return spec.scales(torch.zeros(flat.shape[0]), torch.zeros(flat.shape[0]))
-    return spec.scales(*get_weight_rule(rule)(flat, spec))
+    low, high = get_weight_rule(rule)(flat, spec)
+    scales, zeros = spec.scales(low, high)
+    empty = (low == 0) & (high == 0)
+    largest = torch.where(empty, 0.0, scales).max()
+    highest = torch.where(empty & (largest > 0), largest, torch.inf)
+    return scales.clamp(min=largest * _SPREAD).clamp(min=SMALLEST).minimum(highest), zeros
 
 
 def quantize_weight(weight: Tensor, axis: int | None, spec: QSpec,
