@@ -240,7 +240,10 @@ def trace(model: nn.Module, signature: Signature) -> Traced:
         tracer = _Tracer(signature, untraceable)
         try:
             graph = tracer.trace(model)
+            _refuse_state(model)
             module = fx.GraphModule(model, graph)
+        except TraceError:
+            raise
         except Exception as error:
             reason = _explain(model, error)
             if not tracer.failed or tracer.failed in untraceable:
@@ -255,7 +258,6 @@ def trace(model: nn.Module, signature: Signature) -> Traced:
         if not path or path in untraceable:
             raise reason
         untraceable[path] = reason
-    _refuse_state(model)
     for node in module.graph.nodes:
         if node.op == "call_module" and str(node.target) in untraceable:
             set_untraceable(node, untraceable[str(node.target)])
