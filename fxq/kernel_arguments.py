@@ -8,7 +8,9 @@ import torch
 from torch.fx import Node
 
 from fxq import integers, kernels
+from fxq.errors import VerificationError
 from fxq.info import info, set_info
+from fxq.kernel_needs import why_not_packed
 from fxq.ops import attribute, attributes, base_name
 from fxq.qspec import QParams
 from fxq.rewrite import Rewriter, constant_of, label
@@ -41,18 +43,21 @@ def packed_weight(node: Node, call: kernels.Call, rewriter: Rewriter, target: Ta
     """The weight and bias of a layer, packed for the target's engine."""
     weight = node.args[1]
     assert isinstance(weight, Node)
-    values, scales = (constant_of(a) for a in weight.args)
+    bias = integers.constant_value(node.args[2])
+    reason = why_not_packed(node, call, bias)
+    if reason:
+        raise VerificationError(f"{label(node)} cannot be packed for {target.name}", why=reason)
+    values, scales = (constant_of(a) for a in weight.args[:2])
     assert values is not None and scales is not None
     axis: Any = weight.kwargs["axis"]
     geometry, row = _geometry(node, values), target.kernel_for(node)
     if row is not None and row.expand_groups:
         values, geometry = _one_group(values, geometry[-1]), (*geometry[:-1], 1)
-    packed = kernels.prepack(call, target.engine_of(node), values, scales, axis,
-                             integers.constant_value(node.args[2]), geometry)
+    packed = kernels.prepack(call, target.engine_of(node), values, scales, axis, bias, geometry)
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
     name.meta["fxq.packed"] = f"s8{list(values.shape)}".replace(" ", "") + (
         "/ch" if scales.numel() > 1 else "")
-    stored = [constant_of(weight.args[0]), scales, integers.constant_value(node.args[2])]
+    stored = [values, scales, bias]
     name.meta["fxq.bytes"] = sum(t.numel() * t.element_size() for t in stored if t is not None)
     set_info(name, info(weight))
     return name

@@ -20,10 +20,12 @@ from torch.fx import Node
 
 from fxq import integers, kernels
 from fxq.context import Context
+from fxq.errors import VerificationError
 from fxq.functions import FLOAT, choose, table_of
 from fxq.info import info, is_on_integers, qparams
 from fxq.kernel_arguments import ARGUMENTS, integer_behind, packed_weight
-from fxq.ops import op_of
+from fxq.kernel_needs import why_not_format
+from fxq.ops import OPS, Op, op_of
 from fxq.passes.base import Effect, Pass
 from fxq.qspec import QParams
 from fxq.rewrite import PassResult, Rewriter, label
@@ -49,7 +51,7 @@ class Lower(Pass):
             elif getattr(_weight_of(node), "target", None) is integers.dequantize_weight:
                 _lower_float_result(node, rewriter, context.target)
             elif integers.float_op_of(node) or node.target is integers.clamp_on_integers:
-                _lower_integer_op(node, rewriter)
+                _lower_integer_op(node, rewriter, context.target)
         rewriter.sweep()
         for node in list(module.graph.nodes):
             if node.target is integers.dequantize:
@@ -63,8 +65,11 @@ class Lower(Pass):
 def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
     producer, format_ = quantize.args[0], integers.qparams_argument(quantize)
     assert isinstance(producer, Node)
+    reason = why_not_format(format_, target.activation)
+    if reason:
+        raise VerificationError(f"{label(quantize)} cannot be held for {target.name}", why=reason)
     row = target.kernel_for(producer)
-    if row is None or not is_on_integers(producer):
+    if row is None or not is_on_integers(producer) or target.why_not(producer):
         _lower_entry(quantize, format_, rewriter)
         return
     call = kernels.get_call(row.call)
@@ -195,15 +200,16 @@ def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs:
     rewriter.replace(old, new, kernels.kernel_name(function))
 
 
-def _lower_integer_op(node: Node, rewriter: Rewriter) -> None:
+def _lower_integer_op(node: Node, rewriter: Rewriter, target: Target) -> None:
     op = integers.float_op_of(node)
     name = op.name if op else "clamp"
     kwargs = {k: v for k, v in node.kwargs.items() if k != "zero_point"}
     if op is None:
         kwargs = _clamp_bounds(node)
+    if _in_float(node, OPS[name], kwargs, rewriter, target):
+        return
     if name == "cat":
-        call, format_ = kernels.get_call("cat"), qparams(node)
-        assert format_ is not None
+        call, format_ = kernels.get_call("cat"), _format_of(node)
         args = (list(node.args[0]), kwargs.get("dim", 0), format_.scale, format_.zero_point)  # type: ignore[arg-type]
         _swap(node, node, call.function, args, {}, rewriter)
         return
@@ -211,8 +217,30 @@ def _lower_integer_op(node: Node, rewriter: Rewriter) -> None:
     _swap(node, node, function, node.args, kwargs, rewriter)
 
 
-def _clamp_bounds(node: Node) -> dict[str, Any]:
+def _in_float(node: Node, op: Op, kwargs: dict[str, Any], rewriter: Rewriter,
+              target: Target) -> bool:
+    """Compute in float what this target has no kernel for: the graph was placed for another."""
+    value = replace(info(node), dtype=torch.float32)
+    twin = rewriter.call(op, node.args, kwargs, like=node, before=node, value=value)
+    if not target.why_not(twin):
+        rewriter.erase(twin)
+        return False
+    twin.args = fx.map_arg(node.args, lambda source: rewriter.call(
+        integers.dequantize, (source,), integers.qparams_kwargs(_format_of(source)), like=source,
+        before=twin, value=replace(info(source), dtype=torch.float32)))
+    format_ = _format_of(node)
+    args = (twin, format_.scale, format_.zero_point, kernels.quantized_dtype(format_))
+    _swap(node, node, kernels.to_quantized, args, {}, rewriter)
+    return True
+
+
+def _format_of(node: Node) -> QParams:
     format_ = qparams(node)
-    assert format_ is not None
+    assert format_ is not None, f"{label(node)} is on integers without a format"
+    return format_
+
+
+def _clamp_bounds(node: Node) -> dict[str, Any]:
+    format_ = _format_of(node)
     zero, scale = format_.zero_point, format_.scale
     return {"min": (node.kwargs["low"] - zero) * scale, "max": (node.kwargs["high"] - zero) * scale}  # type: ignore[operator]

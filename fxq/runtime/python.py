@@ -77,7 +77,7 @@ def _callable(module: fx.GraphModule, node: Node) -> Function:
     return node.target
 
 
-def _last_uses(graph: fx.Graph) -> dict[Node, list[Node]]:
+def last_uses(graph: fx.Graph) -> dict[Node, list[Node]]:
     """The values that nobody reads after each node."""
     seen: set[Node] = set()
     dead: dict[Node, list[Node]] = {}
@@ -90,7 +90,7 @@ def _last_uses(graph: fx.Graph) -> dict[Node, list[Node]]:
 
 def source_of(module: fx.GraphModule) -> tuple[str, dict[str, Any]]:
     """The generated source of a factory, and the constants that it takes."""
-    writer, dead = _Writer(module), _last_uses(module.graph)
+    writer, dead = _Writer(module), last_uses(module.graph)
     for position, node in enumerate(n for n in module.graph.nodes if n.op == "placeholder"):
         writer.names[node] = f"x{position}"
     inputs = ", ".join(writer.names.values())
