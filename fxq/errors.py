@@ -15,6 +15,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from fxq.inert import inert
+
 
 class FxqError(Exception):
     """Base of all deliberate errors: what happened, where, why, and how to fix it.
@@ -32,7 +34,7 @@ class FxqError(Exception):
         for label, text in parts:
             if text:
                 lines.append(f"  {label:<5} " + text.replace("\n", "\n        "))
-        return "\n".join(lines)
+        return inert("\n".join(lines), keep="\n\t")
 
 
 class TraceError(FxqError):

@@ -44,10 +44,10 @@ class Lower(Pass):
     effect: ClassVar[Effect] = Effect.STEPWISE
 
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
-        rewriter = Rewriter(module)
+        rewriter, fed = Rewriter(module), _fed_by_inputs(module.graph)
         for node in list(module.graph.nodes):
             if node.target is integers.quantize:
-                _lower_quantize(node, rewriter, context.target)
+                _lower_quantize(node, rewriter, context.target, fed)
             elif getattr(_weight_of(node), "target", None) is integers.dequantize_weight:
                 _lower_float_result(node, rewriter, context.target)
             elif integers.float_op_of(node) or node.target is integers.clamp_on_integers:
@@ -62,7 +62,7 @@ class Lower(Pass):
         return rewriter.result()
 
 
-def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
+def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target, fed: set[Node]) -> None:
     producer, format_ = quantize.args[0], integers.qparams_argument(quantize)
     assert isinstance(producer, Node)
     reason = why_not_format(format_, target.activation)
@@ -70,22 +70,23 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
         raise VerificationError(f"{label(quantize)} cannot be held for {target.name}", why=reason)
     row = target.kernel_for(producer)
     if row is None or not is_on_integers(producer) or target.why_not(producer):
-        _lower_entry(quantize, format_, rewriter)
+        _lower_entry(quantize, format_, rewriter, fed)
         return
     call = kernels.get_call(row.call)
     if call.form == "function":
-        _lower_function(quantize, producer, call.function, rewriter)
+        _lower_function(quantize, producer, call.function, rewriter, fed)
         return
     args, kwargs = ARGUMENTS[call.form](producer, call, format_, rewriter, target)
     _swap(quantize, producer, call.function, args, kwargs, rewriter)
 
 
-def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewriter) -> None:
+def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewriter,
+                    fed: set[Node]) -> None:
     """A table of all results where that is faster; else the function stays in float."""
     choice, format_ = choose(producer), integers.qparams_argument(quantize)
     rewriter.choose(choice)
     if choice.way == FLOAT:
-        _lower_entry(quantize, format_, rewriter)
+        _lower_entry(quantize, format_, rewriter, fed)
         return
     table = rewriter.constant(f"{label(producer)}.table", table_of(producer, format_), producer)
     source = next(a for a in producer.args if getattr(a, "target", None) is integers.dequantize)
@@ -104,14 +105,14 @@ def _reuse_memory(node: Node, rewriter: Rewriter) -> None:
         rewriter.replace(node, new, "in place")
 
 
-def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
+def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter, fed: set[Node]) -> None:
     """Quantize a float value; one that comes from the user's input gets channels_last first.
 
     Kernels want that layout, and some round ties by it: with one layout for all, equal inputs
     give equal bits however they lie in memory.
     """
     args = (quantize.args[0], format_.scale, format_.zero_point, kernels.quantized_dtype(format_))
-    if len(info(quantize).shape or ()) != 4 or not _comes_from_input(quantize):
+    if len(info(quantize).shape or ()) != 4 or quantize not in fed:
         _swap(quantize, quantize, kernels.to_quantized, args, {}, rewriter)
         return
     entry = rewriter.call(kernels.to_quantized, args, {}, like=quantize, before=quantize,
@@ -121,18 +122,14 @@ def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
     _swap(quantize, quantize, function, (entry,), layout, rewriter)
 
 
-def _comes_from_input(node: Node) -> bool:
-    """The value depends on an input of the model without passing through integers."""
-    seen: set[Node] = set()
-    waiting = list(node.all_input_nodes)
-    while waiting:
-        source = waiting.pop()
-        if source.op == "placeholder":
-            return True
-        if source not in seen and source.target is not integers.dequantize:
-            seen.add(source)
-            waiting += source.all_input_nodes
-    return False
+def _fed_by_inputs(graph: fx.Graph) -> set[Node]:
+    """What depends on an input of the model without passing through integers."""
+    fed: set[Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or (node.target is not integers.dequantize
+                                        and not fed.isdisjoint(node.all_input_nodes)):
+            fed.add(node)
+    return fed
 
 
 def _weight_of(node: Node) -> Any:

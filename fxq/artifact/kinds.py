@@ -18,6 +18,7 @@ from torch.fx import Node
 from fxq.info import info
 
 LARGEST = 2**31  # of whole numbers; indices may be as large as Python's own "to the end"
+WIDEST = 2**20  # of strides, kernels and their kind, which kernels hold in 32 bits
 LONGEST = 64  # of lists of numbers
 MOST_TENSORS = 4096  # of lists of tensors
 _EQUATION = re.compile(r"[A-Za-z. ]{1,60}(,[A-Za-z. ]{1,60}){0,2}(->[A-Za-z. ]{0,60})?")
@@ -46,8 +47,8 @@ def _is_number(value: Any) -> bool:
     return _is_int(value) or type(value) in (float, bool)
 
 
-def _from(low: int) -> Test:
-    return lambda value: _is_int(value) and value >= low
+def _from(low: int, high: int = LARGEST) -> Test:
+    return lambda value: type(value) is int and low <= value <= high
 
 
 def _many(test: Test) -> Test:
@@ -94,7 +95,8 @@ KINDS: Mapping[str, Test] = {
     "scale": _is_scale,
     "factors": _one_or_many(_is_factor), "int": _is_int, "positive": _from(1),
     "ints": _one_or_many(_is_int), "naturals": _one_or_many(_from(0)),
-    "positives": _one_or_many(_from(1)), "list": _many(_is_int),
+    "step": _from(1, WIDEST), "steps": _one_or_many(_from(1, WIDEST)),
+    "pads": _one_or_many(_from(0, WIDEST)), "list": _many(_is_int),
     "sizes": _one_or_many(lambda v: v is None or _from(0)(v)),
     "bool": lambda v: type(v) is bool, "false": lambda v: v is False,
     "dtype": lambda v: isinstance(v, torch.dtype),

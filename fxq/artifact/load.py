@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ from fxq import kernels
 from fxq.artifact.compact import expand
 from fxq.artifact.container import read_file, unpack
 from fxq.artifact.graph import from_portable
+from fxq.artifact.manifest import read_manifest
 from fxq.artifact.portable import Portable
-from fxq.artifact.save import FORMAT, Content
+from fxq.artifact.save import Content
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
-from fxq.artifact.values import MALFORMED
 from fxq.compiled import CompiledModel
 from fxq.context import Context
 from fxq.engine import guard_for
-from fxq.errors import ArtifactError, TargetUnavailableError
+from fxq.errors import ArtifactError, ConfigError, TargetUnavailableError
+from fxq.inert import inert
 from fxq.info import info
 from fxq.isolation import isolated
 from fxq.pipeline import LOWER
@@ -38,9 +39,6 @@ from fxq.stage import Stage, verify_stage
 from fxq.targets import Target, get_target
 from fxq.trace import Traced
 
-_KEYS = {"format", "fxq", "torch", "target", "engine", "stage", "cpu", "report", "check", "members"}
-_STAGES = (Stage.FUSED, Stage.REFERENCE, Stage.LOWERED)
-
 
 @dataclass(frozen=True)
 class Opened:
@@ -52,6 +50,13 @@ class Opened:
     stage: Stage
 
     @property
+    def report(self) -> Report:
+        """The report of the compilation, without its passes."""
+        values = self.manifest["report"]
+        left = tuple(Refusal(**row) for row in values.get("left_in_float", ()))
+        return Report(**{**values, "passes": (), "left_in_float": left})
+
+    @property
     def module(self) -> fx.GraphModule:
         return self.traced.graph_module
 
@@ -60,27 +65,23 @@ def open_artifact(path: str | Path) -> Opened:
     """Read and check a file without running it; raises ArtifactError."""
     where = str(path)
     members = unpack(read_file(Path(path)), where)
-    manifest = _object(members["manifest.json"], "manifest.json")
-    _check_format(manifest, where)
-    if set(manifest) != _KEYS or not isinstance(manifest["members"], dict):
-        raise ArtifactError(f"{where}: the manifest has other entries than it should")
+    manifest = read_manifest(_object(members["manifest.json"], "manifest.json"), where)
     for name in ("graph.json", "weights.safetensors"):
         said = manifest["members"].get(name)
         if said != {"bytes": len(members[name]),
                     "sha256": hashlib.sha256(members[name]).hexdigest()}:
             raise ArtifactError(f"{where}: {name} is not what the manifest says")
-    if manifest["stage"] not in _STAGES:
-        raise ArtifactError(f"{where}: unknown stage {str(manifest['stage'])[:40]!r}")
-    stage = Stage(manifest["stage"])
     graph = _object(members["graph.json"], "graph.json")
     if set(graph) != {"texts", "nodes", "table", "call"} or not all(
             isinstance(graph[k], list) for k in ("texts", "nodes", "table")):
         raise ArtifactError(f"{where}: graph.json has other entries than it should")
     if not all(isinstance(t, str) for t in graph["texts"]):
         raise ArtifactError(f"{where}: graph.json is malformed")
-    portable = Portable(tuple(expand(graph)), tuple(graph["texts"]),
+    texts = tuple(inert(text) for text in graph["texts"])
+    portable = Portable(tuple(expand(graph)), texts,
                         _tensors(members["weights.safetensors"], where))
     module = from_portable(portable)
+    stage = Stage(manifest["stage"])
     validate(module, stage)
     return Opened(manifest, portable, from_json(graph["call"], module), stage)
 
@@ -105,16 +106,6 @@ def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON number")
 
 
-def _check_format(manifest: dict[str, Any], where: str) -> None:
-    version = manifest.get("format")
-    if type(version) is not int or version < 1:
-        raise ArtifactError(f"{where} has no format version")
-    if version > FORMAT:
-        raise ArtifactError(f"{where} has format {version}, and this fxq reads up to {FORMAT}",
-                            why=f"it was written by fxq {str(manifest.get('fxq'))[:20]}",
-                            fix="install that version of fxq, or a newer one")
-
-
 def _tensors(content: bytes, where: str) -> dict[str, Tensor]:
     try:
         return load_tensors(content)
@@ -134,10 +125,10 @@ def load(path: str | Path, *, target: str | Target | None = None,
     TargetUnavailableError, with what is missing, for a machine that cannot run it.
     """
     opened = open_artifact(path)
-    chosen = get_target(target if target is not None else str(opened.manifest["target"]))
+    chosen = _target(opened, target)
     if chosen.engine:
         kernels.require_engine(chosen.engine)
-    report = _report(opened.manifest["report"], chosen)
+    report = replace(opened.report, target=chosen.name)
     if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
         raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
                                      why="pairs of its weights saturate without VNNI",
@@ -152,7 +143,7 @@ def load(path: str | Path, *, target: str | Target | None = None,
         name, function, _ = select(module, _example(opened.module), runtime, chosen.device)
     content = Content(opened.portable, opened.stage, chosen.engine)
     return CompiledModel(function=function, traced=opened.traced, guard=guard, texts=texts,
-                         report=_with_runtime(report, name), graph_module=module, content=content)
+                         report=replace(report, runtime=name), graph_module=module, content=content)
 
 
 def _lower(module: fx.GraphModule, target: Target) -> None:
@@ -171,21 +162,13 @@ def _example(module: fx.GraphModule) -> list[Tensor]:
             for n in module.graph.nodes if n.op == "placeholder"]
 
 
-def _report(values: Any, target: Target) -> Report:
-    """The report of the compilation, without its passes; unknown entries are refused."""
-    known = {f.name for f in fields(Report)}
-    if not isinstance(values, dict) or not set(values) <= known - {"passes"}:
-        raise ArtifactError("the manifest's report is not understood")
+def _target(opened: Opened, target: str | Target | None) -> Target:
+    """The target asked for, or the file's."""
+    if target is not None:
+        return get_target(target)
+    name = opened.manifest["target"]
     try:
-        left = tuple(Refusal(**row) for row in values["left_in_float"])
-        report = Report(**{**values, "target": target.name, "left_in_float": left})
-        str(report)
-    except MALFORMED as error:
-        raise ArtifactError("the manifest's report is malformed", why=str(error)) from error
-    return report
-
-
-def _with_runtime(report: Report, name: str) -> Report:
-    from dataclasses import replace
-
-    return replace(report, runtime=name)
+        return get_target(name)
+    except ConfigError as error:
+        raise ArtifactError(f"the file is for the target {name!r}, which is not known here",
+                            fix=error.fix) from error

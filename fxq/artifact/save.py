@@ -16,6 +16,7 @@ from torch import Tensor
 import fxq
 from fxq.artifact.compact import compact
 from fxq.artifact.container import pack, write_file
+from fxq.artifact.manifest import FORMAT
 from fxq.artifact.portable import Portable
 from fxq.artifact.signature import to_json
 from fxq.digests import raw_bytes
@@ -24,7 +25,6 @@ from fxq.report import Report
 from fxq.stage import Stage
 from fxq.trace import Traced
 
-FORMAT = 1
 Input = tuple[tuple[int, ...], torch.dtype]  # shape and type
 
 

@@ -21,8 +21,10 @@ from fxq.qspec import QParams
 Rule = Callable[..., Tensor | None]
 
 
-def _like(input: Tensor, **_: Any) -> Tensor:
-    return made(input.shape, input.dtype)
+def _like(input: Tensor, **attributes: Any) -> Tensor | None:
+    """As large as its input, unless bounds are tensors, which may be larger."""
+    broadcast = any(isinstance(v, Tensor) for v in attributes.values())
+    return None if broadcast else made(input.shape, input.dtype)
 
 
 def _along(input: Tensor, *, dim: int | None = None, **_: Any) -> Tensor | None:

@@ -16,10 +16,10 @@ OPERANDS: Mapping[str, str] = {
     "input": "T", "tensors": "tensors", "other": "value", "weight": "T", "bias": "T?",
     "running_mean": "T?", "running_var": "T?", "scale": "T", "shift": "T"}
 ATTRIBUTES: Mapping[str, str] = {
-    "stride": "positives?", "padding": "naturals", "output_padding": "naturals",
-    "dilation": "positives", "groups": "positive", "kernel_size": "positives",
+    "stride": "steps?", "padding": "pads", "output_padding": "pads", "dilation": "steps",
+    "groups": "positive", "kernel_size": "steps",
     "ceil_mode": "bool", "count_include_pad": "bool", "divisor_override": "positive?",
-    "output_size": "sizes", "upscale_factor": "positive", "downscale_factor": "positive",
+    "output_size": "sizes", "upscale_factor": "step", "downscale_factor": "step",
     "training": "bool", "use_input_stats": "bool", "momentum": "number", "eps": "number",
     "normalized_shape": "naturals", "num_groups": "positive",
     "exponent": "value", "min": "value?", "max": "value?", "approximate": "'none'+'tanh'",
@@ -33,11 +33,11 @@ ATTRIBUTES: Mapping[str, str] = {
 OWN: Mapping[tuple[str, str], str] = {
     **{(f"{name}_norm", w): "T?" for name in ("batch", "layer", "group", "instance")
        for w in ("weight", "bias")},
-    **{(f"conv{rank}d", "padding"): "naturals+'same'+'valid'" for rank in (1, 2, 3)},
+    **{(f"conv{rank}d", "padding"): "pads+'same'+'valid'" for rank in (1, 2, 3)},
     **{(name, "dim"): "int" for name in ("cat", "stack", "unsqueeze", "narrow")},
     **{(name, "input"): "value" for name in ("add", "sub", "rsub", "mul", "div", "pow")},
     ("conv2d_add", "other"): "T", ("conv2d_add_relu", "other"): "T", ("matmul", "other"): "T",
-    ("threshold", "value"): "number", ("getitem", "input"): "container",
+    ("threshold", "value"): "number", ("size", "dim"): "index", ("getitem", "input"): "container",
     ("pad", "mode"): "'constant'+'reflect'+'replicate'+'circular'",
     ("interpolate", "mode"): "'nearest'+'nearest-exact'+'linear'+'bilinear'+'bicubic'+'trilinear'"
                              "+'area'"}
@@ -54,7 +54,7 @@ _ONE = "input:T dim:int? keepdim:bool"
 _BEST = "input:T | input:T dim:int keepdim:bool | input:T other:T"
 _SPREAD = ("input:T dim:ints? unbiased:bool keepdim:bool correction:number? | "
            "input:T unbiased:bool")
-_POOL = "input:T kernel_size:positives stride:positives? padding:naturals dilation:positives"
+_POOL = "input:T kernel_size:steps stride:steps? padding:pads dilation:steps"
 
 # Functions of torch, of torch.nn.functional, and methods: a name has one row wherever it is.
 _BY_ROW: Mapping[str, str] = {
@@ -91,12 +91,11 @@ _BY_ROW: Mapping[str, str] = {
     "glu": "input:T dim:int", "normalize": "input:T p:number dim:ints eps:number",
     "cosine_similarity": "x1:T x2:T dim:int eps:number",
     "pairwise_distance": "x1:T x2:T p:number eps:number keepdim:bool",
-    "fold": "input:T output_size:positives kernel_size:positives dilation:positives"
-            " padding:naturals stride:positives",
-    "unfold": "input:T kernel_size:positives dilation:positives padding:naturals"
-              " stride:positives",
+    "fold": "input:T output_size:steps kernel_size:steps dilation:steps padding:pads"
+            " stride:steps",
+    "unfold": "input:T kernel_size:steps dilation:steps padding:pads stride:steps",
     "max_pool3d": f"{_POOL} ceil_mode:bool",
-    "lp_pool2d": "input:T norm_type:number kernel_size:positives stride:positives? ceil_mode:bool",
+    "lp_pool2d": "input:T norm_type:number kernel_size:steps stride:steps? ceil_mode:bool",
     "local_response_norm": "input:T size:positive alpha:number beta:number k:number",
     "instance_norm": "input:T running_mean:T? running_var:T? weight:T? bias:T?"
                      " use_input_stats:bool momentum:number eps:number",
