@@ -21,6 +21,7 @@ from fxq.artifact.kinds import MOST_TENSORS as MOST_PARTS
 
 LARGEST_RESULT = 256 << 20  # bytes, or
 LARGEST_RATIO = 64  # times the largest input
+MOST_ASKED = 4096  # nodes whose shapes only torch itself knows, a millisecond each
 LARGEST_SUM = 4  # times that: all values that are alive at once
 
 
@@ -38,6 +39,15 @@ class Limited(TorchDispatchMode):
         super().__init__()
         largest = max(map(byte_size, inputs), default=0)
         self.most = max(LARGEST_RESULT, LARGEST_RATIO * largest)
+        self.asked = 0
+
+    def ask(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """What torch says that a function makes."""
+        self.asked += 1
+        if self.asked > MOST_ASKED:
+            raise ValueError(f"more than {MOST_ASKED} calls whose shapes have no rule here")
+        with self:
+            return function(*args, **kwargs)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (),
                            kwargs: Any = None) -> Any:

@@ -95,8 +95,7 @@ def _result(node: Node, values: Values, limited: Limited) -> Any:
     made = rule(*args, **kwargs) if rule else None
     if made is not None:
         return made
-    with limited:
-        return (getattr(Tensor, target) if isinstance(target, str) else target)(*args, **kwargs)
+    return limited.ask(getattr(Tensor, target) if isinstance(target, str) else target, args, kwargs)
 
 
 def _compare(value: Any, known: Info) -> None:
