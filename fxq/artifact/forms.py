@@ -1,4 +1,4 @@
-"""Bind a call of a file to its row: names, number and kinds of its arguments, or a reason why not."""
+"""Bind a call of a file to its row: names, number and kinds of arguments, or a reason why not."""
 
 from __future__ import annotations
 

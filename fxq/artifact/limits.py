@@ -32,11 +32,11 @@ def byte_size(value: Any) -> int:
     return sum(map(byte_size, value)) if isinstance(value, tuple | list) else 0
 
 
-class Limited(TorchDispatchMode):
+class Limited(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses (ValueError) what is larger than a result of this graph may be."""
 
     def __init__(self, inputs: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         largest = max(map(byte_size, inputs), default=0)
         self.most = max(LARGEST_RESULT, LARGEST_RATIO * largest)
         self.asked = 0

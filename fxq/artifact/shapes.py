@@ -31,14 +31,14 @@ def _along(input: Tensor, *, dim: int | None = None, **_: Any) -> Tensor | None:
     return _like(input) if type(dim) is int and -input.dim() <= dim < input.dim() else None
 
 
-def _per_channel(input: Tensor, *parameters: Tensor | None, **_: Any) -> Tensor:
+def _per_channel(input: Tensor, *parameters: Tensor | None, **_: Any) -> Tensor | None:
     if any(p is not None and tuple(p.shape) != (input.shape[1],) for p in parameters):
         raise ValueError(f"other parameters than one for each of {input.shape[1]} channels")
     return _like(input)
 
 
 def _normalized(input: Tensor, weight: Tensor | None, bias: Tensor | None, *,
-                normalized_shape: Sequence[int], **_: Any) -> Tensor:
+                normalized_shape: Sequence[int], **_: Any) -> Tensor | None:
     last = tuple(normalized_shape)
     if not last or any(p is not None and tuple(p.shape) != last for p in (weight, bias)) or (
             tuple(input.shape[-len(last):]) != last):

@@ -27,7 +27,7 @@ ATTRIBUTES: Mapping[str, str] = {
     "lambd": "number", "value": "number?",
     "dim": "ints?", "keepdim": "bool", "start_dim": "int", "end_dim": "int", "shape": "ints",
     "dims": "ints", "dim0": "int", "dim1": "int", "start": "int", "length": "int",
-    "shifts": "ints", "index": "index", "pad": "list", "size": "naturals?",
+    "shifts": "ints", "index": "index?", "pad": "list", "size": "naturals?",
     "scale_factor": "factors?", "align_corners": "bool?", "recompute_scale_factor": "bool?",
     "antialias": "bool"}
 OWN: Mapping[tuple[str, str], str] = {
@@ -37,13 +37,14 @@ OWN: Mapping[tuple[str, str], str] = {
     **{(name, "dim"): "int" for name in ("cat", "stack", "unsqueeze", "narrow")},
     **{(name, "input"): "value" for name in ("add", "sub", "rsub", "mul", "div", "pow")},
     ("conv2d_add", "other"): "T", ("conv2d_add_relu", "other"): "T", ("matmul", "other"): "T",
-    ("threshold", "value"): "number", ("size", "dim"): "index", ("getitem", "input"): "container",
+    ("threshold", "value"): "number", ("size", "dim"): "index?", ("getitem", "input"): "container",
     ("pad", "mode"): "'constant'+'reflect'+'replicate'+'circular'",
     ("interpolate", "mode"): "'nearest'+'nearest-exact'+'linear'+'bilinear'+'bicubic'+'trilinear'"
                              "+'area'"}
 # What torch's function takes beside; a graph has it where the operator's canonical form does not.
 BESIDE: Mapping[str, str] = {
-    **dict.fromkeys(("add", "sub", "rsub"), "alpha:number"), "div": "rounding_mode:'floor'+'trunc'?",
+    **dict.fromkeys(("add", "sub", "rsub"), "alpha:number"),
+    "div": "rounding_mode:'floor'+'trunc'?",
     **dict.fromkeys(("softmax", "log_softmax"), "_stacklevel:int dtype:dtype?"),
     "mean": "dtype:dtype?"}
 
@@ -75,7 +76,8 @@ _BY_ROW: Mapping[str, str] = {
     "cumsum": "input:T dim:int dtype:dtype?", "topk":
     "input:T k:int dim:int largest:bool sorted:bool",
     "chunk": "input:T chunks:positive dim:int", "unbind unsqueeze": "input:T dim:int",
-    "split": "input:T split_size:naturals dim:int | input:T split_size_or_sections:naturals dim:int",
+    "split": "input:T split_size:naturals dim:int | "
+             "input:T split_size_or_sections:naturals dim:int",
     "unflatten": "input:T dim:int sizes:ints", "squeeze": "input:T dim:ints?",
     "flatten": "input:T start_dim:int end_dim:int", "flip": "input:T dims:ints | input:T *dims:int",
     "movedim": "input:T source:ints destination:ints", "transpose": "input:T dim0:int dim1:int",
@@ -87,7 +89,8 @@ _BY_ROW: Mapping[str, str] = {
     "gather": "input:T dim:int index:T", "index_select": "input:T dim:int index:T",
     "masked_fill": "input:T mask:T value:value", "where": "condition:T input:value other:value",
     "einsum": "equation:equation *operands:T",
-    "softmax softmin": "input:T dim:int? _stacklevel:int dtype:dtype? | input:T dim:int dtype:dtype?",
+    "softmax softmin": "input:T dim:int? _stacklevel:int dtype:dtype? | "
+                       "input:T dim:int dtype:dtype?",
     "glu": "input:T dim:int", "normalize": "input:T p:number dim:ints eps:number",
     "cosine_similarity": "x1:T x2:T dim:int eps:number",
     "pairwise_distance": "x1:T x2:T p:number eps:number keepdim:bool",
@@ -109,7 +112,7 @@ _COMPARED = "a:value b:value | a:list b:list"
 _NUMBERS: Mapping[str, str] = {
     "add": _COMPARED, "eq ne ge gt le lt": _COMPARED,
     "and_ floordiv mod mul or_ pow sub truediv": "a:value b:value", "invert neg": "a:value",
-    "getitem": "a:container b:index"}
+    "getitem": "a:container b:index?"}
 OPERATORS: Mapping[str, str] = {name: row for names, row in _NUMBERS.items()
                                 for name in names.split()}
 
