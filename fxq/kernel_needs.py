@@ -42,7 +42,10 @@ def why_not_scales(scales: Tensor) -> str | None:
     """Scales are float32, finite and positive."""
     if scales.dtype != torch.float32:
         return f"scales are {scales.dtype}, not float32"
-    if not bool((torch.isfinite(scales) & (scales > 0)).all()):
+    if not scales.numel():
+        return None
+    low, high = torch.aminmax(scales)  # both are NaN when one of them is
+    if not 0 < low.item() <= high.item() < torch.inf:
         return "a scale is no positive finite number"
     return None
 

@@ -68,8 +68,8 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target, fed: set
     reason = why_not_format(format_, target.activation)
     if reason:
         raise VerificationError(f"{label(quantize)} cannot be held for {target.name}", why=reason)
-    row = target.kernel_for(producer)
-    if row is None or not is_on_integers(producer) or target.why_not(producer):
+    row = target.fitting(producer) if is_on_integers(producer) else None
+    if row is None:
         _lower_entry(quantize, format_, rewriter, fed)
         return
     call = kernels.get_call(row.call)
@@ -219,7 +219,7 @@ def _in_float(node: Node, op: Op, kwargs: dict[str, Any], rewriter: Rewriter,
     """Compute in float what this target has no kernel for: the graph was placed for another."""
     value = replace(info(node), dtype=torch.float32)
     twin = rewriter.call(op, node.args, kwargs, like=node, before=node, value=value)
-    if not target.why_not(twin):
+    if target.fitting(twin) is not None:
         rewriter.erase(twin)
         return False
     twin.args = fx.map_arg(node.args, lambda source: rewriter.call(
