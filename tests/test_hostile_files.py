@@ -282,6 +282,20 @@ GREEDY = {
                       for _ in range(40)]}
 
 
+UNFIT = {
+    "dimension": [call("softmax", X0, dim=2**31, shape=[2, 3, 16, 16])],
+    "integers": [call("size", X0, dim=0), call("torch.gt", X0, 0.0) | {
+        "shape": [2, 3, 16, 16], "dtype": "bool"},
+        call("sigmoid", {"n": 2}) | {"shape": [2, 3, 16, 16], "dtype": "bool"}]}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_rules_refuse_what_torch_would(saved, name, tmp_path):
+    """What only fails when it is run, because no rule looked, is refused when it is read."""
+    with pytest.raises(fxq.ArtifactError, match="cannot be run"):
+        loads(tmp_path, resealed(saved, as_float(rows_of(UNFIT[name]))))
+
+
 @pytest.mark.parametrize(("name", "reason"), GREEDY)
 def test_greedy_graphs(saved, name, reason, tmp_path):
     """What would fill memory or time, or is not in a call's row, is refused before it is made."""

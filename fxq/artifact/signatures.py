@@ -133,6 +133,8 @@ def row_of(op: Op) -> str:
 
 
 def _kind(ops: tuple[str, ...], name: str, table: Mapping[str, str]) -> str:
+    if all(ops) and name in ("min", "max"):
+        return "number?"  # the rules of fused operators know no tensors as bounds
     own = (OWN.get((op, name)) for op in ops)
     return next((kind for kind in own if kind), "") or table[name]
 
