@@ -173,7 +173,8 @@ def _rules() -> dict[Any, Rule]:
     return rules | {
         integers.quantize: _quantized, integers.dequantize: _dequantized,
         integers.dequantize_weight: _weight, integers.round_at_run_time: _like,
-        "softmax": _along, F.softmin: _along, integers.to_dtype: _converted, integers.clamp_on_integers: _like}
+        integers.to_dtype: _converted, integers.clamp_on_integers: _like,
+        "softmax": _along, F.softmin: _along}
 
 
 RULES: Mapping[Any, Rule] = _rules()
