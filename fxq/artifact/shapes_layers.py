@@ -63,6 +63,8 @@ def transposed(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, str
     if any(more >= max(s, d) for _, _, s, _, more, d in each) or 0 in input.shape:
         raise ValueError("output padding is not below stride and dilation, or nothing is there")
     sizes = [(n - 1) * s - 2 * p + d * (k - 1) + more + 1 for n, k, s, p, more, d in each]
+    if min(sizes) < 1:
+        return None
     return made((input.shape[0], weight.shape[1] * groups, *sizes), input.dtype)
 
 
