@@ -8,6 +8,7 @@ A batch that crashes or hangs is a failure, with the case that it was at.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ def run_batch(what, number, folder):
         if done.returncode == 0 and output.exists():
             return json.loads(output.read_text())
         reason = f"exit code {done.returncode}: {done.stderr[-200:]}"
+        if done.returncode == -signal.SIGPROF:  # the worker's own limit for one file
+            reason = "no end after 10 s of one file"
     except subprocess.TimeoutExpired:
         reason = f"no end after {SECONDS} s"
     case = folder / f"{what}-{number}.case"

@@ -5,6 +5,7 @@
 
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -43,9 +44,9 @@ NETS = {"classifier": (Classifier, {}), "excite": (SqueezeExcite, {}), "many": (
         "float": (Many, {"scheme": "fp32"}), "dynamic": (Many, {"scheme": "int8_dynamic"})}
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, names: Iterable[str] = tuple(NETS)) -> None:
     """One file per net."""
-    for name, (net, options) in NETS.items():
+    for name, (net, options) in ((name, NETS[name]) for name in names):
         torch.manual_seed(0)
         data = {} if options.get("scheme") in ("fp32", "int8_dynamic") else {
             "calibration_data": [INPUTS]}
