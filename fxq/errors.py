@@ -16,6 +16,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from fxq.system.inert import inert
+
 
 class FxqError(Exception):
     """Base of all deliberate errors: what happened, where, why, and how to fix it.
@@ -33,7 +35,7 @@ class FxqError(Exception):
         for label, text in parts:
             if text:
                 lines.append(f"  {label:<5} " + text.replace("\n", "\n        "))
-        return "\n".join(lines)
+        return inert("\n".join(lines), keep="\n\t")
 
 
 class TraceError(FxqError):

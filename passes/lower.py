@@ -19,15 +19,17 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
+from fxq.errors import VerificationError
 from fxq.ir import integers
 from fxq.ir.facts import KERNEL, MACS, info, is_on_integers, qparams
-from fxq.ir.ops import op_of
+from fxq.ir.ops import OPS, Op, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, label
 from fxq.ir.sizes import macs
 from fxq.ir.stages import Effect, Stage
 from fxq.kernels import calls
 from fxq.kernels.arguments import ARGUMENTS, integer_behind, packed_weight
 from fxq.kernels.lookup_tables import FLOAT, choose, table_of
+from fxq.kernels.needs import why_not_format
 from fxq.passes.base import Pass
 from fxq.quantization.formats import QParams
 from fxq.targets.base import Target
@@ -43,14 +45,14 @@ class Lower(Pass):
     effect: ClassVar[Effect] = Effect.STEPWISE
 
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
-        rewriter = Rewriter(module)
+        rewriter, fed = Rewriter(module), _fed_by_inputs(module.graph)
         for node in list(module.graph.nodes):
             if node.target is integers.quantize:
-                _lower_quantize(node, rewriter, context.target)
+                _lower_quantize(node, rewriter, context.target, fed)
             elif getattr(_weight_of(node), "target", None) is integers.dequantize_weight:
                 _lower_float_result(node, rewriter, context.target)
             elif integers.float_op_of(node) or node.target is integers.clamp_on_integers:
-                _lower_integer_op(node, rewriter)
+                _lower_integer_op(node, rewriter, context.target)
         rewriter.sweep()
         for node in list(module.graph.nodes):
             if node.target is integers.dequantize:
@@ -61,28 +63,31 @@ class Lower(Pass):
         return rewriter.result()
 
 
-def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target) -> None:
+def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target, fed: set[Node]) -> None:
     producer, format_ = quantize.args[0], integers.qparams_argument(quantize)
     assert isinstance(producer, Node)
-    row = target.kernel_for(producer)
-    if row is None or not is_on_integers(producer):
-        _lower_entry(quantize, format_, rewriter)
+    reason = why_not_format(format_, target.activation)
+    if reason:
+        raise VerificationError(f"{label(quantize)} cannot be held for {target.name}", why=reason)
+    row = target.fitting(producer) if is_on_integers(producer) else None
+    if row is None:
+        _lower_entry(quantize, format_, rewriter, fed)
         return
     call = calls.get_call(row.call)
     if call.form == "function":
-        _lower_function(quantize, producer, call.function, rewriter, target)
+        _lower_function(quantize, producer, call.function, rewriter, target, fed)
         return
     args, kwargs = ARGUMENTS[call.form](producer, call, format_, rewriter, target)
     _swap(quantize, producer, call.function, args, kwargs, rewriter)
 
 
 def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewriter,
-                    target: Target) -> None:
+                    target: Target, fed: set[Node]) -> None:
     """A table of all results where that is faster; else the function stays in float."""
     choice, format_ = choose(producer, target.costs), integers.qparams_argument(quantize)
     rewriter.choose(choice)
     if choice.way == FLOAT:
-        _lower_entry(quantize, format_, rewriter)
+        _lower_entry(quantize, format_, rewriter, fed)
         return
     table = rewriter.constant(f"{label(producer)}.table", table_of(producer, format_), producer)
     source = next(a for a in producer.args if getattr(a, "target", None) is integers.dequantize)
@@ -101,14 +106,14 @@ def _reuse_memory(node: Node, rewriter: Rewriter) -> None:
         rewriter.replace(node, new, "in place")
 
 
-def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
+def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter, fed: set[Node]) -> None:
     """Quantize a float value; one that comes from the user's input gets channels_last first.
 
     Kernels want that layout, and some round ties by it: with one layout for all, equal inputs
     give equal bits however they lie in memory.
     """
     args = (quantize.args[0], format_.scale, format_.zero_point, calls.quantized_dtype(format_))
-    if len(info(quantize).shape or ()) != 4 or not _comes_from_input(quantize):
+    if len(info(quantize).shape or ()) != 4 or quantize not in fed:
         _swap(quantize, quantize, calls.to_quantized, args, {}, rewriter)
         return
     entry = rewriter.call(calls.to_quantized, args, {}, like=quantize, before=quantize,
@@ -119,18 +124,14 @@ def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter) -> None:
     _swap(quantize, quantize, function, (entry,), layout, rewriter)
 
 
-def _comes_from_input(node: Node) -> bool:
-    """The value depends on an input of the model without passing through integers."""
-    seen: set[Node] = set()
-    waiting = list(node.all_input_nodes)
-    while waiting:
-        source = waiting.pop()
-        if source.op == "placeholder":
-            return True
-        if source not in seen and source.target is not integers.dequantize:
-            seen.add(source)
-            waiting += source.all_input_nodes
-    return False
+def _fed_by_inputs(graph: fx.Graph) -> set[Node]:
+    """What depends on an input of the model without passing through integers."""
+    fed: set[Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or (node.target is not integers.dequantize
+                                        and not fed.isdisjoint(node.all_input_nodes)):
+            fed.add(node)
+    return fed
 
 
 def _weight_of(node: Node) -> Any:
@@ -204,15 +205,16 @@ def _replace(old: Node, new: Node, function: Any, rewriter: Rewriter) -> None:
     rewriter.replace(old, new, calls.kernel_name(function))
 
 
-def _lower_integer_op(node: Node, rewriter: Rewriter) -> None:
+def _lower_integer_op(node: Node, rewriter: Rewriter, target: Target) -> None:
     op = integers.float_op_of(node)
     name = op.name if op else "clamp"
     kwargs = {k: v for k, v in node.kwargs.items() if k != "zero_point"}
     if op is None:
         kwargs = _clamp_bounds(node)
+    if _in_float(node, OPS[name], kwargs, rewriter, target):
+        return
     if name == "cat":
-        call, format_ = calls.get_call("cat"), qparams(node)
-        assert format_ is not None
+        call, format_ = calls.get_call("cat"), _format_of(node)
         args = (list(node.args[0]), kwargs.get("dim", 0), format_.scale, format_.zero_point)  # type: ignore[arg-type]
         _swap(node, node, call.function, args, {}, rewriter)
         return
@@ -220,8 +222,30 @@ def _lower_integer_op(node: Node, rewriter: Rewriter) -> None:
     _swap(node, node, function, node.args, kwargs, rewriter)
 
 
-def _clamp_bounds(node: Node) -> dict[str, Any]:
+def _in_float(node: Node, op: Op, kwargs: dict[str, Any], rewriter: Rewriter,
+              target: Target) -> bool:
+    """Compute in float what this target has no kernel for: the graph was placed for another."""
+    value = replace(info(node), dtype=torch.float32)
+    twin = rewriter.call(op, node.args, kwargs, like=node, before=node, value=value)
+    if target.fitting(twin) is not None:
+        rewriter.erase(twin)
+        return False
+    twin.args = fx.map_arg(node.args, lambda source: rewriter.call(
+        integers.dequantize, (source,), integers.qparams_kwargs(_format_of(source)), like=source,
+        before=twin, value=replace(info(source), dtype=torch.float32)))
+    format_ = _format_of(node)
+    args = (twin, format_.scale, format_.zero_point, calls.quantized_dtype(format_))
+    _swap(node, node, calls.to_quantized, args, {}, rewriter)
+    return True
+
+
+def _format_of(node: Node) -> QParams:
     format_ = qparams(node)
-    assert format_ is not None
+    assert format_ is not None, f"{label(node)} is on integers without a format"
+    return format_
+
+
+def _clamp_bounds(node: Node) -> dict[str, Any]:
+    format_ = _format_of(node)
     zero, scale = format_.zero_point, format_.scale
     return {"min": (node.kwargs["low"] - zero) * scale, "max": (node.kwargs["high"] - zero) * scale}  # type: ignore[operator]

@@ -12,7 +12,7 @@ from torch.fx import Node
 from fxq.errors import ConfigError
 from fxq.ir.facts import info
 from fxq.ir.integers import dequantize_weight
-from fxq.ir.ops import ABSORBED, OPS, attribute, op_of
+from fxq.ir.ops import ABSORBED, OPS, Op, attribute, op_of
 from fxq.ir.rewriter import constant_of, is_constant
 from fxq.kernels.lookup_tables import FunctionCosts
 from fxq.quantization.formats import QSpec
@@ -146,9 +146,18 @@ class Target:
         op = op_of(node)
         if op is None:
             return None
-        rows = self.rows(op.base or op.name, op.activation) or self.rows(op.base or op.name)
-        fitting = (k for k in rows if all(limit.holds(node) for limit in k.limits))
-        return next(fitting, rows[-1] if rows else None)
+        return self.fitting(node) or next(reversed(self._rows_of(op)), None)
+
+    def fitting(self, node: Node) -> Kernel | None:
+        """The first row whose limits hold: what the target can run the node with."""
+        op = op_of(node)
+        if op is None or (op.base or op.name) in self.unsupported:
+            return None
+        return next((k for k in self._rows_of(op) if all(
+            limit.holds(node) for limit in k.limits)), None)
+
+    def _rows_of(self, op: Op) -> tuple[Kernel, ...]:
+        return self.rows(op.base or op.name, op.activation) or self.rows(op.base or op.name)
 
     def engine_of(self, node: Node) -> str:
         """The engine that the weights of a layer are packed for."""

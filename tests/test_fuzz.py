@@ -7,6 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 import fxq
+from tests.fuzz import check_hostile, seeds
 from tests.fuzz.files import check_bad_file, damaged, resealed
 from tests.fuzz.nets import FuzzNet, Recipe, Step, recipes
 from tests.fuzz.oracles import check_model
@@ -53,3 +54,20 @@ def test_bad_files_are_refused(content, change, tmp_path):
     source = random.Random(0)
     found = [check_bad_file(tmp_path / "x.fxq", change(content, source)) for _ in range(300)]
     assert found.count("refused") > 150 and (change is resealed or "loaded" not in found)
+
+
+def test_hostile_files_of_the_grammar(tmp_path):
+    """A few files of the campaign: refused or harmless, and none that runs code."""
+    (tmp_path / "seeds").mkdir()
+    seeds.write(tmp_path / "seeds")
+    found = check_hostile.run_files(7, 60, tmp_path)
+    assert not found["failures"] and found["refused"] > 20 and found["loaded"] > 5
+
+
+def test_code_that_ran_is_seen(tmp_path, monkeypatch):
+    """The twin: a loader that lets a file write its marker fails the campaign."""
+    (tmp_path / "seeds").mkdir()
+    seeds.write(tmp_path / "seeds", ("classifier",))
+    monkeypatch.setattr(check_hostile, "check", lambda path, position: (
+        (tmp_path / "executed-7").touch(), "loaded")[1])
+    assert check_hostile.run_files(7, 1, tmp_path)["failures"][0][0] == "it ran code"

@@ -10,6 +10,7 @@ from fxq.errors import ArtifactError
 
 _SHARED = ("op", "call", "kwargs", "shape", "dtype", "format")
 _OWN = ("args", "path", "source", "value", "tensor", "module", "integers")
+LARGEST_ENTRY = 1024  # values
 COLUMNS = (*_SHARED, *_OWN)
 
 
@@ -36,6 +37,8 @@ def _cut(values: list[Any]) -> list[Any]:
 def expand(content: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows again; raises ArtifactError for lists that are no rows."""
     table, nodes = content["table"], content["nodes"]
+    if any(_size(entry) > LARGEST_ENTRY for entry in table):
+        raise ArtifactError("an entry of the table is too large", why="every node may repeat it")
     rows = []
     for position, values in enumerate(nodes):
         if not isinstance(values, list) or len(values) > len(COLUMNS):
@@ -46,6 +49,12 @@ def expand(content: dict[str, Any]) -> list[dict[str, Any]]:
                 row[column] = _entry(table, row[column], position)
         rows.append(row)
     return rows
+
+
+def _size(entry: Any) -> int:
+    """How many values an entry holds, its nests included."""
+    inner = entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ()
+    return 1 + sum(map(_size, inner))
 
 
 def _entry(table: list[Any], place: Any, position: int) -> Any:

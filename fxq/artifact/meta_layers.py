@@ -47,6 +47,27 @@ def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, st
     return made((input.shape[0], weight.shape[0], *sizes), input.dtype)
 
 
+def transposed(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: Any = 1,
+               padding: Any = 0, output_padding: Any = 0, groups: int = 1,
+               dilation: Any = 1, **_: Any) -> Tensor | None:
+    """From N×C×sizes and C×O/groups×kernel; raises ValueError where torch would, or should."""
+    rank = weight.dim() - 2
+    if input.dim() != weight.dim():
+        return None
+    if input.shape[1] != weight.shape[0] or weight.shape[0] % groups:
+        raise ValueError(f"{input.shape[1]} channels, {groups} groups and weights of "
+                         f"{list(weight.shape)}")
+    _check_weights(input, weight, bias, weight.shape[1] * groups)
+    wide = (_wide(v, rank) for v in (stride, padding, output_padding, dilation))
+    each = list(zip(input.shape[2:], weight.shape[2:], *wide, strict=True))
+    if any(more >= max(s, d) for _, _, s, _, more, d in each) or 0 in input.shape:
+        raise ValueError("output padding is not below stride and dilation, or nothing is there")
+    sizes = [(n - 1) * s - 2 * p + d * (k - 1) + more + 1 for n, k, s, p, more, d in each]
+    if min(sizes) < 1:
+        return None
+    return made((input.shape[0], weight.shape[1] * groups, *sizes), input.dtype)
+
+
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, **_: Any) -> Tensor | None:
     """The last dimension becomes the weights' first; raises ValueError where torch would."""
     if weight.dim() != 2 or not input.dim():
@@ -89,4 +110,4 @@ def adaptive(input: Tensor, *, output_size: Any, **_: Any) -> Tensor | None:
     return made((*input.shape[:2], *_wide(sizes, 2)), input.dtype)
 
 
-__all__ = ["adaptive", "convolution", "linear", "made", "pool"]
+__all__ = ["adaptive", "convolution", "linear", "made", "pool", "transposed"]

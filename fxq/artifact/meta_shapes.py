@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fxq.artifact.meta_layers import adaptive, convolution, linear, made, pool
+from fxq.artifact.meta_layers import adaptive, convolution, linear, made, pool, transposed
 from fxq.ir import integers
 from fxq.ir.ops import OPS, Op
 from fxq.quantization.formats import QParams
@@ -21,26 +22,38 @@ from fxq.quantization.formats import QParams
 Rule = Callable[..., Tensor | None]
 
 
-def _like(input: Tensor, **_: Any) -> Tensor:
-    return made(input.shape, input.dtype)
+def _like(input: Tensor, **attributes: Any) -> Tensor | None:
+    """As large as its input, unless bounds are tensors, which may be larger."""
+    broadcast = any(isinstance(v, Tensor) for v in attributes.values())
+    return None if broadcast else made(input.shape, input.dtype)
 
 
-def _along(input: Tensor, *, dim: int | None = None, **_: Any) -> Tensor | None:
-    return _like(input) if type(dim) is int and -input.dim() <= dim < input.dim() else None
+def _along(input: Tensor, dim: int | None = None, *_: Any, dtype: torch.dtype | None = None,
+           **__: Any) -> Tensor | None:
+    """torch's own rule takes any number as a dimension."""
+    if dim is None or not input.dim():
+        return None
+    if not -input.dim() <= dim < input.dim():
+        raise ValueError(f"there is no dimension {dim}")
+    return made(input.shape, dtype or input.dtype)
 
 
-def _per_channel(input: Tensor, *parameters: Tensor | None, **_: Any) -> Tensor:
+def _per_channel(input: Tensor, *parameters: Tensor | None, **_: Any) -> Tensor | None:
     if any(p is not None and tuple(p.shape) != (input.shape[1],) for p in parameters):
         raise ValueError(f"other parameters than one for each of {input.shape[1]} channels")
-    return _like(input)
+    same = all(p is None or p.dtype == input.dtype for p in parameters)
+    return _like(input) if same else None
 
 
 def _normalized(input: Tensor, weight: Tensor | None, bias: Tensor | None, *,
-                normalized_shape: Sequence[int], **_: Any) -> Tensor:
+                normalized_shape: Sequence[int], **_: Any) -> Tensor | None:
     last = tuple(normalized_shape)
     if not last or any(p is not None and tuple(p.shape) != last for p in (weight, bias)) or (
             tuple(input.shape[-len(last):]) != last):
         raise ValueError(f"{list(input.shape)} cannot be normalized over {list(last)}")
+    types = {p.dtype for p in (weight, bias) if p is not None} - {input.dtype}
+    if types and (types != {torch.float32} or input.dtype not in (torch.float16, torch.bfloat16)):
+        raise ValueError(f"parameters of {types} for {input.dtype}")
     return _like(input)
 
 
@@ -115,6 +128,7 @@ _BY_NAME: Mapping[str, Rule] = {
     **dict.fromkeys(("affine", "batch_norm"), _per_channel),
     **dict.fromkeys(("add", "sub", "rsub", "mul", "div"), _broadcast),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), transposed),
     **dict.fromkeys(("max_pool2d", "avg_pool2d"), pool),
     **dict.fromkeys(("conv2d_add", "conv2d_add_relu"), _sum),
     "linear": linear, "layer_norm": _normalized, "adaptive_avg_pool2d": adaptive,
@@ -130,16 +144,30 @@ def _view(op: Op) -> Rule:
     return lambda *operands, zero_point, **attributes: op.call(*operands, **attributes)
 
 
+def _of_floats(rule: Rule) -> Rule:
+    """For float tensors only: what torch makes of integers, if anything, has another type."""
+
+    def asked(*operands: Any, **attributes: Any) -> Tensor | None:
+        first = operands[0][0] if isinstance(operands[0], list | tuple) else operands[0]
+        if isinstance(first, Tensor) and not first.is_floating_point():
+            return None
+        return rule(*operands, **attributes)
+
+    return asked
+
+
 def _rules() -> dict[Any, Rule]:
     names = {op.call: op.name if op.name in _BY_NAME else op.base for op in OPS.values()}
-    rules = {call: _BY_NAME[name] for call, name in names.items() if name in _BY_NAME}
+    floats = {name: _of_floats(rule) for name, rule in _BY_NAME.items()}
+    rules = {call: floats[name] for call, name in names.items() if name in floats}
     rules |= {call: _BY_NAME[name] for name, call in integers.INTEGER_OPS.items()
               if name in _BY_NAME}
     rules |= {integers.INTEGER_OPS[name]: _view(OPS[name]) for name in _VIEWS}
     return rules | {
         integers.quantize: _quantized, integers.dequantize: _dequantized,
         integers.dequantize_weight: _weight, integers.round_at_run_time: _like,
-        integers.to_dtype: _converted, integers.clamp_on_integers: _like}
+        integers.to_dtype: _converted, integers.clamp_on_integers: _like,
+        "softmax": _along, F.softmin: _along}
 
 
 RULES: Mapping[Any, Rule] = _rules()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,16 @@ from fxq.analysis.context import Context
 from fxq.analysis.saturation import VNNI_ONLY
 from fxq.artifact.compact import expand
 from fxq.artifact.container import unpack
+from fxq.artifact.manifest import read_manifest
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
-from fxq.artifact.values import MALFORMED
-from fxq.artifact.write import FORMAT, Content, Input, Range, inputs_of, invented, read_ranges
+from fxq.artifact.write import Content, Input, Range, inputs_of, invented, read_ranges
 from fxq.artifact.write_graph import Portable
 from fxq.compiled import CompiledModel
 from fxq.compiler.pipeline import LOWER
 from fxq.compiler.report import Report
-from fxq.errors import ArtifactError, TargetUnavailableError
+from fxq.errors import ArtifactError, ConfigError, TargetUnavailableError
 from fxq.frontend.trace import Traced
 from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
@@ -36,12 +36,10 @@ from fxq.runtime.input_guard import InputGuard, check_arrivals
 from fxq.runtime.select import select
 from fxq.runtime.shape_program import ShapeProgram, shape_program
 from fxq.system.files import read_file
+from fxq.system.inert import inert
 from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target, get_target
-
-_KEYS = {"format", "fxq", "torch", "target", "engine", "stage", "cpu", "report", "check", "members"}
-_STAGES = (Stage.FUSED, Stage.REFERENCE, Stage.LOWERED)
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,13 @@ class Opened:
         return inputs_of(self.module, self.ranges)
 
     @property
+    def report(self) -> Report:
+        """The report of the compilation, without its passes."""
+        values = self.manifest["report"]
+        left = tuple(Refusal(**row) for row in values.get("left_in_float", ()))
+        return Report(**{**values, "passes": (), "left_in_float": left})
+
+    @property
     def module(self) -> fx.GraphModule:
         return self.traced.graph_module
 
@@ -67,27 +72,23 @@ def open_artifact(path: str | Path) -> Opened:
     """Read and check a file without running it; raises ArtifactError."""
     where = str(path)
     members = unpack(read_file(Path(path)), where)
-    manifest = _object(members["manifest.json"], "manifest.json")
-    _check_format(manifest, where)
-    if set(manifest) != _KEYS or not isinstance(manifest["members"], dict):
-        raise ArtifactError(f"{where}: the manifest has other entries than it should")
+    manifest = read_manifest(_object(members["manifest.json"], "manifest.json"), where)
     for name in ("graph.json", "weights.safetensors"):
         said = manifest["members"].get(name)
         if said != {"bytes": len(members[name]),
                     "sha256": hashlib.sha256(members[name]).hexdigest()}:
             raise ArtifactError(f"{where}: {name} is not what the manifest says")
-    if manifest["stage"] not in _STAGES:
-        raise ArtifactError(f"{where}: unknown stage {str(manifest['stage'])[:40]!r}")
-    stage = Stage(manifest["stage"])
     graph = _object(members["graph.json"], "graph.json")
     if set(graph) != {"texts", "nodes", "table", "call"} or not all(
             isinstance(graph[k], list) for k in ("texts", "nodes", "table")):
         raise ArtifactError(f"{where}: graph.json has other entries than it should")
     if not all(isinstance(t, str) for t in graph["texts"]):
         raise ArtifactError(f"{where}: graph.json is malformed")
-    portable = Portable(tuple(expand(graph)), tuple(graph["texts"]),
+    texts = tuple(inert(text) for text in graph["texts"])
+    portable = Portable(tuple(expand(graph)), texts,
                         _tensors(members["weights.safetensors"], where))
     module = from_portable(portable)
+    stage = Stage(manifest["stage"])
     validate(module, stage)
     traced = from_json(graph["call"], module)
     ranges = read_ranges(manifest["check"], len(traced.signature.names))
@@ -114,16 +115,6 @@ def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON number")
 
 
-def _check_format(manifest: dict[str, Any], where: str) -> None:
-    version = manifest.get("format")
-    if type(version) is not int or version < 1:
-        raise ArtifactError(f"{where} has no format version")
-    if version > FORMAT:
-        raise ArtifactError(f"{where} has format {version}, and this fxq reads up to {FORMAT}",
-                            why=f"it was written by fxq {str(manifest.get('fxq'))[:20]}",
-                            fix="install that version of fxq, or a newer one")
-
-
 def _tensors(content: bytes, where: str) -> dict[str, Tensor]:
     try:
         return load_tensors(content)
@@ -143,10 +134,10 @@ def load(path: str | Path, *, target: str | Target | None = None,
     TargetUnavailableError, with what is missing, for a machine that cannot run it.
     """
     opened = open_artifact(path)
-    chosen = get_target(target if target is not None else str(opened.manifest["target"]))
+    chosen = _target(opened, target)
     if chosen.engine:
         calls.require_engine(chosen.engine)
-    report = _report(opened.manifest["report"], chosen)
+    report = replace(opened.report, target=chosen.name)
     if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
         raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
                                      why="pairs of its weights saturate without VNNI",
@@ -188,15 +179,13 @@ def _lower(module: fx.GraphModule, target: Target) -> None:
                             why=str(error).split("\n")[0][:300]) from error
 
 
-def _report(values: Any, target: Target) -> Report:
-    """The report of the compilation, without its passes; unknown entries are refused."""
-    known = {f.name for f in fields(Report)}
-    if not isinstance(values, dict) or not set(values) <= known - {"passes"}:
-        raise ArtifactError("the manifest's report is not understood")
+def _target(opened: Opened, target: str | Target | None) -> Target:
+    """The target asked for, or the file's."""
+    if target is not None:
+        return get_target(target)
+    name = opened.manifest["target"]
     try:
-        left = tuple(Refusal(**row) for row in values["left_in_float"])
-        report = Report(**{**values, "target": target.name, "left_in_float": left})
-        str(report)
-    except MALFORMED as error:
-        raise ArtifactError("the manifest's report is malformed", why=str(error)) from error
-    return report
+        return get_target(name)
+    except ConfigError as error:
+        raise ArtifactError(f"the file is for the target {name!r}, which is not known here",
+                            fix=error.fix) from error

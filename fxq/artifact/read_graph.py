@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.fx import Node
 
 from fxq.artifact.allow_list import CALLS, DTYPES, METHODS
+from fxq.artifact.kinds import KINDS
 from fxq.artifact.values import MALFORMED, decode
 from fxq.artifact.write_graph import Portable
 from fxq.errors import ArtifactError
@@ -17,8 +17,10 @@ from fxq.ir.facts import Info, place_on_integers, set_info, set_qparams
 from fxq.ir.graph_module import LateGraphModule
 from fxq.quantization.formats import QParams
 
-MOST_NODES = 100_000
-LONGEST = 1024
+MOST_NODES = 20_000
+MOST_DIMENSIONS = 32
+LARGEST_SIZE = 2**31
+LONGEST = 1024  # characters of a text
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_]{1,256}")
 
 
@@ -32,6 +34,8 @@ def from_portable(portable: Portable) -> fx.GraphModule:
     for name, tensor in portable.tensors.items():
         if not _TENSOR_NAME.fullmatch(name) or hasattr(root, name):
             raise ArtifactError(f"a tensor is called {name[:40]!r}")
+        if tensor.dtype not in DTYPES.values():
+            raise ArtifactError(f"tensor {name} has the type {tensor.dtype}")
         root.register_buffer(name, tensor)
     for position, row in enumerate(portable.nodes):
         try:
@@ -55,8 +59,10 @@ def _make(graph: fx.Graph, row: dict[str, Any], nodes: list[Node], portable: Por
             raise ArtifactError(f"there is no tensor {str(row['tensor'])[:40]!r}")
         return graph.get_attr(row["tensor"])
     args = tuple(decode(a, nodes) for a in row["args"])
-    kwargs = {str(k): decode(v, nodes) for k, v in row.get("kwargs", {}).items()}
+    kwargs = {_name(k): decode(v, nodes) for k, v in row.get("kwargs", {}).items()}
     if kind == "output" and position == len(portable.nodes) - 1 and len(args) == 1:
+        if not all(isinstance(value, Node) for value in args[0]):
+            raise ArtifactError("an output is no value of the graph")
         made: Node = graph.output(tuple(args[0]))
         return made
     if kind == "call_function" and row["call"] in CALLS:
@@ -67,6 +73,12 @@ def _make(graph: fx.Graph, row: dict[str, Any], nodes: list[Node], portable: Por
         return graph.call_method(row["call"], args, kwargs)
     raise ArtifactError(f"node {position} calls {str(row.get('call', kind))[:40]!r}",
                         why="this version of fxq does not know it, so it is not called")
+
+
+def _name(text: str) -> str:
+    if not (text.isascii() and text.isidentifier()):
+        raise ArtifactError(f"{text[:40]!r} is no name of an argument")
+    return text
 
 
 def _restore(node: Node, row: dict[str, Any], texts: tuple[str, ...]) -> None:
@@ -80,7 +92,8 @@ def _restore(node: Node, row: dict[str, Any], texts: tuple[str, ...]) -> None:
         return texts[place][:LONGEST]
 
     shape, dtype = row.get("shape"), row.get("dtype")
-    if shape is not None and not all(type(s) is int and s >= 0 for s in shape):
+    if shape is not None and not (len(shape) <= MOST_DIMENSIONS and all(
+            type(s) is int and 0 <= s <= LARGEST_SIZE for s in shape)):
         raise ArtifactError("a shape is no list of sizes")
     if dtype is not None and dtype not in DTYPES:
         raise ArtifactError(f"unknown type {str(dtype)[:40]!r}")
@@ -98,7 +111,7 @@ def _format(values: Any) -> QParams:
         raise ArtifactError("a number format has four entries")
     scale, zero, low, high = values
     whole = all(type(v) is int for v in (zero, low, high))
-    if not isinstance(scale, float) or not 0 < scale < torch.inf or not whole or (
+    if not KINDS["scale"](scale) or not whole or (
             not -(2**31) <= low <= zero <= high < 2**31 or low == high):
         raise ArtifactError(f"no number format: {str(values)[:80]}")
     return QParams(scale, zero, low, high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import namedtuple
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from fxq.errors import ArtifactError
 from fxq.frontend.nests import Nest
 from fxq.frontend.signature import Signature
 from fxq.frontend.trace import PLACE, Traced
+from fxq.ir.facts import info
+from fxq.system.inert import inert
 
+LONGEST = 256  # characters of a name
 _KINDS = ("leaf", "list", "tuple", "dict", "fields", "named")
 Json = dict[str, Any]
 
@@ -60,7 +64,7 @@ def from_json(row: Json, module: fx.GraphModule) -> Traced:
     try:
         parameters = inspect.Signature([_read_parameter(p) for p in row["parameters"]])
         leaves = tuple(_read_leaf(leaf) for leaf in row["leaves"])
-        names = tuple(str(n) for n in row["names"])
+        names = tuple(inert(n)[:LONGEST] for n in row["names"])
         signature = Signature(parameters, names, leaves, _read_nest(row["input"]))
         fixed = tuple(PLACE if "place" in v else decode(v["fixed"], ()) for v in row["outputs"])
         traced = Traced(module, signature, _read_nest(row["output"]), fixed)
@@ -73,12 +77,12 @@ def from_json(row: Json, module: fx.GraphModule) -> Traced:
 def _check_counts(traced: Traced, module: fx.GraphModule) -> None:
     """As many tensors go in and out as the graph takes and gives."""
     signature = traced.signature
-    inputs = sum(n.op == "placeholder" for n in module.graph.nodes)
-    tensors = sum(isinstance(leaf, Tensor) for leaf in signature.leaves)
+    inputs = [info(n).dtype for n in module.graph.nodes if n.op == "placeholder"]
+    tensors = [leaf.dtype for leaf in signature.leaves if isinstance(leaf, Tensor)]
     returned: Any = next(n for n in module.graph.nodes if n.op == "output").args[0]
     outputs = len(returned)
     given = sum(v is PLACE for v in traced.fixed_outputs)
-    if not inputs == tensors == len(signature.names) or outputs != given or (
+    if inputs != tensors or len(inputs) != len(signature.names) or outputs != given or (
             _leaves(signature.rebuild) != len(signature.leaves)) or (
             _leaves(traced.rebuild_output) != len(traced.fixed_outputs)):
         raise ArtifactError("the model's signature does not fit its graph")
@@ -108,9 +112,9 @@ def _read_nest(row: Json, depth: int = 0) -> Nest:
         return Nest()
     parts = tuple(_read_nest(part, depth + 1) for part in row["parts"])
     keys = tuple(decode(k, ()) for k in row["keys"])
+    hash(keys)  # TypeError for what no dict can have
     if kind in ("dict", "fields", "named") and len(keys) != len(parts):
         raise ValueError("a nest has more names than parts")
-    if kind in ("fields", "named") and not (row["name"].isidentifier() and all(
-            isinstance(k, str) and k.isidentifier() for k in keys)):
-        raise ValueError("a record has names that are none")
+    if kind in ("fields", "named"):
+        namedtuple(row["name"], keys)  # ValueError for names that are none
     return Nest("named" if kind == "fields" else kind, keys, parts, row["name"])

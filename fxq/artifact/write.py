@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from fxq.artifact.compact import compact
 from fxq.artifact.container import pack
+from fxq.artifact.manifest import FORMAT
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import to_json
 from fxq.artifact.validate import validate
@@ -31,7 +32,6 @@ from fxq.system.files import write_file
 from fxq.system.machine import cpu_facts
 from fxq.version import __version__
 
-FORMAT = 1
 Range = tuple[int, int]
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _WIDEST = 65535  # so that the recorded check's products stay far below 2^63

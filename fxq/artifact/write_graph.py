@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.artifact.allow_list import METHODS, NAMES
+from fxq.artifact.forms import refusal_of
 from fxq.artifact.values import encode
 from fxq.errors import ArtifactError
 from fxq.ir.facts import info, is_on_integers, qparams
@@ -44,8 +45,10 @@ class _Code:
         return self.module(*args, **kwargs)
 
 
-def to_portable(module: fx.GraphModule) -> Portable:
+def to_portable(module: fx.GraphModule, *, strict: bool = False) -> Portable:
     """The graph as data; `refusal` has the user's line where it calls code of the model.
+
+    With `strict`, also where it calls a known function in a way that no file may.
 
     Raises ArtifactError for arguments that are no data.
     """
@@ -61,6 +64,10 @@ def to_portable(module: fx.GraphModule) -> Portable:
             code[name] = _code_of(node, module)
             refusal = refusal or _refusal(node, code[name])
             row |= {"op": "call_function", "call": name}
+        elif strict and "call" in row and (reason := refusal_of(node)):
+            refusal = refusal or ArtifactError(
+                f"this call of {row['call']} cannot be kept in a file", where=info(node).source,
+                why=reason, fix="fxq/artifact/signatures.py lists what a file may hold of it")
         rows.append(row)
         order[node] = len(order)
     return Portable(tuple(rows), tuple(texts), tensors, code, refusal)

@@ -21,19 +21,19 @@ from fxq.system.machine import cpu_facts
 def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:
     """(text, data) about a file, without packing or running it."""
     opened = open_artifact(path)
-    manifest, report = opened.manifest, opened.manifest["report"]
+    manifest, report = opened.manifest, opened.report
     rows = [("file", f"{path.name}, format {manifest['format']}, fxq {manifest['fxq']}, "
                      f"torch {manifest['torch']}"),
-            ("target", f"{manifest['target']}, scheme {report['scheme']}"),
+            ("target", f"{manifest['target']}, scheme {report.scheme}"),
             ("graph", f"{opened.stage}, {len(opened.portable.nodes)} nodes, "
                       f"{len(opened.portable.tensors)} tensors"),
-            ("size", f"{report['float_bytes'] / 1e6:.3f} MB in float, "
-                     f"{report['size_bytes'] / 1e6:.3f} MB of parameters, "
+            ("size", f"{report.float_bytes / 1e6:.3f} MB in float, "
+                     f"{report.size_bytes / 1e6:.3f} MB of parameters, "
                      f"{path.stat().st_size / 1e6:.3f} MB on disk"),
-            ("low precision", f"{100 * report['integer_macs'] / max(report['macs'], 1):.2f} % of "
-                              f"{report['macs'] / 1e6:.1f} M MACs ({report['arithmetic']})"),
-            ("in float", f"{len(report['left_in_float'])} nodes"),
-            ("runs on", report["isa"] or "any CPU"),
+            ("low precision", f"{100 * report.integer_macs / max(report.macs, 1):.2f} % of "
+                              f"{report.macs / 1e6:.1f} M MACs ({report.arithmetic})"),
+            ("in float", f"{len(report.left_in_float)} nodes"),
+            ("runs on", report.isa or "any CPU"),
             ("built on", ", ".join(k for k, v in manifest["cpu"].items() if v) or "plain CPU")]
     text = str(tabulate(rows, tablefmt="plain"))
     if graph:

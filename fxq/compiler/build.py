@@ -70,7 +70,7 @@ def _content(prepared: Prepared, module: fx.GraphModule, stage: Stage) -> Conten
     """The graph as data; a graph that cannot be data is an error only when it is saved."""
     portable: Portable | ArtifactError
     try:
-        portable = to_portable(module)
+        portable = to_portable(module, strict=True)
     except ArtifactError as error:
         portable = error
     return Content(portable, stage, prepared.context.target.engine,

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
 from fxq.analysis.context import Context
+from fxq.artifact.allow_list import DTYPES
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.write_graph import Portable, to_portable
 from fxq.errors import ArtifactError, FxqError
@@ -70,7 +71,7 @@ def _drawn(row: dict[str, Any], generator: torch.Generator) -> Tensor:
     drawn = values * row["std"] + row["mean"]
     if row["low"] >= 0:  # variances and scales stay what they are
         drawn = drawn.abs().clamp(min=row["low"])
-    dtype: torch.dtype = getattr(torch, row["dtype"])
+    dtype = DTYPES[row["dtype"]]
     made: Tensor = drawn.to(dtype)
     return made if dtype.is_floating_point else drawn.round().clamp(-128, 255).to(dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,7 +75,7 @@ class Rewriter:
 
     def constant(self, name: str, tensor: Tensor, before: Node) -> Node:
         """A get_attr node for a constant; equal tensors of the same name share storage."""
-        target = self._register(name.replace(".", "_").strip("_") or "constant", tensor)
+        target = self._register(_attribute_name(name), tensor)
         with self.graph.inserting_before(before):
             node = self.graph.get_attr(target)
         set_info(node, Info(tuple(tensor.shape), tensor.dtype, path=name))
@@ -92,7 +93,7 @@ class Rewriter:
 
     def packed(self, name: str, value: Any, before: Node) -> Node:
         """A get_attr node for an engine's packed weights (an opaque object of torch)."""
-        base = name.replace(".", "_").strip("_")
+        base = _attribute_name(name)
         count = sum(1 for known in vars(self.module) if known.startswith(base))
         target = f"{base}_{count}" if count else base
         setattr(self.module, target, value)
@@ -156,6 +157,11 @@ class Rewriter:
     def result(self) -> PassResult:
         self.sweep()
         return PassResult(tuple(self.rewrites), tuple(self.refusals), tuple(self.choices))
+
+
+def _attribute_name(path: str) -> str:
+    """A path as the name of an attribute: torch.fx writes such names into source."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", path).strip("_") or "constant"
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from fxq.errors import VerificationError
 from fxq.ir import integers
 from fxq.ir.facts import PACKED, PACKED_BYTES, info, set_info
 from fxq.ir.ops import attribute, attributes, base_name
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.kernels import calls
+from fxq.kernels.needs import why_not_packed
 from fxq.quantization.formats import QParams
 from fxq.targets.base import Target
 
@@ -42,18 +44,21 @@ def packed_weight(node: Node, call: calls.Call, rewriter: Rewriter, target: Targ
     """The weight and bias of a layer, packed for the target's engine."""
     weight = node.args[1]
     assert isinstance(weight, Node)
-    values, scales = (constant_of(a) for a in weight.args)
+    bias = integers.constant_value(node.args[2])
+    reason = why_not_packed(node, call, bias)
+    if reason:
+        raise VerificationError(f"{label(node)} cannot be packed for {target.name}", why=reason)
+    values, scales = (constant_of(a) for a in weight.args[:2])
     assert values is not None and scales is not None
     axis: Any = weight.kwargs["axis"]
     geometry, row = _geometry(node, values), target.kernel_for(node)
     if row is not None and row.expand_groups:
         values, geometry = _one_group(values, geometry[-1]), (*geometry[:-1], 1)
-    packed = calls.prepack(call, target.engine_of(node), values, scales, axis,
-                             integers.constant_value(node.args[2]), geometry)
+    packed = calls.prepack(call, target.engine_of(node), values, scales, axis, bias, geometry)
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
     PACKED.set(name, f"s8{list(values.shape)}".replace(" ", "") + (
         "/ch" if scales.numel() > 1 else ""))
-    stored = [constant_of(weight.args[0]), scales, integers.constant_value(node.args[2])]
+    stored = [constant_of(weight.args[0]), scales, bias]
     PACKED_BYTES.set(name, sum(t.numel() * t.element_size() for t in stored if t is not None))
     set_info(name, info(weight))
     return name

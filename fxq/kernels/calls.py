@@ -22,12 +22,18 @@ from fxq.system.torch_state import quiet, using_engine
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel's function and how its arguments are laid out (see `passes/lower.py`)."""
+    """A kernel's function and how its arguments are laid out (see `passes/lower.py`).
+
+    Of a kernel with weights, `rank` is how many dimensions they have and `axis` the one of their
+    scales.
+    """
 
     name: str
     function: Callable[..., Any]
     form: str
     prepack: str = ""
+    rank: int = 0
+    axis: int = 0
 
 
 def _op(name: str) -> Any:
@@ -37,8 +43,9 @@ def _op(name: str) -> Any:
 
 # form -> kernel names. "same" rows are torch functions that act on quantized tensors.
 _ADDING = ("conv2d_add", "conv2d_add_relu")
-_WEIGHTED = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-             "conv_transpose3d", "linear")
+# name -> dimensions of the weights, and the one of their scales
+_WEIGHTED = {"conv1d": (3, 0), "conv2d": (4, 0), "conv3d": (5, 0), "conv_transpose1d": (3, 1),
+             "conv_transpose2d": (4, 1), "conv_transpose3d": (5, 1), "linear": (2, 0)}
 _SAME: dict[str, Callable[..., Any]] = {
     "relu": torch.relu, "clamp": torch.clamp, "max_pool1d": F.max_pool1d,
     "max_pool2d": torch.max_pool2d, "avg_pool2d": torch._C._nn.avg_pool2d,
@@ -79,14 +86,14 @@ _SAME["interpolate"] = interpolate
 
 
 def _calls() -> dict[str, Call]:
-    rows = [Call(n, _op(n), "weighted", f"{n}_prepack") for n in _WEIGHTED]
-    rows += [Call(f"{n}_relu", _op(f"{n}_relu"), "weighted", f"{n}_prepack")
+    rows = [Call(n, _op(n), "weighted", f"{n}_prepack", *w) for n, w in _WEIGHTED.items()]
+    rows += [Call(f"{n}_relu", _op(f"{n}_relu"), "weighted", f"{n}_prepack", *_WEIGHTED[n])
              for n in ("conv1d", "conv2d", "conv3d", "linear")]
-    rows += [Call(n, _op(n), "adding", "conv2d_prepack") for n in _ADDING]
+    rows += [Call(n, _op(n), "adding", "conv2d_prepack", *_WEIGHTED["conv2d"]) for n in _ADDING]
     rows += [Call(n, _op(f"linear_with_input_q_dq_qweight_dq_{relu}output_fp32"), "float",
-                  "linear_prepack") for n, relu in (("linear_float", ""),
-                                                    ("linear_relu_float", "relu_"))]
-    rows += [Call(n, _op(n), "dynamic", "linear_prepack")
+                  "linear_prepack", *_WEIGHTED["linear"])
+             for n, relu in (("linear_float", ""), ("linear_relu_float", "relu_"))]
+    rows += [Call(n, _op(n), "dynamic", "linear_prepack", *_WEIGHTED["linear"])
              for n in ("linear_dynamic", "linear_relu_dynamic")]
     rows += [Call(n, _op(n), "binary") for n in ("add", "add_relu", "mul", "mul_relu")]
     rows += [Call(n, _op(n), "affine") for n in ("batch_norm2d", "batch_norm2d_relu")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,8 @@ class _Writer:
         if type(value) is tuple or type(value).__name__ == "immutable_list":
             return "(" + "".join(f"{self.expression(v)}, " for v in value) + ")"
         if isinstance(value, dict):
-            return "{" + ", ".join(f"{k!r}: {self.expression(v)}" for k, v in value.items()) + "}"
+            return "{" + ", ".join(f"{self.expression(k)}: {self.expression(v)}"
+                                   for k, v in value.items()) + "}"
         if isinstance(value, slice):
             parts = map(self.expression, (value.start, value.stop, value.step))
             return f"slice({', '.join(parts)})"
@@ -52,13 +54,20 @@ class _Writer:
         elif node.op != "placeholder":
             self.names[node] = f"v{len(self.lines)}"
             arguments = [self.expression(a) for a in node.args]
-            arguments += [f"{k}={self.expression(v)}" for k, v in node.kwargs.items()]
+            arguments += [f"{_keyword(k)}={self.expression(v)}" for k, v in node.kwargs.items()]
             function = self.constant(_callable(self.module, node))
             self.lines.append(f"{self.names[node]} = {function}({', '.join(arguments)})")
 
     def free(self, dead: list[Node]) -> None:
         if dead:
             self.lines.append(" = ".join(self.names[n] for n in dead) + " = None")
+
+
+def _keyword(name: str) -> str:
+    """A name as source; raises ValueError for what Python would read as anything else."""
+    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+        raise ValueError(f"{name[:40]!r} is no name of an argument")
+    return name
 
 
 def _attribute(module: fx.GraphModule, path: str) -> Any:
@@ -77,7 +86,7 @@ def _callable(module: fx.GraphModule, node: Node) -> Function:
     return node.target
 
 
-def _last_uses(graph: fx.Graph) -> dict[Node, list[Node]]:
+def last_uses(graph: fx.Graph) -> dict[Node, list[Node]]:
     """The values that nobody reads after each node."""
     seen: set[Node] = set()
     dead: dict[Node, list[Node]] = {}
@@ -90,7 +99,7 @@ def _last_uses(graph: fx.Graph) -> dict[Node, list[Node]]:
 
 def source_of(module: fx.GraphModule) -> tuple[str, dict[str, Any]]:
     """The generated source of a factory, and the constants that it takes."""
-    writer, dead = _Writer(module), _last_uses(module.graph)
+    writer, dead = _Writer(module), last_uses(module.graph)
     for position, node in enumerate(n for n in module.graph.nodes if n.op == "placeholder"):
         writer.names[node] = f"x{position}"
     inputs = ", ".join(writer.names.values())

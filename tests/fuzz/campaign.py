@@ -1,6 +1,6 @@
 """Run the fuzzer for long: batches in their own processes, failures collected.
 
-    python -m tests.fuzz.campaign --models 3000 --files 20000 [--start 0] [--json out.json]
+    python -m tests.fuzz.campaign --models 3000 --files 20000 --hostile 20000 [--start 0] [--json out.json]
 
 A batch that crashes or hangs is a failure, with the case that it was at.
 """
@@ -8,6 +8,7 @@ A batch that crashes or hangs is a failure, with the case that it was at.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.fuzz.seeds import write
+
 ROOT = Path(__file__).parent.parent.parent
-BATCH = {"models": 50, "files": 1000}
+BATCH = {"models": 50, "files": 1000, "hostile": 500}
 SECONDS = 600
 
 
@@ -31,6 +34,8 @@ def run_batch(what, number, folder):
         if done.returncode == 0 and output.exists():
             return json.loads(output.read_text())
         reason = f"exit code {done.returncode}: {done.stderr[-200:]}"
+        if done.returncode == -signal.SIGPROF:  # the worker's own limit for one file
+            reason = "no end after 10 s of one file"
     except subprocess.TimeoutExpired:
         reason = f"no end after {SECONDS} s"
     case = folder / f"{what}-{number}.case"
@@ -41,6 +46,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=3000)
     parser.add_argument("--files", type=int, default=20000)
+    parser.add_argument("--hostile", type=int, default=20000)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -48,6 +54,9 @@ def main():
             for i in range(-(-getattr(options, what) // BATCH[what]))]
     totals, failures = {what: Counter() for what in BATCH}, []
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
+        (Path(name) / "seeds").mkdir()
+        if options.hostile:
+            write(Path(name) / "seeds")
         results = pool.map(lambda job: (job, run_batch(*job, Path(name))), jobs)
         for (what, number), result in results:
             failures += [[what, number, *failure] for failure in result.pop("failures")]

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import fxq
+from tests.fuzz.check_hostile import run_files
 from tests.fuzz.files import check_bad_file, damaged, resealed
 from tests.fuzz.nets import recipes
 from tests.fuzz.oracles import check_model
@@ -60,5 +61,5 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(number)
-    found = {"models": models, "files": files}[what](number, count, place)
+    found = {"models": models, "files": files, "hostile": run_files}[what](number, count, place)
     (place / f"{what}-{number}.json").write_text(json.dumps(found))
