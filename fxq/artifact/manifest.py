@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from fxq.compiler.report import Report
-from fxq.errors import ArtifactError
+from fxq.errors import ArtifactError, all_inert
 from fxq.ir.stages import Stage
-from fxq.system.inert import all_inert
 
 FORMAT = 1
 STAGES = (Stage.FUSED, Stage.REFERENCE, Stage.LOWERED)

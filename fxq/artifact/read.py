@@ -25,7 +25,7 @@ from fxq.artifact.write_graph import Portable
 from fxq.compiled import CompiledModel
 from fxq.compiler.pipeline import LOWER
 from fxq.compiler.report import Report
-from fxq.errors import ArtifactError, ConfigError, TargetUnavailableError
+from fxq.errors import ArtifactError, ConfigError, TargetUnavailableError, inert
 from fxq.frontend.trace import Traced
 from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
@@ -36,7 +36,6 @@ from fxq.runtime.input_guard import InputGuard, check_arrivals
 from fxq.runtime.select import select
 from fxq.runtime.shape_program import ShapeProgram, shape_program
 from fxq.system.files import read_file
-from fxq.system.inert import inert
 from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target, get_target

@@ -11,12 +11,11 @@ from torch import Tensor, fx
 
 from fxq.artifact.allow_list import DTYPES
 from fxq.artifact.values import MALFORMED, decode, encode
-from fxq.errors import ArtifactError
+from fxq.errors import ArtifactError, inert
 from fxq.frontend.nests import Nest
 from fxq.frontend.signature import Signature
 from fxq.frontend.trace import PLACE, Traced
 from fxq.ir.facts import info
-from fxq.system.inert import inert
 
 LONGEST = 256  # characters of a name
 _KINDS = ("leaf", "list", "tuple", "dict", "fields", "named")
