@@ -15,10 +15,10 @@ from fxq.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fxq import plot
-    from fxq.api import compile, convert, from_torch_ao
-    from fxq.artifact.read import load
+    from fxq.api import compile, convert, from_torch_ao, load
     from fxq.compiled import CompiledModel
-    from fxq.compiler.prepare import Prepared, calibrate, prepare
+    from fxq.compiler.calibrate import calibrate
+    from fxq.compiler.prepare import Prepared, prepare
     from fxq.compiler.report import Report
     from fxq.errors import (
         ArtifactError,
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "compile": "api", "convert": "api",
-    "prepare": "compiler.prepare", "calibrate": "compiler.prepare",
+    "prepare": "compiler.prepare", "calibrate": "compiler.calibrate",
     "Prepared": "compiler.prepare", "CompiledModel": "compiled", "Report": "compiler.report",
     "Scheme": "quantization.schemes", "Stage": "ir.stages",
     "Statistics": "quantization.statistics", "Target": "targets", "sqnr": "quantization.sqnr",
     "prepare_qat": "qat.preparation", "QatModel": "qat.model", "FreezeSchedule": "qat.schedule",
     "check_parity": "qat.parity", "Parity": "qat.parity", "from_torch_ao": "api",
-    "load": "artifact.read", "compare": "profiler.compare", "Comparison": "profiler.compare",
+    "load": "api", "compare": "profiler.compare", "Comparison": "profiler.compare",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast",
     "Plan": "profiler.forecast", "sensitivity": "profiler.sensitivity", "plot": "plot",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError", "FxqWarning",

@@ -4,43 +4,56 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 
-from fxq.analysis.context import Given
+from fxq.analysis.context import Context, Given
 from fxq.analysis.legality import note_on
+from fxq.analysis.saturation import VNNI_ONLY
+from fxq.artifact.read import Opened, open_artifact
+from fxq.artifact.write import Content, invented
 from fxq.compiled import CompiledModel
-from fxq.compiler.build import finish
+from fxq.compiler.build import quantize
+from fxq.compiler.calibrate import Progress, calibrate, run_batches
+from fxq.compiler.link import link
 from fxq.compiler.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.compiler.manager import Manager
 from fxq.compiler.prepare import (
     Prepared,
-    Progress,
-    calibrate,
     make_context,
     prepare,
     prepare_in,
-    run_batches,
 )
-from fxq.compiler.report import Report
-from fxq.errors import FxqWarning, UnsupportedOpError, VerificationError
+from fxq.compiler.report import Report, read_report
+from fxq.errors import (
+    ArtifactError,
+    ConfigError,
+    FxqWarning,
+    TargetUnavailableError,
+    UnsupportedOpError,
+    VerificationError,
+)
 from fxq.frontend.batches import Transform
 from fxq.ir.facts import info, mark_of
+from fxq.ir.graph_module import copy_of
+from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
+from fxq.kernels.calls import require_engine
 from fxq.passes.base import Pass
 from fxq.profiler.distance import Distance, distance_of, why_far
 from fxq.quantization.schemes import SCHEMES, Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
-from fxq.runtime.input_guard import InputGuard, check_arrivals
-from fxq.runtime.select import select
+from fxq.runtime.shape_program import shape_program
+from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
-from fxq.targets import Target
+from fxq.targets import Target, get_target, known_target
 
 SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches that match the "
              "model's batch norms; accuracy may suffer. Pass calibration_data=loader")
@@ -65,42 +78,40 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
 
 
 def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path | None,
-             strict: bool, runtime: str, check_finite: bool) -> CompiledModel:
+             strict: bool, runtime: str, check_finite: bool,
+             lock: Callable[[Manager], None] | None = None) -> CompiledModel:
     """`convert`, one call below the user's line, which warnings name."""
+    start = time.perf_counter()
     if not isinstance(prepared, Prepared):
         prepared = prepared.freeze()
-    start, scheme = time.perf_counter(), prepared.context.scheme
-    manager, module = prepared.manager, prepared.graph_module
-    if prepared.context.scheme.quantized:
-        seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
-        manager.context = replace(prepared.context, statistics=(
-            prepared.statistics() if seen is None else seen))
+    seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
     with isolated(), quiet():
-        done = finish(prepared, module)
-        if strict and done.left_in_float:
-            raise _strict_error(done.left_in_float)
-        takes = InputGuard(prepared.traced.signature.names, done.shapes,
-                           prepared.context.target.device)
-        check_arrivals(module, takes)
-        name, function, choice = select(module, prepared.inputs, runtime,
-                                        prepared.context.target.device)
-        far = _distance(prepared, manager)
-        warning = why_far(far, prepared.model, module, prepared.inputs)
+        reference = quantize(prepared, seen)
+        if strict and reference.left_in_float:
+            raise _strict_error(reference.left_in_float)
+        manager, module = reference.manager, copy_of(reference.graph_module)
+        takes = (prepared.convention.signature.names, reference.shapes)
+        executable = link(module, manager, takes, runtime)
+        with manager.clock.step("compare with float"):
+            far = _distance(prepared, manager)
+            warning = why_far(far, prepared.model, module, prepared.inputs)
     if warning:
         warnings.warn(warning, FxqWarning, stacklevel=3)
+    if lock is not None:
+        lock(manager)
+    scheme, target = prepared.context.scheme, prepared.context.target
     report = Report(
-        target=prepared.context.target.name, scheme=scheme.name,
-        arithmetic=scheme.half or "integer",
+        target=target.name, scheme=scheme.name, arithmetic=scheme.half or "integer",
         note="; ".join(filter(None, (note_on(prepared.context), far.note, warning))),
-        passes=tuple(manager.records), macs=prepared.macs,
-        integer_macs=done.macs, isa=done.isa, float_bytes=model_bytes(prepared.model),
-        size_bytes=done.bytes,
-        sqnr=far.sqnr, runtime=name, calibration=prepared.calibration,
-        seconds=prepared.seconds + time.perf_counter() - start, left_in_float=done.left_in_float,
-        runtime_choice=choice, configuration=_configuration(prepared, strict, runtime))
-    return CompiledModel(function=function, traced=prepared.traced,
-                         takes=takes, guard=done.guard, texts=manager.texts, report=report,
-                         graph_module=module, check_finite=check_finite, content=done.content)
+        passes=tuple(manager.records), macs=prepared.macs, integer_macs=reference.macs,
+        isa=reference.isa, float_bytes=model_bytes(prepared.model), size_bytes=reference.bytes,
+        sqnr=far.sqnr, runtime=executable.runtime, calibration=prepared.calibration,
+        left_in_float=reference.left_in_float, runtime_choice=executable.choice,
+        configuration=_configuration(prepared, strict, runtime),
+        steps=tuple((name, seconds * 1e3) for name, seconds in manager.clock.steps),
+        seconds=prepared.seconds + time.perf_counter() - start)
+    return CompiledModel(executable, prepared.convention, reference.content, report,
+                         manager.texts, check_finite)
 
 
 def _configuration(prepared: Prepared, strict: bool,
@@ -155,16 +166,14 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    compiled = _convert(prepared, statistics, strict, runtime, check_finite)
-    if lock is not None:
-        _keep_lock(Path(lock), prepared, seed)
-    return compiled
+    keep = None if lock is None else partial(_keep_lock, Path(lock), prepared, seed)
+    return _convert(prepared, statistics, strict, runtime, check_finite, keep)
 
 
-def _keep_lock(path: Path, prepared: Prepared, seed: int) -> None:
+def _keep_lock(path: Path, prepared: Prepared, seed: int, manager: Manager) -> None:
     """Write the lock of a first build; hold a later one to it."""
-    made = make_lock(prepared.manager.context, prepared.model, prepared.batch_digests, seed,
-                     prepared.manager.digests)
+    made = make_lock(manager.context, prepared.model, prepared.batch_digests, seed,
+                     manager.digests)
     if not path.exists():
         write_lock(path, made)
         return
@@ -186,6 +195,56 @@ def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Tra
     count = run_batches(prepared, made)
     prepared.calibration = (f"{count} synthetic batches of {prepared.seen_shapes()} (no data was "
                             "given)")
+
+
+def load(path: str | Path, *, target: str | Target | None = None, runtime: str = "auto",
+         verify: bool = True) -> CompiledModel:
+    """Load a compiled model, in a process that need not know the model's class.
+
+    `target` overrides the one that it was compiled for, where this machine lacks its engine.
+    `runtime="auto"` measures the runtimes on this machine, and `verify` compares each kernel of
+    this machine with the file's integers, step by step: without them a file loads several times
+    sooner. (The file does not say which runtime was faster where it was compiled: the same model
+    gives the same bytes.) Raises ArtifactError for a file that is damaged, foreign or too new, and
+    TargetUnavailableError, with what is missing, for a machine that cannot run it.
+    """
+    opened = open_artifact(path)
+    chosen = _target_of(opened, target)
+    if chosen.engine:
+        require_engine(chosen.engine)
+    report = replace(read_report(opened.manifest["report"]), target=chosen.name)
+    if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
+        raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
+                                     why="pairs of its weights saturate without VNNI",
+                                     fix='compile it again with isa="any"')
+    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify,
+                      stage=opened.stage, texts={opened.stage: format_graph(opened.module)},
+                      reproducers=False)
+    try:
+        with isolated(), quiet():
+            takes = (opened.convention.signature.names, shape_program(opened.module))
+            executable = link(opened.module, manager, takes, runtime)
+    except (ConfigError, TargetUnavailableError):
+        raise
+    except Exception as error:  # whatever a foreign graph makes torch stumble over
+        raise ArtifactError(f"the graph of this file cannot run on {chosen.name}",
+                            why=str(error).split("\n")[0][:300]) from error
+    content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
+    return CompiledModel(executable, opened.convention, content, replace(
+        report, runtime=executable.runtime, runtime_choice=executable.choice), manager.texts)
+
+
+def _target_of(opened: Opened, target: str | Target | None) -> Target:
+    """The target asked for, or the file's; a name in a file never makes a plugin load."""
+    if target is not None:
+        return get_target(target)
+    name = opened.manifest["target"]
+    found = known_target(name)
+    if found is None:
+        raise ArtifactError(f"the file is for the target {name!r}, which is not loaded here",
+                            why="the name of a file imports no other package's code",
+                            fix=f"load it with target={name!r} if you trust that package")
+    return found
 
 
 def from_torch_ao(prepared: nn.Module, *, target: str | Target = "fbgemm",

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
 
+from fxq.artifact.float_graph import float_graph
+from fxq.artifact.write import Content, check_of, inputs_of, save
 from fxq.compiler.report import Report
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
-from fxq.frontend.nests import LEAF
-from fxq.frontend.trace import PLACE, Traced
+from fxq.frontend.convention import Convention
 from fxq.ir.stages import Stage
-from fxq.runtime.input_guard import InputGuard
+from fxq.profiler.profile import Profile, profile
+from fxq.runtime.executable import Executable
 from fxq.runtime.python import Function, build
 from fxq.runtime.shape_program import UNKNOWN, Outcome
-from fxq.system.torch_state import EngineGuard, isolated
+from fxq.system.torch_state import isolated
 from fxq.targets import TARGETS
-
-if TYPE_CHECKING:
-    from fxq.artifact.write import Content
-    from fxq.profiler.profile import Profile
 
 
 class CompiledModel(nn.Module):
@@ -37,19 +35,16 @@ class CompiledModel(nn.Module):
 
     graph_module: fx.GraphModule
 
-    def __init__(self, *, function: Function, traced: Traced, takes: InputGuard,
-                 guard: EngineGuard | None, texts: Mapping[Stage, str], report: Report,
-                 graph_module: fx.GraphModule, check_finite: bool = False,
-                 content: Content | None = None) -> None:
+    def __init__(self, executable: Executable, convention: Convention, content: Content,
+                 report: Report, texts: Mapping[Stage, str], check_finite: bool = False) -> None:
         super().__init__()
         self._function: Function
-        object.__setattr__(self, "graph_module", graph_module)
-        object.__setattr__(self, "_function", function)  # no submodule, even if it is one
-        self._signature, self._traced = traced.signature, traced
-        self.check_finite, self._content = check_finite, content
-        self._takes, self._guard = takes, guard
-        self._texts, self.report = dict(texts), report
-        self._single = traced.rebuild_output == LEAF and traced.fixed_outputs == (PLACE,)
+        object.__setattr__(self, "graph_module", executable.graph_module)
+        object.__setattr__(self, "_function", executable.function)  # never a submodule
+        self._takes, self._guard = executable.takes, executable.guard
+        self._convention, self._signature = convention, convention.signature
+        self._single, self._content = convention.single, content
+        self._texts, self.report, self.check_finite = dict(texts), report, check_finite
         super().train(False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,7 +59,7 @@ class CompiledModel(nn.Module):
             outputs = self._call_shielded(inputs, needs_engine)
         else:
             outputs = self._function(*inputs)
-        return outputs[0] if self._single else self._traced.outputs(iter(outputs))
+        return outputs[0] if self._single else self._convention.outputs(iter(outputs))
 
     def _refuse_not_finite(self, inputs: list[Tensor]) -> None:
         for name, value in zip(self._signature.names, inputs, strict=True):
@@ -96,8 +91,6 @@ class CompiledModel(nn.Module):
 
         See `fxq.profiler.profile.profile` for its options.
         """
-        from fxq.profiler.profile import profile
-
         return profile(self, *args, **kwargs)
 
     def save(self, path: str | Path) -> None:
@@ -106,17 +99,13 @@ class CompiledModel(nn.Module):
         The same model gives the same bytes. Raises ArtifactError for a graph that holds code of
         the model's own, ConfigError for a place that cannot be written.
         """
-        from fxq.artifact.write import check_of, inputs_of, save
-
-        if self._content is None:
-            raise ArtifactError("this model was not made by fxq.compile, convert or load")
         takes = inputs_of(self.graph_module, self._content.ranges)
         if self._runs_elsewhere():
             check: dict[str, Any] = {}
         else:
             with isolated():
                 check = check_of(lambda *x: self._flat(list(x)), takes)
-        save(Path(path), self._content, self._traced, self.report, check)
+        save(Path(path), self._content, self._convention, self.report.to_dict(), check)
 
     def _runs_elsewhere(self) -> bool:
         """It is for a device whose bits differ from one to the next, or that is not here."""
@@ -130,10 +119,6 @@ class CompiledModel(nn.Module):
         `activations_only`, only where that replaces an activation. Raises ArtifactError for a
         graph whose arguments are no data.
         """
-        from fxq.artifact.float_graph import float_graph
-
-        if self._content is None:
-            raise ArtifactError("this model was not made by fxq.compile, convert or load")
         if isinstance(self._content.portable, ArtifactError):
             raise self._content.portable
         return float_graph(self._content.portable, activations_only=activations_only)
@@ -154,7 +139,7 @@ class CompiledModel(nn.Module):
                for v in empty.outputs):
             return tuple(torch.empty(v.shape, dtype=v.dtype, device=inputs[0].device)
                          if isinstance(v, Tensor) else v for v in empty.outputs)
-        if self._content is None or isinstance(self._content.portable, ArtifactError):
+        if isinstance(self._content.portable, ArtifactError):
             return self._call_shielded(inputs, self._guard is not None)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             outputs: tuple[Any, ...] = build(self.float_graph())(*inputs)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import entry_points
 
 from fxq.errors import ConfigError, TargetUnavailableError, did_you_mean
 from fxq.quantization.schemes import Scheme
+from fxq.system import plugins
 from fxq.targets.base import Kernel, Limit, Pairing, Target
 from fxq.targets.cuda_fp16 import CUDA_FP16
 from fxq.targets.fbgemm import FBGEMM
@@ -17,7 +16,6 @@ from fxq.targets.x86 import X86
 
 TARGETS: Mapping[str, Target] = {
     t.name: t for t in (FBGEMM, X86, QNNPACK, CUDA_FP16, REFERENCE)}
-ENTRY_POINTS = "fxq.targets"  # the group under which other packages name their Target
 AUTO = "auto"
 _PREFERENCE = (CUDA_FP16, X86, FBGEMM, QNNPACK, REFERENCE)  # fastest first
 
@@ -28,10 +26,21 @@ def get_target(target: str | Target) -> Target:
         return target
     if target in TARGETS:
         return TARGETS[target]
-    if target in (others := _others()):
-        return others[target]
+    plugin = plugins.load_plugin(plugins.TARGETS, target, Target, TARGETS)
+    if plugin is not None:
+        return plugin
     raise ConfigError(f"unknown target {target!r}",
-                      fix=did_you_mean(target, [*TARGETS, *others, AUTO]))
+                      fix=did_you_mean(target, [*target_names(), AUTO]))
+
+
+def known_target(name: str) -> Target | None:
+    """A target that needs no import: fxq's own, or a plugin that was asked for before."""
+    return TARGETS.get(name) or plugins.known(plugins.TARGETS, name, Target)
+
+
+def target_names() -> tuple[str, ...]:
+    """All names that `get_target` knows, those of installed plugins included."""
+    return (*TARGETS, *plugins.plugins(plugins.TARGETS))
 
 
 def best_target(scheme: Scheme) -> Target:
@@ -48,18 +57,5 @@ def availability(target: Target) -> str:
     return f"no: {missing}" if missing else "yes"
 
 
-@cache
-def _others() -> dict[str, Target]:
-    found = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        target = point.load()
-        if not isinstance(target, Target):
-            raise ConfigError(f"entry point {point.name!r} of {ENTRY_POINTS} is no Target",
-                              why=f"{point.value} is a {type(target).__name__}",
-                              fix="point it at a fxq.targets.Target")
-        found[target.name] = target
-    return found
-
-
-__all__ = ["AUTO", "ENTRY_POINTS", "TARGETS", "Kernel", "Limit", "Pairing", "Target",
-           "availability", "best_target", "get_target"]
+__all__ = ["AUTO", "TARGETS", "Kernel", "Limit", "Pairing", "Target",
+           "availability", "best_target", "get_target", "known_target", "target_names"]

@@ -6,9 +6,9 @@ import dataclasses
 import math
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from fxq.compiler.report import Report
 from fxq.errors import ArtifactError, all_inert
 from fxq.ir.stages import Stage
 
@@ -34,7 +34,7 @@ class Manifest(TypedDict):
     engine: str | None
     stage: str
     cpu: dict[str, bool]
-    report: Report
+    report: dict[str, Any]  # `compiler/report.py` reads it
     check: dict[str, str | tuple[tuple[int, int] | None, ...]]
     members: dict[str, Member]
 
@@ -44,7 +44,7 @@ def read_manifest(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     _check_format(content, where)
     if set(content) != set(Manifest.__annotations__):
         raise ArtifactError(f"{where}: the manifest has other entries than it should")
-    wrong = [name for name, value in content.items() if not fits(value, _HINTS[Manifest][name])]
+    wrong = [name for name, value in content.items() if not fits(value, _hints(Manifest)[name])]
     if wrong:
         raise ArtifactError(f"{where}: the manifest's {wrong[0]} is malformed",
                             why=f"it is {str(content[wrong[0]])[:80]!r}")
@@ -71,7 +71,9 @@ def fits(value: Any, hint: Any) -> bool:
         return type(value) is int and abs(value) < 2**63
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e300
-    if hint in _HINTS:
+    if hint is Any:
+        return True
+    if dataclasses.is_dataclass(hint) or is_typeddict(hint):
         return _is_record(value, hint)
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -92,24 +94,14 @@ def _are(values: list[Any], parts: tuple[Any, ...]) -> bool:
 
 def _is_record(value: Any, kind: Any) -> bool:
     """An object with entries of this class; those with a default may be missing."""
-    hints = _HINTS[kind]
+    hints = _hints(kind)
     needed = set(hints) if is_typeddict(kind) else {
         f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
     return isinstance(value, dict) and needed <= set(value) <= set(hints) and all(
         fits(v, hints[name]) for name, v in value.items())
 
 
-def _records(hint: Any) -> dict[Any, dict[str, Any]]:
-    """The types of all entries of a record, and of the records in it."""
-    found: dict[Any, dict[str, Any]] = {}
-    if dataclasses.is_dataclass(hint) or is_typeddict(hint):
-        found[hint] = get_type_hints(hint)
-    parts = found[hint].values() if hint in found else get_args(hint)
-    for part in parts:
-        found |= _records(part)
-    return found
+_hints = cache(get_type_hints)
 
-
-_HINTS = _records(Manifest)
 
 __all__ = ["FORMAT", "Manifest", "fits", "read_manifest"]

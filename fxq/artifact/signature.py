@@ -12,9 +12,9 @@ from torch import Tensor, fx
 from fxq.artifact.allow_list import DTYPES
 from fxq.artifact.values import MALFORMED, decode, encode
 from fxq.errors import ArtifactError, inert
+from fxq.frontend.convention import PLACE, Convention
 from fxq.frontend.nests import Nest
 from fxq.frontend.signature import Signature
-from fxq.frontend.trace import PLACE, Traced
 from fxq.ir.facts import info
 
 LONGEST = 256  # characters of a name
@@ -22,16 +22,16 @@ _KINDS = ("leaf", "list", "tuple", "dict", "fields", "named")
 Json = dict[str, Any]
 
 
-def to_json(traced: Traced) -> Json:
+def to_json(convention: Convention) -> Json:
     """What `from_json` needs; raises ArtifactError for defaults that no file can hold."""
-    signature = traced.signature
+    signature = convention.signature
     return {
         "parameters": [_parameter(p) for p in signature.parameters.parameters.values()],
         "names": list(signature.names), "input": _nest(signature.rebuild),
         "leaves": [_leaf(leaf) for leaf in signature.leaves],
-        "output": _nest(traced.rebuild_output),
+        "output": _nest(convention.rebuild_output),
         "outputs": [{"place": True} if v is PLACE else {"fixed": _plain(v)}
-                    for v in traced.fixed_outputs]}
+                    for v in convention.fixed_outputs]}
 
 
 def _plain(value: Any) -> Any:
@@ -58,7 +58,7 @@ def _nest(nest: Nest) -> Json:
             "parts": [_nest(part) for part in nest.parts]}
 
 
-def from_json(row: Json, module: fx.GraphModule) -> Traced:
+def from_json(row: Json, module: fx.GraphModule) -> Convention:
     """The call behind the JSON, for a graph; raises ArtifactError for what does not fit."""
     try:
         parameters = inspect.Signature([_read_parameter(p) for p in row["parameters"]])
@@ -66,24 +66,24 @@ def from_json(row: Json, module: fx.GraphModule) -> Traced:
         names = tuple(inert(n)[:LONGEST] for n in row["names"])
         signature = Signature(parameters, names, leaves, _read_nest(row["input"]))
         fixed = tuple(PLACE if "place" in v else decode(v["fixed"], ()) for v in row["outputs"])
-        traced = Traced(module, signature, _read_nest(row["output"]), fixed)
+        convention = Convention(signature, _read_nest(row["output"]), fixed)
     except MALFORMED as error:
         raise ArtifactError("the model's signature is malformed", why=str(error)) from error
-    _check_counts(traced, module)
-    return traced
+    _check_counts(convention, module)
+    return convention
 
 
-def _check_counts(traced: Traced, module: fx.GraphModule) -> None:
+def _check_counts(convention: Convention, module: fx.GraphModule) -> None:
     """As many tensors go in and out as the graph takes and gives."""
-    signature = traced.signature
+    signature = convention.signature
     inputs = [info(n).dtype for n in module.graph.nodes if n.op == "placeholder"]
     tensors = [leaf.dtype for leaf in signature.leaves if isinstance(leaf, Tensor)]
     returned: Any = next(n for n in module.graph.nodes if n.op == "output").args[0]
     outputs = len(returned)
-    given = sum(v is PLACE for v in traced.fixed_outputs)
+    given = sum(v is PLACE for v in convention.fixed_outputs)
     if inputs != tensors or len(inputs) != len(signature.names) or outputs != given or (
             _leaves(signature.rebuild) != len(signature.leaves)) or (
-            _leaves(traced.rebuild_output) != len(traced.fixed_outputs)):
+            _leaves(convention.rebuild_output) != len(convention.fixed_outputs)):
         raise ArtifactError("the model's signature does not fit its graph")
 
 

@@ -21,9 +21,9 @@ from fxq.artifact.meta_shapes import RULES
 from fxq.errors import ArtifactError
 from fxq.ir import integers
 from fxq.ir.facts import Info, info, qparams
+from fxq.ir.liveness import last_uses
 from fxq.ir.stages import Stage, verify_stage
 from fxq.kernels.needs import why_not_weight
-from fxq.runtime.python import last_uses
 
 LARGEST_INPUT = 1 << 27  # elements, of all inputs
 Values = dict[Node, Any]

@@ -21,10 +21,9 @@ from fxq.artifact.manifest import FORMAT
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import to_json
 from fxq.artifact.validate import validate
-from fxq.artifact.write_graph import Portable
-from fxq.compiler.report import Report
+from fxq.artifact.write_graph import Json, Portable
 from fxq.errors import ArtifactError
-from fxq.frontend.trace import Traced
+from fxq.frontend.convention import Convention
 from fxq.ir.digests import value_bytes
 from fxq.ir.facts import info
 from fxq.ir.stages import Stage
@@ -77,29 +76,29 @@ def _is_range(row: Any) -> bool:
         -(2**63) <= row[0] <= row[1] <= min(row[0] + _WIDEST, 2**63 - 1))
 
 
-def to_bytes(content: Content, traced: Traced, report: Report, check: dict[str, Any]) -> bytes:
+def to_bytes(content: Content, convention: Convention, report: Json, check: Json) -> bytes:
     """The whole file. Raises ArtifactError for a model with code of its own in the graph."""
     if isinstance(content.portable, ArtifactError):
         raise content.portable
     portable = content.portable
     if portable.refusal is not None:
         raise portable.refusal
-    graph = _json({**compact(portable.nodes), "texts": portable.texts, "call": to_json(traced)})
+    graph = _json({**compact(portable.nodes), "texts": portable.texts, "call": to_json(convention)})
     weights = save_tensors(_separate(portable), {"fxq": "1"})
     members = {"graph.json": graph, "weights.safetensors": weights}
     manifest = {
         "format": FORMAT, "fxq": __version__, "torch": str(torch.__version__),
-        "target": report.target, "engine": content.engine, "stage": str(content.stage),
+        "target": report["target"], "engine": content.engine, "stage": str(content.stage),
         "cpu": cpu_facts(), "report": _without_times(report), "check": check,
         "members": {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                     for name, data in members.items()}}
     return pack({**members, "manifest.json": _json(manifest)})
 
 
-def save(path: Path, content: Content, traced: Traced, report: Report,
+def save(path: Path, content: Content, convention: Convention, report: Json,
          check: dict[str, Any]) -> None:
     """Write the file in one step; raises ArtifactError or ConfigError, and leaves an old one."""
-    data = to_bytes(content, traced, report, check)
+    data = to_bytes(content, convention, report, check)
     assert isinstance(content.portable, Portable)  # else it was refused above
     try:  # what cannot be read again is not written
         validate(from_portable(content.portable), content.stage)
@@ -120,12 +119,10 @@ def _separate(portable: Portable) -> dict[str, Tensor]:
             for name, tensor in portable.tensors.items()}
 
 
-def _without_times(report: Report) -> dict[str, Any]:
-    """The report as data, without the story of the passes, and without times."""
-    values = report.to_dict()
-    for name in ("configuration", "seconds", "runtime_choice", "runtime", "passes", "coverage"):
-        del values[name]
-    return values
+def _without_times(report: Json) -> Json:
+    """The report without the story of the passes, and without times."""
+    return {name: value for name, value in report.items() if name not in (
+        "configuration", "seconds", "runtime_choice", "runtime", "passes", "coverage", "steps")}
 
 
 def check_of(function: Any, inputs: Sequence[Input]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import fxq
 from fxq.artifact.read import open_artifact
 from fxq.artifact.write import check_of
 from fxq.cli.isa import compare_isas
+from fxq.compiler.report import read_report
 from fxq.errors import ConfigError, VerificationError
 from fxq.ir.printer import format_graph
 from fxq.system.machine import cpu_facts
@@ -21,7 +22,7 @@ from fxq.system.machine import cpu_facts
 def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:
     """(text, data) about a file, without packing or running it."""
     opened = open_artifact(path)
-    manifest, report = opened.manifest, opened.report
+    manifest, report = opened.manifest, read_report(opened.manifest["report"])
     rows = [("file", f"{path.name}, format {manifest['format']}, fxq {manifest['fxq']}, "
                      f"torch {manifest['torch']}"),
             ("target", f"{manifest['target']}, scheme {report.scheme}"),

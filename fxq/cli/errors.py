@@ -53,6 +53,8 @@ def run_guarded(run: Callable[[], Any], debug: bool) -> None:
 
 def _report(error: BaseException, hint: str) -> int:
     """Print one message, with a hint for what is no error of fxq's own; gives the exit code."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, OSError):
+        error = error.__context__  # a library has turned a broken pipe into an exit
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return INTERRUPTED
     if isinstance(error, FxqError):

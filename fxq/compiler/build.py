@@ -1,88 +1,92 @@
-"""The second half of the pipeline, and what is known when it is done."""
+"""From an observed graph to REFERENCE: formats are decided, weights rounded, nothing is packed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx
 
 from fxq.analysis.saturation import prove
 from fxq.artifact.write import Content, range_of
 from fxq.artifact.write_graph import Portable, to_portable
-from fxq.compiler.pipeline import HALF, LOWER, QUANTIZE
+from fxq.compiler.manager import Manager
+from fxq.compiler.pipeline import HALF, QUANTIZE
 from fxq.compiler.prepare import Prepared
 from fxq.errors import ArtifactError
 from fxq.ir.facts import is_on_integers
+from fxq.ir.graph_module import copy_of
 from fxq.ir.integers import dequantize_weight, round_at_run_time
 from fxq.ir.ops import op_name
 from fxq.ir.rewriter import Refusal, label
 from fxq.ir.sizes import graph_bytes, macs
 from fxq.ir.stages import Stage
 from fxq.quantization.schemes import Mode
-from fxq.runtime.engine_guard import guard_for
+from fxq.quantization.statistics import Statistics
 from fxq.runtime.shape_program import ShapeProgram, shape_program
-from fxq.system.torch_state import EngineGuard
 
 
 @dataclass(frozen=True)
-class Finished:
-    """Multiply-accumulates in low precision, what stayed in float, bytes, what a file needs.
+class Reference:
+    """What a model means on a target, and how it came to that.
 
-    `shapes` says which inputs the float model takes. `guard` is what calls must run under, when
-    a kernel's row says that the engine matters.
+    `manager` stands at the graph's stage: REFERENCE, or FUSED for float schemes and LOWERED for
+    half precision, which have no integers. `shapes` says which inputs the float model takes,
+    `content` is the graph as data; `macs` are those in low precision.
     """
 
+    graph_module: fx.GraphModule
+    manager: Manager
+    shapes: ShapeProgram
+    content: Content
     macs: int
     left_in_float: tuple[Refusal, ...]
     bytes: int
-    guard: EngineGuard | None
-    content: Content
-    shapes: ShapeProgram
     isa: str = ""
 
 
-def finish(prepared: Prepared, module: fx.GraphModule) -> Finished:
-    """Quantize and lower an observed graph, or leave a float one as it is."""
-    scheme, engine = prepared.context.scheme, prepared.context.target.engine
+def quantize(prepared: Prepared, statistics: Statistics | None = None) -> Reference:
+    """Decide formats by the statistics (else by what the observers have seen) and round weights.
+
+    `prepared` stays as it is: it can be quantized again, with other statistics. Raises
+    CalibrationError for a value without statistics.
+    """
+    module, scheme = copy_of(prepared.graph_module), prepared.context.scheme
     if not scheme.quantized:
-        return Finished(0, (), graph_bytes(module), None, _content(prepared, module, Stage.FUSED),
-                        shape_program(module))
+        manager = prepared.manager.fork(prepared.context)
+        return _reference(prepared, module, manager, 0, ())
+    seen = prepared.statistics() if statistics is None else statistics
+    manager = prepared.manager.fork(replace(prepared.context, statistics=seen))
     if scheme.mode is Mode.HALF:
-        count, refused = _finish_half(prepared, module)
-        content = _content(prepared, module, Stage.LOWERED)
-        return Finished(count, refused, graph_bytes(module), None, content,
-                        shape_program(module))
-    manager = prepared.manager
+        manager.run(module, HALF)
+        refused = manager.records[-1].refusals
+        paths = {(r.path, r.op) for r in refused}
+        lost = sum(macs(n) for n in module.graph.nodes if (label(n), op_name(n)) in paths)
+        return _reference(prepared, module, manager, prepared.macs - lost, refused)
     manager.run(module, QUANTIZE)
-    size, content = graph_bytes(module), _content(prepared, module, Stage.REFERENCE)
     refused = next(r.refusals for r in manager.records if r.name == "convert")
     lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
-    guard = guard_for(module, prepared.context.target)
-    isa = prove(module, prepared.context.target).isa(prepared.context.target) if engine else ""
-    shapes = shape_program(module)
-    if engine:  # else REFERENCE is executed as it is
-        manager.run(module, LOWER)
-    return Finished(prepared.macs - lost, refused, size, guard, content, shapes,
-                    isa)
+    return _reference(prepared, module, manager, prepared.macs - lost, refused)
+
+
+def _reference(prepared: Prepared, module: fx.GraphModule, manager: Manager, count: int,
+               refused: tuple[Refusal, ...]) -> Reference:
+    target = prepared.context.target
+    with manager.clock.step("graph as data, input shapes"):
+        content, shapes = _content(prepared, module, manager.stage), shape_program(module)
+        integers = manager.stage is Stage.REFERENCE and target.engine
+        isa = prove(module, target).isa(target) if integers else ""
+    return Reference(module, manager, shapes, content, count, refused, graph_bytes(module), isa)
 
 
 def _content(prepared: Prepared, module: fx.GraphModule, stage: Stage) -> Content:
     """The graph as data; a graph that cannot be data is an error only when it is saved."""
     portable: Portable | ArtifactError
     try:
-        portable = to_portable(module, strict=True)
+        portable = to_portable(module)
     except ArtifactError as error:
         portable = error
     return Content(portable, stage, prepared.context.target.engine,
                    tuple(range_of(x) for x in prepared.inputs))
-
-
-def _finish_half(prepared: Prepared, module: fx.GraphModule) -> tuple[int, tuple[Refusal, ...]]:
-    prepared.manager.run(module, HALF)
-    refused = prepared.manager.records[-1].refusals
-    paths = {(r.path, r.op) for r in refused}
-    lost = sum(macs(n) for n in module.graph.nodes if (label(n), op_name(n)) in paths)
-    return prepared.macs - lost, refused
 
 
 def _multiplies_integers(node: fx.Node) -> bool:

@@ -32,7 +32,7 @@ def capture(model: nn.Module, twin: nn.Module, signature: Signature,
         traced = trace(twin, signature)
         values = record_shapes(traced.graph_module, _clones(inputs))
     except TraceError as error:
-        raise _own_failure(model, signature, inputs) or error from error.__cause__
+        raise _own_failure(model, signature, inputs, error) or error from error.__cause__
     traced, outputs = settle_outputs(traced, values)
     _check(twin, traced, inputs, outputs)
     return traced, outputs
@@ -67,16 +67,17 @@ def _clones(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [t.clone() for t in tensors]
 
 
-def _own_failure(model: nn.Module, signature: Signature,
-                 inputs: Sequence[Tensor]) -> TraceError | None:
+def _own_failure(model: nn.Module, signature: Signature, inputs: Sequence[Tensor],
+                 found: TraceError) -> TraceError | None:
     """The error to raise when the model itself fails on the example inputs, traced or not."""
     try:
         with torch.no_grad():
             call_with(signature, private_copy(model), _clones(inputs))
     except Exception as error:
         text = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+        place = f"; {found.what}" if "fails at" in found.what else ""
         return TraceError(f"{type(model).__name__} itself fails on the example inputs",
-                          where=line_of(error), why=text, fix=advice_on(
+                          where=line_of(error) or found.where, why=text + place, fix=advice_on(
                               text, "check that the example inputs are what the model takes"))
     return None
 
@@ -99,7 +100,7 @@ def _check(model: nn.Module, traced: Traced, inputs: Sequence[Tensor],
 
 def _eager(model: nn.Module, traced: Traced, inputs: Sequence[Tensor]) -> Any:
     with torch.no_grad():
-        return call_with(traced.signature, model, _clones(inputs))
+        return call_with(traced.convention.signature, model, _clones(inputs))
 
 
 def _second(model: nn.Module, traced: Traced, inputs: Sequence[Tensor]) -> tuple[Any, list[Any]]:
@@ -120,7 +121,7 @@ def _agree(traced: Traced, eager: Any, outputs: Sequence[Any]) -> bool:
 def _rebuilt(traced: Traced, outputs: Sequence[Any]) -> tuple[list[Any], Nest] | None:
     """Leaves and nest of what the compiled model would return; None when it cannot be built."""
     try:
-        return flatten(traced.outputs(iter(outputs)))
+        return flatten(traced.convention.outputs(iter(outputs)))
     except Exception:  # a class of the user's own, whose constructor may do anything
         return None
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from fxq.ir.stages import Effect, Stage, verify_stage
 from fxq.passes.base import Pass
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.system.logs import logger
+from fxq.system.timing import Clock
 
 _LOG = logger("passes")
 
@@ -54,8 +55,15 @@ class Manager:
     stage: Stage = Stage.FLOAT
     locking: bool = False  # keep a digest of each pass's graph, weights and all
     digests: list[tuple[str, str]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)  # of what is no pass
+    reproducers: bool = True  # leave a folder with the graphs of a pass that fails
     _outputs: tuple[Any, ...] | None = None
     _count: int = 0
+
+    def fork(self, context: Context) -> Manager:
+        """A manager that goes on from here in another context, and leaves this one as it is."""
+        return replace(self, context=context, records=list(self.records), texts=dict(self.texts),
+                       digests=list(self.digests), clock=Clock(list(self.clock.steps)))
 
     @property
     def last_outputs(self) -> tuple[Any, ...] | None:
@@ -71,6 +79,7 @@ class Manager:
             self.texts[self.stage] = format_graph(module)
 
     def _run_one(self, module: fx.GraphModule, item: Pass) -> None:
+        begin = time.perf_counter()
         before_text, before_ops = format_graph(module), count_ops(module)
         snapshot = snapshot_of(module)
         integers = self._integers_before(module, item)
@@ -82,14 +91,19 @@ class Manager:
             verify_stage(module, item.after)
             quality = self._check_numbers(module, item, before, integers, snapshot)
         except Exception as error:
+            if not self.reproducers:
+                raise
             named = self._named(error, item, snapshot, module)
             raise _with_reproducer(named, item, before_text, module, snapshot,
                                    self.context, self.inputs) from error
         _LOG.info("%s: %d rewrites, %d refusals, %.1f ms", item.name, len(result.rewrites),
                   len(result.refusals), elapsed * 1e3)
-        self._record(module, item, result, elapsed, quality, before_text, before_ops)
+        self._record(module, item, result, quality, before_text, before_ops)
         if self.locking:
             self.digests.append((item.name, digest_graph(module)))
+        checks = time.perf_counter() - begin - elapsed
+        self.records[-1] = replace(self.records[-1], milliseconds=elapsed * 1e3,
+                                   check_milliseconds=checks * 1e3)
 
     def _outputs_of(self, module: fx.GraphModule) -> tuple[Any, ...] | None:
         if not self.verify or not self.inputs:
@@ -131,14 +145,13 @@ class Manager:
                                  why=f"{error.why}; the first value that differs is "
                                      f"{format_node(node)}")
 
-    def _record(self, module: fx.GraphModule, item: Pass, result: PassResult, seconds: float,
+    def _record(self, module: fx.GraphModule, item: Pass, result: PassResult,
                 quality: float | None, before_text: str, before_ops: Counter[str]) -> None:
         after_text, after_ops = format_graph(module), count_ops(module)
         changes = {op: after_ops[op] - before_ops[op] for op in {*before_ops, *after_ops}
                    if after_ops[op] != before_ops[op]}
         self.records.append(PassRecord(item.name, str(item.effect), result.rewrites,
-                                       result.refusals, seconds * 1e3,
-                                       tuple(sorted(changes.items())), quality,
+                                       result.refusals, tuple(sorted(changes.items())), quality,
                                        result.choices))
         if after_text != before_text:
             self._dump(item.name, after_text)

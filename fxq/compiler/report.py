@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tabulate import tabulate
 
+from fxq.artifact.manifest import fits
+from fxq.errors import ArtifactError
 from fxq.ir.rewriter import Refusal, Rewrite
 from fxq.kernels.lookup_tables import Choice
 from fxq.runtime.decision import RuntimeChoice
@@ -22,17 +24,19 @@ class PassRecord:
     effect: str
     rewrites: tuple[Rewrite, ...]
     refusals: tuple[Refusal, ...]
-    milliseconds: float
     changes: tuple[tuple[str, int], ...]
     sqnr: float | None  # dB against the graph before the pass
     choices: tuple[Choice, ...] = ()  # what the cost table decided
+    milliseconds: float = 0.0
+    check_milliseconds: float = 0.0  # of what holds the pass to its word
 
     def row(self) -> tuple[str, ...]:
         changes = sorted(self.changes, key=lambda c: (-abs(c[1]), c[0]))
         text = ", ".join(f"{op} {n:+d}" for op, n in changes[:3]) + (
             f", … {len(changes) - 3} more" if len(changes) > 3 else "")
         return (self.name, str(len(self.rewrites) or "-"), str(len(self.refusals) or "-"),
-                f"{self.milliseconds:.1f}", _decibel(self.sqnr), text)
+                f"{self.milliseconds:.1f}", f"{self.check_milliseconds:.1f}",
+                _decibel(self.sqnr), text)
 
 
 # Where weights come from, as a reader must know it; whatever else a file says is not shown.
@@ -80,6 +84,7 @@ class Report:
     note: str = ""  # what a reader of speed or size must know
     isa: str = ""  # CPUs that give the right numbers
     configuration: tuple[tuple[str, str], ...] = ()  # what was asked for, defaults resolved
+    steps: tuple[tuple[str, float], ...] = ()  # milliseconds of what is no pass
     weights: str = ""  # random, pretrained or file, where the command line knows it
 
     @property
@@ -122,9 +127,10 @@ class Report:
         return str(tabulate([r for r in rows if r[1]], tablefmt="plain"))
 
     def _pass_table(self) -> str:
-        headers = ("pass", "rewrites", "refused", "ms", "against before", "operators")
-        return str(tabulate([p.row() for p in self.passes], headers=headers, tablefmt="simple",
-                            disable_numparse=True))
+        headers = ("pass", "rewrites", "refused", "ms", "checks ms", "against before", "operators")
+        steps = [(f"({name})", "-", "-", f"{ms:.1f}", "", "", "") for name, ms in self.steps]
+        rows = [*(p.row() for p in self.passes), *steps]
+        return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
 
     def _choice_table(self) -> str:
         if not self.choices:
@@ -149,3 +155,13 @@ def _grouped(refusals: Sequence[Refusal]) -> list[tuple[str, ...]]:
         groups.setdefault((refusal.op, refusal.code, refusal.reason), []).append(refusal.path)
     return [(op, str(len(paths)), code, reason, paths[0])
             for (op, code, reason), paths in groups.items()]
+
+
+def read_report(values: Mapping[str, Any]) -> Report:
+    """The report of a file, without its passes; raises ArtifactError for anything else."""
+    if not fits(dict(values), Report):
+        raise ArtifactError("the manifest's report is malformed",
+                            why=f"it is {str(values)[:80]!r}")
+    left = tuple(Refusal(**row) for row in values.get("left_in_float", ()))
+    return Report(**{**values, "passes": (), "steps": (), "configuration": (),
+                     "runtime_choice": None, "left_in_float": left})

@@ -13,6 +13,7 @@ from torch.fx import Node
 
 from fxq.compiler.verify import close, equal
 from fxq.ir.facts import info
+from fxq.ir.graph_module import copied
 from fxq.ir.stages import Effect
 from fxq.system.torch_state import quiet
 
@@ -31,15 +32,7 @@ class Snapshot:
 
 def snapshot_of(module: fx.GraphModule) -> Snapshot:
     """Copy the nodes; share everything else."""
-    graph, root = fx.Graph(), nn.Module()
-    copied: dict[Node, Node] = {}
-    output = graph.graph_copy(module.graph, copied)
-    graph.output(output)
-    for store in ("_parameters", "_buffers", "_modules"):
-        getattr(root, store).update(getattr(module, store))
-    for name, value in vars(module).items():
-        if isinstance(value, torch.ScriptObject):
-            setattr(root, name, value)
+    root, graph = copied(module)
     return Snapshot(graph, root)
 
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.errors import TraceError
+from fxq.frontend.convention import PLACE
 from fxq.frontend.nests import LEAF, Nest, Opened, open_container, parts
-from fxq.frontend.trace import PLACE, Traced
+from fxq.frontend.trace import Traced
 from fxq.ir.facts import Info, info, set_info
 
 _NUMBERS = (int, float, complex, str, torch.dtype, torch.device, type(None))
@@ -36,11 +37,12 @@ def settle_outputs(traced: Traced, values: Sequence[Any]) -> tuple[Traced, list[
     returned.args = (tuple(node for nodes, _, _ in found for node in nodes),)
     nests, counts = iter([n for _, _, n in found]), iter([len(nodes) for nodes, _, _ in found])
     fixed: list[Any] = []
-    for value in traced.fixed_outputs:
+    call = traced.convention
+    for value in call.fixed_outputs:
         fixed += [PLACE] * next(counts) if value is PLACE else [value]
-    leaves = iter([next(nests) if v is PLACE else LEAF for v in traced.fixed_outputs])
-    settled = replace(traced, fixed_outputs=tuple(fixed),
-                      rebuild_output=_grafted(traced.rebuild_output, leaves))
+    leaves = iter([next(nests) if v is PLACE else LEAF for v in call.fixed_outputs])
+    settled = replace(traced, convention=replace(
+        call, fixed_outputs=tuple(fixed), rebuild_output=_grafted(call.rebuild_output, leaves)))
     traced.graph_module.recompile()
     return settled, [value for _, part, _ in found for value in part]
 

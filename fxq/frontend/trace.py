@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -21,6 +21,7 @@ from torch.fx.proxy import TraceError as FxTraceError
 from torch.nn.utils import parametrize
 
 from fxq.errors import FxqError, TraceError
+from fxq.frontend.convention import PLACE, Convention
 from fxq.frontend.nests import LEAF, Nest, flatten
 from fxq.frontend.signature import Signature, call_with
 from fxq.frontend.spellings import TRANSPARENT
@@ -35,21 +36,11 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 
 @dataclass(frozen=True)
 class Traced:
-    """A FLOAT graph with flat inputs and outputs, and how to rebuild the model's own."""
+    """A FLOAT graph with flat inputs and outputs, and how the model is called."""
 
     graph_module: fx.GraphModule
-    signature: Signature
-    rebuild_output: Nest
-    fixed_outputs: tuple[Any, ...]  # one entry an output leaf; a Node's place holds PLACE
+    convention: Convention
     kept: tuple[str, ...] = ()  # attributes that the forward assigned while it was traced
-
-    def outputs(self, tensors: Iterator[Any]) -> Any:
-        """The model's own output structure, from the graph's flat outputs."""
-        leaves = [next(tensors) if v is PLACE else v for v in self.fixed_outputs]
-        return self.rebuild_output(iter(leaves))
-
-
-PLACE = object()
 
 
 class _Tracer(fx.Tracer):
@@ -262,7 +253,7 @@ def trace(model: nn.Module, signature: Signature) -> Traced:
         if node.op == "call_module" and str(node.target) in untraceable:
             set_untraceable(node, untraceable[str(node.target)])
     kept = tuple(name for name in kept if "._tensor_constant" not in name)  # torch.fx's own
-    return Traced(module, signature, tracer.rebuild, tracer.fixed, kept)
+    return Traced(module, Convention(signature, tracer.rebuild, tracer.fixed), kept)
 
 
 def _refuse_state(model: nn.Module) -> None:

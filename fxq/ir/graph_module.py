@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import fx
+import torch
+from torch import fx, nn
 
 
 class LateGraphModule(fx.GraphModule):
@@ -35,4 +36,18 @@ class LateGraphModule(fx.GraphModule):
         return super().__str__() if self.code else ""
 
 
-__all__ = ["LateGraphModule"]
+def copied(module: fx.GraphModule) -> tuple[nn.Module, fx.Graph]:
+    """A copy of the nodes, facts and all, and a root that shares the tensors and modules."""
+    graph, root = fx.Graph(), nn.Module()
+    graph.output(graph.graph_copy(module.graph, {}))
+    for store in ("_parameters", "_buffers", "_modules"):
+        getattr(root, store).update(getattr(module, store))
+    for name, value in vars(module).items():
+        if isinstance(value, torch.ScriptObject):
+            setattr(root, name, value)
+    return root, graph
+
+
+def copy_of(module: fx.GraphModule) -> fx.GraphModule:
+    """A graph that can be rewritten while the first one stays as it is."""
+    return LateGraphModule(*copied(module))

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, fx
 
 from fxq.ir.ops import OPS
+from fxq.kernels.calls import from_quantized, quantized_dtype, to_quantized
 from fxq.profiler.rows import NodeProfile
+from fxq.quantization.formats import QParams
 from fxq.runtime.python import build
 from fxq.system.timing import Spread, turns
 
@@ -102,12 +104,16 @@ def net_effect(position: int, rows: Sequence[NodeProfile], cast_time: CastTime) 
     return _less(effect, cast_time("quantize", row.shape))
 
 
+_FORMAT = QParams(0.02, 10)
+
+
 def measured_cast(kind: str, shape: tuple[int, ...]) -> Spread:
     """Microseconds of one cast of this shape, measured."""
     values = torch.zeros(shape)
-    integers = torch.quantize_per_tensor(values, 0.02, 10, torch.quint8)
-    call = (lambda: torch.dequantize(integers)) if kind == "dequantize" else (
-        lambda: torch.quantize_per_tensor(values, 0.02, 10, torch.quint8))
+    arguments = (0.02, 10, quantized_dtype(_FORMAT))
+    integers = to_quantized(values, *arguments)
+    call = (lambda: from_quantized(integers)) if kind == "dequantize" else (
+        lambda: to_quantized(values, *arguments))
     samples, = turns([call], 40, budget=0.2, least=5)
     return Spread.of(samples, 1e6)
 

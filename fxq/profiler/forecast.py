@@ -21,7 +21,10 @@ from tabulate import tabulate
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from fxq.compiler.prepare import prepare, run_batches
+from fxq.analysis.legality import note_on
+from fxq.compiler.calibrate import run_batches
+from fxq.compiler.link import built
+from fxq.compiler.prepare import prepare
 from fxq.errors import ConfigError, FxqError
 from fxq.ir.facts import PACKED, info
 from fxq.ir.printer import shown_arguments, target_name
@@ -97,8 +100,6 @@ def plan(model: nn.Module, *, example_inputs: tuple[Any, ...] | None = None,
 
 def _forecast(model: nn.Module, target: str, scheme: str, example: tuple[Any, ...] | None,
               times: Times) -> Forecast:
-    from fxq.api import convert
-
     chosen, kind = get_target(target), get_scheme(scheme)
     if (reason := chosen.why_not_scheme(kind)) is not None:
         return Forecast(target, scheme, reason=reason)
@@ -107,17 +108,17 @@ def _forecast(model: nn.Module, target: str, scheme: str, example: tuple[Any, ..
                            verify=False)
         if kind.needs_statistics:
             run_batches(prepared, [prepared.inputs])
-        compiled = convert(prepared, runtime="python")
+        reference, executable = built(prepared)
     except ConfigError:
         raise
     except FxqError as error:
         return Forecast(target, scheme, reason=error.what)
-    report = compiled.report
     here = chosen.is_available()
     with isolated(), quiet():
-        total = times.predict(compiled.graph_module, prepared.inputs) if here else None
-    return Forecast(target, scheme, report.coverage, report.size_bytes, total,
-                    len(report.left_in_float), report.note or (
+        total = times.predict(executable.graph_module, prepared.inputs) if here else None
+    coverage = reference.macs / prepared.macs if prepared.macs else 1.0
+    return Forecast(target, scheme, coverage, reference.bytes, total,
+                    len(reference.left_in_float), note_on(prepared.context) or (
                         "" if here else "not on this machine, so without a time"))
 
 

@@ -7,6 +7,9 @@ from functools import lru_cache
 import torch
 from torch import fx, nn
 
+from fxq.compiler.calibrate import calibrate
+from fxq.compiler.link import built
+from fxq.compiler.prepare import prepare
 from fxq.profiler.clock import time_nodes
 
 _CHANNELS, _SIDE = 256, 28
@@ -39,9 +42,7 @@ def _floats(arithmetic: str, device: str) -> tuple[fx.GraphModule, torch.Tensor]
 
 
 def _integers(target: str) -> tuple[fx.GraphModule, torch.Tensor]:
-    import fxq
-
     x = torch.randn(1, _CHANNELS, _SIDE, _SIDE)
-    compiled = fxq.compile(_net(), target=target, example_inputs=(x,), calibration_data=[x],
-                           runtime="python", verify=False)
-    return compiled.graph_module, x
+    prepared = prepare(_net(), target=target, example_inputs=(x,), verify=False)
+    calibrate(prepared, [x])
+    return built(prepared)[1].graph_module, x

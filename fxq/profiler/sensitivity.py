@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxq.analysis.overrides import checked_overrides
-from fxq.api import convert
-from fxq.compiler.prepare import calibrate, prepare
+from fxq.compiler.calibrate import calibrate
+from fxq.compiler.link import built
+from fxq.compiler.prepare import prepare
 from fxq.errors import CalibrationError
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import label
@@ -35,9 +35,9 @@ def sensitivity(model: nn.Module, data: Iterable[Any], *, scheme: str = "int8_st
     with torch.no_grad():
         exact = model(first)
     found = {}
-    for path in layers:
+    for path in layers:  # the model is traced once; each layer is a conversion of its own
         others = {name: "fp32" for name in layers if name != path}
-        one = prepare(model, target=target, scheme=scheme, example_inputs=(first,), verify=False,
-                      overrides=checked_overrides(model, others) if others else None)
-        found[path] = sqnr(exact, convert(one, statistics=statistics, runtime="python")(first))
+        executable = built(prepared.with_overrides(others), statistics)[1]
+        outputs = executable.function(*prepared.convention.signature.tensors((first,), {}))
+        found[path] = sqnr(exact, prepared.convention.outputs(iter(outputs)))
     return dict(sorted(found.items(), key=lambda item: item[1]))

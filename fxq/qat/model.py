@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fxq.analysis.context import Context, Given
 from fxq.compiler.prepare import Prepared, prepare_in
 from fxq.errors import ConfigError, FxqWarning
-from fxq.frontend.trace import Traced
+from fxq.frontend.convention import Convention
 from fxq.ir.ops import OPS
 from fxq.qat.fake_quantize import FakeQuantize, RoundHalf
 from fxq.qat.layer import (
@@ -37,7 +37,7 @@ from fxq.targets import get_target
 class Machinery:
     """What is made from the model's own code, and made anew in a copy: it is never pickled."""
 
-    traced: Traced
+    convention: Convention
     function: Function
     plan: Plan
     constants: dict[str, Tensor]
@@ -67,9 +67,9 @@ class QatModel(nn.Module):
         self._rebuild(first=True)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        traced = self.machinery.traced
-        outputs = iter(self.machinery.function(*traced.signature.tensors(args, kwargs)))
-        return traced.outputs(outputs)
+        convention = self.machinery.convention
+        outputs = iter(self.machinery.function(*convention.signature.tensors(args, kwargs)))
+        return convention.outputs(outputs)
 
     def _rebuild(self, first: bool) -> None:
         """Trace the model again and make the function that runs it."""
@@ -78,7 +78,7 @@ class QatModel(nn.Module):
         constants: dict[str, Tensor] = {}
         function, plan = build_program(prepared.graph_module, self.context, self.model,
                                        prepared.model, self._hooks(constants))
-        self.machinery = Machinery(prepared.traced, function, plan, constants)
+        self.machinery = Machinery(prepared.convention, function, plan, constants)
         if first:
             self._add_modules()
             if plan.dropouts:

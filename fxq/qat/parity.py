@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from fxq.api import convert
-from fxq.compiled import CompiledModel
+from fxq.compiler.link import built
 from fxq.compiler.verify import Integers, step_differences
 from fxq.errors import VerificationError
 from fxq.frontend.batches import batches
@@ -52,12 +51,13 @@ def check_parity(prepared: QatModel, batch: Any) -> Parity:
     """
     with isolated():
         twin = copy.deepcopy(prepared).eval().cpu()
-        flat = next(iter(batches([batch], twin.machinery.traced.signature)))
+        flat = next(iter(batches([batch], twin.machinery.convention.signature)))
         flat = [x.cpu() for x in flat]
         expected, outputs = _trained_integers(twin, flat)
-        compiled = convert(twin, runtime="python")
-        steps = step_differences(compiled.graph_module, flat, _by_node(compiled, expected))
-        given = compiled._function(*flat)
+        executable = built(twin.freeze())[1]
+        module = executable.graph_module
+        steps = step_differences(module, flat, _by_node(module, expected))
+        given = executable.function(*flat)
     first = next(((size, node) for size, node in steps if size > 1), None)
     if first is not None:
         raise VerificationError(
@@ -91,9 +91,9 @@ def _trained_integers(twin: QatModel, flat: list[Tensor]) -> tuple[dict[str, Ten
     return found, outputs
 
 
-def _by_node(compiled: CompiledModel, expected: dict[str, Tensor]) -> Integers:
+def _by_node(module: fx.GraphModule, expected: dict[str, Tensor]) -> Integers:
     """Training's integers for the last node that makes each value (a clamp may follow it)."""
-    last = {info(n).value: n.name for n in compiled.graph_module.graph.nodes
+    last = {info(n).value: n.name for n in module.graph.nodes
             if qparams(n) is not None}
     return {name: expected[key] for key, name in last.items() if key in expected}
 

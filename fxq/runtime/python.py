@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, fx
 from torch.fx import Node
 
+from fxq.ir.liveness import last_uses
+
 Function = Callable[..., Any]
 _LITERALS = (int, float, bool, type(None))  # no texts: what comes from a file stays out of source
 
@@ -84,17 +86,6 @@ def _callable(module: fx.GraphModule, node: Node) -> Function:
         return getattr(Tensor, str(node.target))  # type: ignore[no-any-return]
     assert callable(node.target)
     return node.target
-
-
-def last_uses(graph: fx.Graph) -> dict[Node, list[Node]]:
-    """The values that nobody reads after each node."""
-    seen: set[Node] = set()
-    dead: dict[Node, list[Node]] = {}
-    for node in reversed(graph.nodes):
-        inputs = [n for n in node.all_input_nodes if n.op != "get_attr" and n not in seen]
-        dead[node] = inputs
-        seen.update(inputs)
-    return dead
 
 
 def source_of(module: fx.GraphModule) -> tuple[str, dict[str, Any]]:

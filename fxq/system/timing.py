@@ -5,14 +5,29 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 LOW, HIGH = 10, 90  # percentiles between which a spread lies
+
+
+@dataclass
+class Clock:
+    """Seconds of the named steps of a piece of work, in order."""
+
+    steps: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a block; a block that raises is not recorded."""
+        start = time.perf_counter()
+        yield
+        self.steps.append((name, time.perf_counter() - start))
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def tables(wanted):
     """Functions without a kernel run as tables, whatever the costs are."""
     by_cost = lower.choose
     if wanted:
-        lower.choose = lambda node: replace(by_cost(node), way=TABLE)
+        lower.choose = lambda node, costs: replace(by_cost(node, costs), way=TABLE)
     try:
         yield
     finally:

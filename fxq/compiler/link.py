@@ -1,0 +1,49 @@
+"""From REFERENCE to what runs on this machine: the second half of `convert`, and of `load`."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from fxq.compiler.build import Reference, quantize
+from fxq.compiler.manager import Manager
+from fxq.compiler.pipeline import LOWER
+from fxq.compiler.prepare import Prepared
+from fxq.ir.graph_module import copy_of
+from fxq.ir.stages import Stage
+from fxq.quantization.statistics import Statistics
+from fxq.runtime.engine_guard import guard_for
+from fxq.runtime.executable import Executable
+from fxq.runtime.input_guard import InputGuard, check_arrivals
+from fxq.runtime.select import select
+from fxq.runtime.shape_program import ShapeProgram
+from fxq.system.torch_state import isolated, quiet
+
+
+def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...], ShapeProgram],
+         runtime: str) -> Executable:
+    """Lower a graph to the kernels of this machine, check them, and pick a runtime.
+
+    `module` is rewritten in place; `manager` stands at its stage and holds the example inputs on
+    which each kernel is compared with REFERENCE, step by step. `takes` are the names of the
+    inputs and the shapes that follow from the graph. Raises VerificationError for a kernel that
+    is more than one step off, ConfigError for a runtime that cannot run the graph.
+    """
+    target, guard = manager.context.target, None
+    if manager.stage is Stage.REFERENCE and target.engine:  # else REFERENCE is executed as it is
+        guard = guard_for(module, target)
+        manager.run(module, LOWER)
+    names, shapes = takes
+    inputs = InputGuard(names, shapes, target.device)
+    check_arrivals(module, inputs)
+    with manager.clock.step("choose runtime"):
+        name, function, choice = select(module, list(manager.inputs), runtime, target.device)
+    return Executable(function, module, inputs, guard, name, choice)
+
+
+def built(prepared: Prepared, statistics: Statistics | None = None,
+          runtime: str = "python") -> tuple[Reference, Executable]:
+    """Quantize and link in one step; `prepared` stays as it is."""
+    with isolated(), quiet():
+        reference = quantize(prepared, statistics)
+        takes = (prepared.convention.signature.names, reference.shapes)
+        return reference, link(copy_of(reference.graph_module), reference.manager, takes, runtime)
