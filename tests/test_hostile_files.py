@@ -15,8 +15,9 @@ import fxq
 from fxq.artifact.compact import compact, expand
 from fxq.artifact.container import MEMBERS, pack, unpack
 from fxq.cli import commands
-from fxq.cli.app import app, exit_code
+from fxq.cli.app import app
 from fxq.cli.artifact import inspect_artifact
+from fxq.cli.errors import exit_code
 from fxq.ir.printer import format_graph
 from fxq.runtime.python import source_of
 from tests.nets import ramp

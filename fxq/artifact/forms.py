@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from fxq.artifact.allow_list import CALLS, METHODS
 from fxq.artifact.kinds import Test, test_of
-from fxq.artifact.signatures import BESIDE, FUNCTIONS, INTEGERS, OPERATORS, row_of
+from fxq.artifact.signatures import BESIDE, FUNCTIONS, INTEGERS, OPERATORS, PARTS, row_of
 from fxq.ir import integers
 from fxq.ir.ops import OPS, Op
 
@@ -90,6 +90,7 @@ def _forms() -> dict[Any, tuple[Form, ...]]:
     forms |= {call: (_operator(OPS[name], {"zero_point": "int"}),)
               for name, call in integers.INTEGER_OPS.items()}
     forms |= {CALLS[name]: (_integer(row),) for name, row in INTEGERS.items()}
+    forms[CALLS["parts"]] = _parse(PARTS)
     tables = (("torch.", FUNCTIONS), ("functional.", FUNCTIONS), ("operator.", OPERATORS))
     for part, table in tables:
         for name, call in CALLS.items():

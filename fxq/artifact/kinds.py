@@ -98,6 +98,7 @@ KINDS: Mapping[str, Test] = {
     "step": _from(1, WIDEST), "steps": _one_or_many(_from(1, WIDEST)),
     "pads": _one_or_many(_from(0, WIDEST)), "list": _many(_is_int),
     "sizes": _one_or_many(lambda v: v is None or _from(0)(v)),
+    "none": lambda v: False,  # "none?" takes None alone
     "bool": lambda v: type(v) is bool, "false": lambda v: v is False,
     "dtype": lambda v: isinstance(v, torch.dtype),
     "index": _is_index, "container": _is_container,

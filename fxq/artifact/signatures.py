@@ -93,6 +93,9 @@ _BY_ROW: Mapping[str, str] = {
                        "input:T dim:int dtype:dtype?",
     "glu": "input:T dim:int", "normalize": "input:T p:number dim:ints eps:number",
     "cosine_similarity": "x1:T x2:T dim:int eps:number",
+    # `max_norm` would write into the weights
+    "embedding": "input:T weight:T padding_idx:int? max_norm:none? norm_type:number"
+                 " scale_grad_by_freq:false sparse:false",
     "pairwise_distance": "x1:T x2:T p:number eps:number keepdim:bool",
     "fold": "input:T output_size:steps kernel_size:steps dilation:steps padding:pads"
             " stride:steps",
@@ -116,6 +119,7 @@ _NUMBERS: Mapping[str, str] = {
 OPERATORS: Mapping[str, str] = {name: row for names, row in _NUMBERS.items()
                                 for name in names.split()}
 
+PARTS = "value:container count:positive"
 _FORMAT = "scale:scale zero_point:int low:int high:int"
 INTEGERS: Mapping[str, str] = {
     "quantize": f"input:T {_FORMAT}", "dequantize": f"input:T {_FORMAT}",
@@ -139,4 +143,4 @@ def _kind(ops: tuple[str, ...], name: str, table: Mapping[str, str]) -> str:
     return next((kind for kind in own if kind), "") or table[name]
 
 
-__all__ = ["ATTRIBUTES", "FUNCTIONS", "INTEGERS", "OPERANDS", "OPERATORS", "row_of"]
+__all__ = ["ATTRIBUTES", "FUNCTIONS", "INTEGERS", "OPERANDS", "OPERATORS", "PARTS", "row_of"]

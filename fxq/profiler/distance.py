@@ -42,8 +42,10 @@ class Distance:
         return self.sqnr is not None and not self.sqnr >= POOR
 
 
-def distance_of(exact: Sequence[Tensor], given: Sequence[Tensor]) -> Distance:
-    """The distance of flat outputs from the float model's."""
+def distance_of(exact: Sequence[Any], given: Sequence[Any]) -> Distance:
+    """The distance of flat outputs from the float model's; only tensors count."""
+    pairs = [(a, b) for a, b in zip(exact, given, strict=True) if isinstance(a, Tensor)]
+    exact, given = [a for a, _ in pairs], [b for _, b in pairs]
     floats = [a for a in exact if a.is_floating_point() and a.numel()]
     if not floats:
         return Distance(None, _without_floats(exact, given))
