@@ -148,7 +148,7 @@ FAILED = {"ran code": "ran code", "crashed (signal)": "exit code -",
           "hung for more than 10 s": "no end after", "took more than 4 GB": "more than 4096 MB"}
 CAMPAIGN = {"models": "random models, all relations", "files": "damaged and resealed files",
             "hostile": "hostile files of the grammar"}
-HOSTILE = """A grammar writes hostile files from nine good ones (three targets, the reference, float):
+HOSTILE = """A grammar writes hostile files from nine good ones (three targets, reference, float):
 one to three fields of any row, call, tensor, text or manifest are changed by type, range, name or
 reference, calls of the whole allow-list are inserted, most recorded shapes are made right again,
 and all digests are. A file is loaded, printed, and run. What torch refuses at the call, as an index
