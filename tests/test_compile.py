@@ -32,8 +32,9 @@ def test_the_one_call_works_as_written():
     from torchvision.models import resnet18
 
     model = lively(resnet18(weights=None))
-    with pytest.warns(fxq.FxqWarning, match="no calibration data was given"):
+    with pytest.warns(fxq.FxqWarning) as caught:  # random weights may come out poor too
         result = fxq.compile(model, target="fbgemm", scheme="int8_static")
+    assert "no calibration data was given" in str(caught[0].message)
     assert result.report.coverage == 1.0
     assert result.report.float_bytes / result.size_bytes > 3.7
 
