@@ -72,7 +72,8 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
         name, function, times = select(module, prepared.inputs, runtime,
                                         prepared.context.target.device)
         far = _distance(prepared, manager)
-        warning = why_far(far, prepared.model, module, prepared.inputs)
+        # training chose its own roundings: `check_parity` says how well they are kept
+        warning = "" if scheme.trained else why_far(far, prepared.model, module, prepared.inputs)
     if warning:
         warnings.warn(warning, FxqWarning, stacklevel=3)
     report = Report(
