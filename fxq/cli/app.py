@@ -57,6 +57,14 @@ def _root(version: Annotated[bool, typer.Option(
     """Make CNNs small and fast, and see what was done."""
 
 
+def _print_passes(value: bool) -> None:
+    if value:
+        from fxq.compiler.pipeline import pipeline_table  # loads torch
+
+        typer.echo(pipeline_table(), nl=False)
+        raise typer.Exit
+
+
 @app.command()
 def compile(
     model: Model,
@@ -83,6 +91,9 @@ def compile(
     lock: Annotated[Optional[Path], typer.Option(  # noqa: UP045
         help="write the build's provenance here, or hold this build to it")] = None,
     force: Annotated[bool, typer.Option(help="replace an existing output file")] = False,
+    print_passes: Annotated[bool, typer.Option(
+        "--print-passes", callback=_print_passes, is_eager=True,
+        help="print the pipeline, with the reason for each place, and stop")] = False,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
 ) -> None:
