@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
-from fxq.ir.ops import ABSORBED, OPS, Kind
+from fxq.ir.ops import OPS, Kind
 from fxq.targets import TARGETS, Target
 
 _HEAD = """# Operators
@@ -29,7 +29,7 @@ def operator_page() -> str:
 def _cell(target: Target, name: str) -> str:
     if name in target.unsupported:
         return f"no: {target.unsupported[name]}"
-    rows = [row for absorbs in ("", *ABSORBED) for row in target.rows(name, absorbs)]
+    rows = [row for row in target.kernels if row.op == name] or target.rows(name)
     if not rows:
         return "no kernel"
     ways = dict.fromkeys(_way(target, row.call, row.engine) for row in rows)
