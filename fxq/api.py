@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from fxq.analysis.context import Context, Given
+from fxq.analysis.kernel_rows import choose_rows
 from fxq.analysis.legality import note_on
 from fxq.analysis.saturation import VNNI_ONLY
 from fxq.artifact.read import Opened, open_artifact
@@ -222,6 +223,7 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
                       reproducers=False)
     try:
         with isolated(), quiet():
+            choose_rows(opened.module, chosen)
             takes = (opened.convention.signature.names, shape_program(opened.module))
             executable = link(opened.module, manager, takes, runtime)
     except (ConfigError, TargetUnavailableError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -12,11 +12,14 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
+from fxq.analysis.kernel_rows import kernel_or_reason
 from fxq.analysis.overrides import scheme_of
 from fxq.ir.facts import info, tensor_inputs, why_untraceable
-from fxq.ir.ops import Kind, op_of
+from fxq.ir.ops import Kind, Op, op_of
 from fxq.ir.rewriter import constant_of
+from fxq.kernels.calls import get_call
 from fxq.kernels.lookup_tables import FLOAT, choose
+from fxq.kernels.rows import Kernel
 from fxq.quantization.schemes import Mode
 
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the
@@ -32,7 +35,7 @@ class Placement:
     `float_output` are integer nodes whose kernel gives float results, because nothing reads
     them as integers; `dynamic` nodes round their float input at run time, `weight_only` nodes
     compute in float with integer weights; `reasons` has (code, sentence) for each operator that
-    stays in float.
+    stays in float, `rows` the kernel of each integer or dynamic one.
     """
 
     integer: frozenset[Node]
@@ -40,6 +43,7 @@ class Placement:
     reasons: dict[Node, Reason]
     dynamic: frozenset[Node] = frozenset()
     weight_only: frozenset[Node] = frozenset()
+    rows: Mapping[Node, Kernel] = field(default_factory=dict)
 
 
 def place(module: fx.GraphModule, context: Context,
@@ -50,13 +54,14 @@ def place(module: fx.GraphModule, context: Context,
     """
     integer: set[Node] = set()
     reasons: dict[Node, Reason] = {}
+    rows: dict[Node, Kernel] = {}
     others: dict[Mode, set[Node]] = {Mode.DYNAMIC: set(), Mode.WEIGHT_ONLY: set()}
     for node in module.graph.nodes:
         skipped = node.op in ("placeholder", "output", "get_attr")
         if skipped or not (info(node).is_float_tensor or why_untraceable(node)):
             continue
         mode = scheme_of(node, context.scheme).mode
-        reason = refused.get(node) or _why_not(node, mode, integer, context)
+        reason = refused.get(node) or _why_not(node, mode, integer, rows, context)
         if reason:
             reasons[node] = reason
         if mode is Mode.STATIC and not reason:
@@ -65,13 +70,14 @@ def place(module: fx.GraphModule, context: Context,
             others[mode].add(node)
     while _join_quantized_inputs(integer, reasons):
         pass
-    _keep_unread_functions_in_float(module, integer, reasons, context)
+    _keep_unread_functions_in_float(module, integer, reasons, rows, context)
     if context.scheme.float_averages:
         _keep_averages_in_float(module, integer, reasons)
         _keep_fine_averages_in_float(module, integer, reasons, context)
     reasons = {n: reasons[n] for n in module.graph.nodes if n in reasons}  # in the graph's order
-    return Placement(frozenset(integer), _float_outputs(integer, context), reasons,
-                     frozenset(others[Mode.DYNAMIC]), frozenset(others[Mode.WEIGHT_ONLY]))
+    return Placement(frozenset(integer), _float_outputs(integer, rows), reasons,
+                     frozenset(others[Mode.DYNAMIC]), frozenset(others[Mode.WEIGHT_ONLY]),
+                     {n: rows[n] for n in rows if n in integer | others[Mode.DYNAMIC]})
 
 
 def _has_integer_weight(node: Node, mode: Mode, reason: Reason | None) -> bool:
@@ -93,28 +99,26 @@ def _join_quantized_inputs(integer: set[Node], reasons: dict[Node, Reason]) -> b
 
 
 def _keep_unread_functions_in_float(module: fx.GraphModule, integer: set[Node],
-                                    reasons: dict[Node, Reason],
+                                    reasons: dict[Node, Reason], rows: Mapping[Node, Kernel],
                                     context: Context) -> None:
     """Functions without a kernel whose result nobody reads as integers: rounding buys nothing."""
     for node in reversed(module.graph.nodes):
-        row = context.target.kernel_for(node) if node in integer else None
-        if not row or row.call != "function":
+        if node not in integer or get_call(rows[node].call).form != "function":
             continue
         if not any(u in integer for u in node.users):
             integer.discard(node)
             reasons[node] = ("float-output", "it has no kernel, and its result is read in float")
-        elif _layer_gives_float(node, integer, context) and choose(
+        elif _layer_gives_float(node, integer, rows) and choose(
                 node, context.target.costs).way == FLOAT:
             integer.discard(node)
             reasons[node] = ("float-input", "the layer before it gives float without a cast")
 
 
-def _layer_gives_float(node: Node, integer: set[Node], context: Context) -> bool:
+def _layer_gives_float(node: Node, integer: set[Node], rows: Mapping[Node, Kernel]) -> bool:
     """The function is all that reads a layer whose kernel can skip the rounding in between."""
     source = node.args[0]
-    row = context.target.kernel_for(source) if isinstance(source, Node) and (
-        source in integer and set(source.users) == {node}) else None
-    return bool(row and row.float_call)
+    return isinstance(source, Node) and source in integer and set(source.users) == {node} and bool(
+        rows[source].float_call)
 
 
 def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
@@ -165,15 +169,15 @@ def _is_average(node: Node) -> bool:
     return _averages(node)
 
 
-def _float_outputs(integer: set[Node], context: Context) -> frozenset[Node]:
+def _float_outputs(integer: set[Node], rows: Mapping[Node, Kernel]) -> frozenset[Node]:
     return frozenset(
-        n for n in integer if (row := context.target.kernel_for(n)) is not None
-        and row.float_call and not any(u in integer for u in n.users)
-        and (op := op_of(n)) is not None and op.activation == row.absorbs)
+        n for n in integer if rows[n].float_call and not any(u in integer for u in n.users)
+        and (op := op_of(n)) is not None and op.activation == rows[n].absorbs)
 
 
-def _why_not(node: Node, mode: Mode, integer: set[Node],
+def _why_not(node: Node, mode: Mode, integer: set[Node], rows: dict[Node, Kernel],
              context: Context) -> Reason | None:
+    """Why a node stays in float, or None; its kernel goes to `rows`."""
     op = op_of(node)
     if op is None:
         why = why_untraceable(node)
@@ -184,11 +188,14 @@ def _why_not(node: Node, mode: Mode, integer: set[Node],
             "override", "the scheme's overrides keep it in float")
     if mode is Mode.WEIGHT_ONLY:
         return "weight-only", "the scheme stores its weights as integers, and computes in float"
-    if mode is Mode.DYNAMIC:
-        return _why_not_dynamic(node, context)
-    reason = context.target.why_not(node)
-    if reason:
+    if mode is Mode.DYNAMIC and (reason := _why_not_dynamic(op)):
         return reason
+    choice = kernel_or_reason(node, context.target)
+    if not isinstance(choice, Kernel):
+        return choice
+    rows[node] = choice
+    if mode is Mode.DYNAMIC:
+        return None
     inputs = [n for n in tensor_inputs(node) if constant_of(n) is None]
     if not inputs:
         return "constant", "it reads constants only"
@@ -211,10 +218,9 @@ def _is_given(node: Node, inputs: list[Node], integer: set[Node], context: Conte
         op is not None and op.kind is Kind.SAME))
 
 
-def _why_not_dynamic(node: Node, context: Context) -> Reason | None:
-    op = op_of(node)
-    if op is None or op.kind is not Kind.MAC:
+def _why_not_dynamic(op: Op) -> Reason | None:
+    if op.kind is not Kind.MAC:
         return "dynamic", "only linear layers take their range at run time"
     if op.rank:  # measured: the output takes the input's scale and zero point
         return "dynamic", "torch's dynamic convolutions requantize with the range of their input"
-    return context.target.why_not(node)
+    return None
