@@ -19,7 +19,6 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
-from fxq.analysis.kernel_rows import is_integer_operator
 from fxq.errors import VerificationError
 from fxq.ir import integers
 from fxq.ir.facts import KERNEL, MACS, info, is_on_integers, qparams
@@ -54,7 +53,7 @@ class Lower(Pass):
                 _lower_quantize(node, rewriter, context.target, fed)
             elif getattr(_weight_of(node), "target", None) is integers.dequantize_weight:
                 _lower_float_result(node, rewriter, context.target)
-            elif is_integer_operator(node):
+            elif integers.is_integer_operator(node):
                 _lower_integer_op(node, rewriter)
         rewriter.sweep()
         for node in list(module.graph.nodes):

@@ -11,7 +11,7 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.ir.facts import Info, info, is_on_integers, set_info
-from fxq.ir.integers import clamp_on_integers, float_op_of, round_at_run_time
+from fxq.ir.integers import float_op_of, is_integer_operator, round_at_run_time
 from fxq.ir.ops import OPS, Op, op_of
 from fxq.kernels.rows import Kernel, keep_row
 from fxq.targets.base import Target
@@ -47,11 +47,6 @@ def choose_rows(module: fx.GraphModule, target: Target) -> None:
     for node in module.graph.nodes:
         if is_on_integers(node) or _is_dynamic(node) or is_integer_operator(node):
             choose_row(node, target)
-
-
-def is_integer_operator(node: Node) -> bool:
-    """It reads and gives integers of one format."""
-    return float_op_of(node) is not None or node.target is clamp_on_integers
 
 
 def _is_dynamic(node: Node) -> bool:

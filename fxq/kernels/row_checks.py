@@ -20,7 +20,7 @@ _FORMS = {"call": (*ARGUMENTS, "same", "function"), "float_call": ("float",),
 def problems_of(row: Kernel) -> Iterator[str]:
     """Each fault in a few words, with the row's operator."""
     if row.absorbs not in ("", *ABSORBED):
-        yield f"nothing absorbs {row.absorbs!r}"
+        yield f"row {row.op}: nothing absorbs {_shown(row.absorbs)}"
         return
     name = f"{row.op}_{row.absorbs}" if row.absorbs else row.op
     if row.op != ELEMENTWISE_OPS and name not in OPS:

@@ -9,6 +9,7 @@ from torch.fx import Node
 
 from fxq.errors import VerificationError
 from fxq.ir.facts import ROW, info, is_on_integers
+from fxq.ir.integers import is_integer_operator
 from fxq.ir.rewriter import label
 from fxq.kernels.calls import Call
 from fxq.kernels.limits import Limit
@@ -72,7 +73,7 @@ def row_of(node: Node) -> Kernel | None:
     row = ROW.of(node)
     if isinstance(row, Kernel):
         return row
-    if is_on_integers(node) and not ROW.is_set(node):
+    if not ROW.is_set(node) and (is_on_integers(node) or is_integer_operator(node)):
         raise VerificationError(f"no kernel was chosen for {label(node)}", where=info(node).source,
                                 fix="a pass that puts an operator on integers chooses its kernel: "
                                     "fxq.analysis.kernel_rows.choose_row(node, context.target)")
