@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
-from fxq.analysis.kernel_rows import kernel_or_reason
+from fxq.analysis.float_reasons import Reason, kernel_or_why_not
 from fxq.analysis.overrides import scheme_of
 from fxq.ir.facts import info, tensor_inputs, why_untraceable
-from fxq.ir.ops import Kind, Op, op_of
+from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.calls import get_call
 from fxq.kernels.lookup_tables import FLOAT, choose
@@ -25,7 +24,6 @@ from fxq.quantization.schemes import Mode
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the
 # average (step / sqrt(12), against an even spread) comes within 24 dB of the signal.
 FEWEST_STEPS = 16
-Reason = tuple[str, str]  # a stable code, and one sentence
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,10 @@ def place(module: fx.GraphModule, context: Context,
         if skipped or not (info(node).is_float_tensor or why_untraceable(node)):
             continue
         mode = scheme_of(node, context.scheme).mode
-        reason = refused.get(node) or _why_not(node, mode, integer, rows, context)
+        row, reason = kernel_or_why_not(node, mode, integer, context)
+        if row is not None:
+            rows[node] = row
+        reason = refused.get(node, reason)
         if reason:
             reasons[node] = reason
         if mode is Mode.STATIC and not reason:
@@ -75,9 +76,9 @@ def place(module: fx.GraphModule, context: Context,
         _keep_averages_in_float(module, integer, reasons)
         _keep_fine_averages_in_float(module, integer, reasons, context)
     reasons = {n: reasons[n] for n in module.graph.nodes if n in reasons}  # in the graph's order
-    return Placement(frozenset(integer), _float_outputs(integer, rows), reasons,
-                     frozenset(others[Mode.DYNAMIC]), frozenset(others[Mode.WEIGHT_ONLY]),
-                     {n: rows[n] for n in rows if n in integer | others[Mode.DYNAMIC]})
+    dynamic, weight_only = map(frozenset, others.values())
+    return Placement(frozenset(integer), _float_outputs(integer, rows), reasons, dynamic,
+                     weight_only, {n: row for n, row in rows.items() if n in integer | dynamic})
 
 
 def _has_integer_weight(node: Node, mode: Mode, reason: Reason | None) -> bool:
@@ -173,54 +174,3 @@ def _float_outputs(integer: set[Node], rows: Mapping[Node, Kernel]) -> frozenset
     return frozenset(
         n for n in integer if rows[n].float_call and not any(u in integer for u in n.users)
         and (op := op_of(n)) is not None and op.activation == rows[n].absorbs)
-
-
-def _why_not(node: Node, mode: Mode, integer: set[Node], rows: dict[Node, Kernel],
-             context: Context) -> Reason | None:
-    """Why a node stays in float, or None; its kernel goes to `rows`."""
-    op = op_of(node)
-    if op is None:
-        why = why_untraceable(node)
-        return ("untraceable", why) if why else ("opaque", "fxq does not know this operator")
-    if mode is Mode.FLOAT:
-        return ("scheme", "the scheme leaves it in float") if (
-            context.scheme.mode is Mode.FLOAT) else (
-            "override", "the scheme's overrides keep it in float")
-    if mode is Mode.WEIGHT_ONLY:
-        return "weight-only", "the scheme stores its weights as integers, and computes in float"
-    if mode is Mode.DYNAMIC and (reason := _why_not_dynamic(op)):
-        return reason
-    choice = kernel_or_reason(node, context.target)
-    if not isinstance(choice, Kernel):
-        return choice
-    rows[node] = choice
-    if mode is Mode.DYNAMIC:
-        return None
-    inputs = [n for n in tensor_inputs(node) if constant_of(n) is None]
-    if not inputs:
-        return "constant", "it reads constants only"
-    if not all(info(n).dtype is torch.float32 for n in (node, *inputs)):
-        return "dtype", "the kernels take float32 values only"
-    if context.given.complete and not _is_given(node, inputs, integer, context):
-        return "given", "it has no format where the model was prepared"
-    if op.kind is not Kind.MAC and not any(n in integer for n in inputs):
-        return "float-input", "its input is in float, and converting it would cost more"
-    return None
-
-
-def _is_given(node: Node, inputs: list[Node], integer: set[Node], context: Context) -> bool:
-    """Whoever decided the formats has one for the node's value, and for what it reads."""
-    op, given = op_of(node), context.given
-    known = all(n in integer or info(n).value in given.formats for n in inputs)
-    if op is not None and op.kind is Kind.MAC:
-        return known and info(node).value in given.weights
-    return known and (info(node).value in given.formats or (
-        op is not None and op.kind is Kind.SAME))
-
-
-def _why_not_dynamic(op: Op) -> Reason | None:
-    if op.kind is not Kind.MAC:
-        return "dynamic", "only linear layers take their range at run time"
-    if op.rank:  # measured: the output takes the input's scale and zero point
-        return "dynamic", "torch's dynamic convolutions requantize with the range of their input"
-    return None

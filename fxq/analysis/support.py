@@ -36,7 +36,7 @@ def _cell(target: Target, name: str) -> str:
         return "no kernel"
     ways = dict.fromkeys(_way(target, row) for row in rows)
     absorbed = [a for a in dict.fromkeys(row.absorbs for row in rows) if a]
-    common = [limit.reason for limit in rows[-1].limits]
+    common = [limit.reason for limit in (target.rows(name) or rows)[-1].limits]
     parts = [" or ".join(ways), *([f"with {', '.join(absorbed)}"] if absorbed else []),
              *([f"limits: {'; '.join(common)}"] if common else [])]
     return ", ".join(parts)
