@@ -39,8 +39,10 @@ from fxq.errors import (
     VerificationError,
 )
 from fxq.frontend.batches import Transform
+from fxq.frontend.operators import load_operator
 from fxq.ir.facts import info, mark_of
 from fxq.ir.graph_module import copy_of
+from fxq.ir.ops import op_name
 from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
@@ -51,6 +53,7 @@ from fxq.quantization.schemes import SCHEMES, Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.runtime.shape_program import shape_program
+from fxq.system import plugins
 from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target, get_target, known_target
@@ -146,7 +149,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
             strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
-            passes: Sequence[Pass] = (),
+            passes: Sequence[Pass | str] = (),
             progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
@@ -166,14 +169,19 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    keep = None if lock is None else partial(_keep_lock, Path(lock), prepared, seed)
+    keep = None if lock is None else partial(_keep_lock, Path(lock), prepared, seed, runtime)
     return _convert(prepared, statistics, strict, runtime, check_finite, keep)
 
 
-def _keep_lock(path: Path, prepared: Prepared, seed: int, manager: Manager) -> None:
+def _keep_lock(path: Path, prepared: Prepared, seed: int, runtime: str, manager: Manager) -> None:
     """Write the lock of a first build; hold a later one to it."""
-    made = make_lock(manager.context, prepared.model, prepared.batch_digests, seed,
-                     manager.digests)
+    context = manager.context
+    used = plugins.in_use({
+        plugins.TARGETS: [context.target.name], plugins.RUNTIMES: [runtime],
+        plugins.OPERATORS: [op_name(n) for n in prepared.graph_module.graph.nodes],
+        plugins.CALIBRATORS: [context.scheme.activation_calibrator.partition(":")[0]],
+        plugins.PASSES: [name for name, _ in manager.digests]})
+    made = make_lock(context, prepared.model, prepared.batch_digests, seed, manager.digests, used)
     if not path.exists():
         write_lock(path, made)
         return
@@ -198,16 +206,21 @@ def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Tra
 
 
 def load(path: str | Path, *, target: str | Target | None = None, runtime: str = "auto",
-         verify: bool = True) -> CompiledModel:
+         verify: bool = True, operators: Sequence[str] = ()) -> CompiledModel:
     """Load a compiled model, in a process that need not know the model's class.
 
     `target` overrides the one that it was compiled for, where this machine lacks its engine.
     `runtime="auto"` measures the runtimes on this machine, and `verify` compares each kernel of
     this machine with the file's integers, step by step: without them a file loads several times
     sooner. (The file does not say which runtime was faster where it was compiled: the same model
-    gives the same bytes.) Raises ArtifactError for a file that is damaged, foreign or too new, and
+    gives the same bytes.) A file makes no plugin load: `operators` names those of installed plugins
+    that it may call, and so may `target`. Raises ArtifactError for a file that is damaged, foreign or too new, and
     TargetUnavailableError, with what is missing, for a machine that cannot run it.
     """
+    for name in operators:
+        load_operator(name)
+    if isinstance(target, str):
+        target = get_target(target)  # its package may bring the operators of the file
     opened = open_artifact(path)
     chosen = _target_of(opened, target)
     if chosen.engine:

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ir.facts import fused_info, info, set_unfolded
-from fxq.ir.ops import OPS, Kind, attribute, attributes, op_name, op_of
+from fxq.ir.operator_table import each_operator
+from fxq.ir.ops import Kind, Op, attribute, attributes, op_name, op_of
 from fxq.ir.origins import Norm, Unfolded
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.ir.rules import Match, Rule
@@ -30,7 +31,13 @@ from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import RulePass
 from fxq.quantization.weights import per_output
 
-_LAYERS = frozenset(op.name for op in OPS.values() if op.kind is Kind.MAC and not op.base)
+_LAYERS: set[str] = set()
+
+
+@each_operator
+def _follow(op: Op) -> None:
+    if op.kind is Kind.MAC and not op.base:
+        _LAYERS.add(op.name)
 
 
 def scale_and_shift(norm: Node) -> tuple[Tensor, Tensor]:

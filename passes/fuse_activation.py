@@ -17,19 +17,29 @@ from typing import ClassVar
 from torch.fx import Node
 
 from fxq.ir.facts import fused_info, set_unfolded, unfolded
-from fxq.ir.ops import ACTIVATIONS, OPS, attributes, fused, op_name
+from fxq.ir.operator_table import each_operator
+from fxq.ir.ops import OPS, Op, attributes, fused, op_name
 from fxq.ir.rewriter import Rewriter
 from fxq.ir.rules import Match, Rule
 from fxq.ir.stages import Stage
 from fxq.passes.base import RulePass
 
-_BASES = frozenset(op.base for op in OPS.values() if op.base)
+_BASES: set[str] = set()
+_ACTIVATIONS: set[str] = set()
+
+
+@each_operator
+def _follow(op: Op) -> None:
+    """Pairs that have a fused row which takes nothing more than its base: sums come later."""
+    if op.base and op.operands == OPS[op.base].operands:
+        _BASES.add(op.base)
+        _ACTIVATIONS.add(op.activation)
 
 
 class ActivationIntoProducer(Rule):
     """activation(op(x)) becomes op_activation(x)."""
 
-    pattern = (_BASES, frozenset(ACTIVATIONS))
+    pattern = (_BASES, _ACTIVATIONS)
     code = "activation-not-fused"
 
     def why_not(self, match: Match) -> str | None:

@@ -96,7 +96,8 @@ class Target:
                      if op not in OPS and op != ELEMENTWISE_OPS]
         problems += [f"{op} is both a kernel and unsupported" for op in self.unsupported
                      if op in {r[0] for r in rows}]
-        problems += [f"nothing absorbs {r[1]!r}" for r in rows if r[1] not in ("", *ABSORBED)]
+        problems += [f"nothing absorbs {r[1]!r}" for r in rows
+                     if r[1] not in ("", *ABSORBED) and f"{r[0]}_{r[1]}" not in OPS]
         if problems:
             raise ConfigError(f"the table of target {self.name!r} is inconsistent",
                               why="; ".join(problems))
@@ -157,7 +158,10 @@ class Target:
             limit.holds(node) for limit in k.limits)), None)
 
     def _rows_of(self, op: Op) -> tuple[Kernel, ...]:
-        return self.rows(op.base or op.name, op.activation) or self.rows(op.base or op.name)
+        own = self.rows(op.base or op.name, op.activation)
+        if own or op.activation not in ("", *ABSORBED):
+            return own  # what it absorbed is no clamp, which the range of the output could do
+        return self.rows(op.base or op.name)
 
     def engine_of(self, node: Node) -> str:
         """The engine that the weights of a layer are packed for."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from fxq.errors import ConfigError, did_you_mean
 from fxq.passes.absorb_add import AbsorbAdd
 from fxq.passes.base import Pass
 from fxq.passes.batch_norm_to_affine import BatchNormToAffine
@@ -18,6 +21,7 @@ from fxq.passes.lower import Lower
 from fxq.passes.normalize import Normalize
 from fxq.passes.pair_safe_weights import PairSafeWeights
 from fxq.passes.quantize_bias import QuantizeBias
+from fxq.system import plugins
 
 FUSE: tuple[Pass, ...] = (
     Normalize(),  # first: every later pass knows one spelling per operator
@@ -46,3 +50,21 @@ FINISH: tuple[Pass, ...] = (*QUANTIZE, *LOWER)
 HALF: tuple[Pass, ...] = (
     CastHalf(),  # all there is to half precision: the target's float kernels take it from here
 )
+
+
+def named_passes(passes: Iterable[Pass | str]) -> tuple[Pass, ...]:
+    """The user's passes; a name is that of an installed plugin's. Raises ConfigError."""
+    own = {p.name for p in (*PREPARE, *FINISH, *HALF)}
+    return tuple(_plugin(p, own) if isinstance(p, str) else p for p in passes)
+
+
+def _plugin(name: str, own: set[str]) -> Pass:
+    if name in own:
+        raise ConfigError(f"pass {name!r} is fxq's own, and runs by itself",
+                          fix="name passes of plugins only")
+    found: Pass | None = plugins.load_plugin(
+        plugins.PASSES, name, Pass, own)  # type: ignore[type-abstract]
+    if found is None:
+        raise ConfigError(f"no installed package adds a pass {name!r}",
+                          fix=did_you_mean(name, list(plugins.plugins(plugins.PASSES))))
+    return found

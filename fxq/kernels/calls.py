@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxq.errors import TargetUnavailableError
+from fxq.errors import ConfigError, TargetUnavailableError
 from fxq.quantization.formats import QParams
 from fxq.system.torch_state import quiet, using_engine
 
@@ -111,8 +111,22 @@ _CALLS: dict[str, Call] = {}
 _NAMES: dict[Any, str] = {}
 
 
+def add_call(call: Call) -> Call:
+    """Make a kernel of one's own known to target tables; raises ConfigError for a name that is
+    taken."""
+    if get_calls().setdefault(call.name, call) != call:
+        raise ConfigError(f"two kernels are called {call.name!r}", fix="give it another name")
+    _NAMES[call.function] = call.name
+    return call
+
+
 def get_call(name: str) -> Call:
     """A kernel by the name that target tables use."""
+    return get_calls()[name]
+
+
+def get_calls() -> dict[str, Call]:
+    """All kernels by name; raises TargetUnavailableError for a torch without them."""
     if not _CALLS:
         try:
             _CALLS.update(_calls())
@@ -122,7 +136,7 @@ def get_call(name: str) -> Call:
                 fix="use target='reference', or torch 2.11 to 2.15") from error
         _NAMES.update({c.function: c.name for c in _CALLS.values()})
         _NAMES.update({to_quantized: "quantize", from_quantized: "dequantize"})
-    return _CALLS[name]
+    return _CALLS
 
 
 def kernel_name(target: Any) -> str:
