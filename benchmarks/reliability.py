@@ -148,10 +148,10 @@ FAILED = {"ran code": "ran code", "crashed (signal)": "exit code -",
           "hung for more than 10 s": "no end after", "took more than 4 GB": "more than 4096 MB"}
 CAMPAIGN = {"models": "random models, all relations", "files": "damaged and resealed files",
             "hostile": "hostile files of the grammar"}
-HOSTILE = """A grammar writes hostile files from nine good ones (three targets, the reference, half
-the operators of the allow-list): one to three fields of any row, call, tensor, text or manifest are
-changed by type, range, name or reference, calls are inserted, recorded shapes made right again, and
-all digests too. A file is loaded, printed, and run. What torch refuses at the call, as an index
+HOSTILE = """A grammar writes hostile files from nine good ones (three targets, reference, float):
+one to three fields of any row, call, tensor, text or manifest are changed by type, range, name or
+reference, calls of the whole allow-list are inserted, most recorded shapes are made right again,
+and all digests are. A file is loaded, printed, and run. What torch refuses at the call, as an index
 that is computed and too large, is a Python error there, as it is in float.
 """
 RELATIONS = """Of each random model: the trace equals the model bit for bit; every pass keeps its

@@ -97,7 +97,9 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
         executable = link(module, manager, takes, runtime)
         with manager.clock.step("compare with float"):
             far = _distance(prepared, manager)
-            warning = why_far(far, prepared.model, module, prepared.inputs)
+            # training chose its own roundings: `check_parity` says how well they are kept
+            warning = "" if prepared.context.scheme.trained else why_far(
+                far, prepared.model, module, prepared.inputs)
     if warning:
         warnings.warn(warning, FxqWarning, stacklevel=3)
     if lock is not None:

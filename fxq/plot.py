@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+
+from fxq.errors import ConfigError
+from fxq.profiler.html import float_kilobytes
+from fxq.system.timing import race
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,8 +74,6 @@ def weights(model: nn.Module, compiled: CompiledModel, limit: int = 12) -> Figur
 
 def size(profile: Profile) -> Figure:
     """Weight bytes of each layer, and how much smaller they are than in float32."""
-    from fxq.profiler.html import float_kilobytes
-
     layers = sorted((n for n in profile.nodes if n.macs), key=lambda n: -n.weight_bytes)[:_MOST]
     figure, axis = _figure(9, 1 + 0.22 * len(layers))
     _bars(axis, [n.name for n in layers], [n.weight_bytes / 1e3 for n in layers],
@@ -164,8 +167,6 @@ def _front(points: Sequence[Mapping[str, Any]]) -> set[str]:
 
 def confusion(comparison: Comparison, classes: Sequence[str] | None = None) -> Figure:
     """True classes against found ones, float on the left, compiled on the right."""
-    from fxq.errors import ConfigError
-
     if not comparison.confusion:
         raise ConfigError("this comparison has no confusion matrix", why="it saw no labels",
                           fix="compare with (input, label) batches")
@@ -184,10 +185,6 @@ def confusion(comparison: Comparison, classes: Sequence[str] | None = None) -> F
 def batches(models: Mapping[str, Callable[..., Any]], example: Tensor,
             sizes: Sequence[int] = (1, 2, 4, 8, 16, 32)) -> Figure:
     """Latency and throughput of several models over batch sizes, measured turn by turn."""
-    import torch
-
-    from fxq.system.timing import race
-
     times: dict[str, list[float]] = {name: [] for name in models}
     with torch.no_grad():
         for count in sizes:

@@ -1,6 +1,8 @@
 """`python -m fxq.reproduce FOLDER` runs a failed pass again."""
 
-from fxq.compiler.reproducer import main
+from fxq.cli.reproduce import main, run
+
+__all__ = ["run"]
 
 if __name__ == "__main__":
     main()

@@ -15,17 +15,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fxq.ir.facts import info
-from fxq.ir.ops import attribute, attributes, op_of
+from fxq.ir.ops import OPS, Kind, attribute, attributes, op_of
 from fxq.ir.rewriter import Rewriter
 from fxq.ir.rules import Match, Rule
 from fxq.ir.stages import Stage
 from fxq.passes.base import RulePass
 
+_CONVOLUTIONS = frozenset(op.name for op in OPS.values() if op.kind is Kind.MAC and op.rank
+                          and not op.base and not op.transposed)
+
 
 class PadIntoConv(Rule):
     """conv(pad(x)) becomes conv(x) with more padding."""
 
-    pattern = (frozenset({"pad"}), frozenset({"conv1d", "conv2d", "conv3d"}))
+    pattern = (frozenset({"pad"}), _CONVOLUTIONS)
     code = "pad-not-exact"
 
     def why_not(self, match: Match) -> str | None:

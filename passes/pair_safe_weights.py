@@ -24,7 +24,7 @@ from fxq.analysis.overrides import scheme_of
 from fxq.analysis.saturation import channels_first, integer_weight, pairing_for
 from fxq.ir import integers
 from fxq.ir.facts import FLOAT_WEIGHT
-from fxq.ir.ops import base_name
+from fxq.ir.ops import channel_axis
 from fxq.ir.rewriter import PassResult, Rewriter, label
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass
@@ -74,4 +74,4 @@ def _float_weight(node: Node, values: Tensor, scales: Tensor) -> Tensor:
     """The float weights if they are still known, else those that the integers stand for."""
     kept = FLOAT_WEIGHT.of(node)
     return kept if isinstance(kept, Tensor) else integers.dequantize_weight(
-        values, scales, axis=1 if base_name(node).startswith("conv_transpose") else 0)
+        values, scales, axis=channel_axis(node))

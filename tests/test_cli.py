@@ -230,6 +230,16 @@ def test_a_reader_that_went_away_exits_70():
     assert done.returncode == 70 and "Broken pipe" in done.stderr
 
 
+def test_the_pipeline_is_printed_with_its_reasons():
+    """Each pass of the real tuple, in order, without a model."""
+    from fxq.compiler.pipeline import FINISH, HALF, PREPARE
+
+    done = fxq_command("compile", "--print-passes")
+    rows = [line.split()[0] for line in done.stdout.splitlines()[2:] if "->" in line]
+    assert rows == [item.name for item in (*PREPARE, *FINISH, *HALF)]
+    assert "every later pass knows one spelling per operator" in done.stdout
+
+
 def test_each_error_has_its_code():
     """The table of exit codes covers every error."""
     codes = {kind: exit_code(kind("x")) for kind in (

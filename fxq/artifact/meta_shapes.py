@@ -137,8 +137,7 @@ _BY_NAME: Mapping[str, Rule] = {
 
 
 # Views cost nothing on the meta device, and their integers are the float ones.
-_VIEWS = ("flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "narrow",
-          "contiguous", "getitem")
+_VIEWS = tuple(op.name for op in OPS.values() if op.view)
 
 
 def _view(op: Op) -> Rule:

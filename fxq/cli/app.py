@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_e
 def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
     """Values of the file become the defaults of the command's options."""
     if path is not None:
-        from fxq.cli.configuration import read_configuration
+        from fxq.cli.configuration import read_configuration  # loads torch
 
         known = [str(p.name) for p in context.command.params if p.name != "config"]
         context.default_map = {**(context.default_map or {}), **read_configuration(path, known)}
@@ -57,6 +57,14 @@ def _root(version: Annotated[bool, typer.Option(
     """Make CNNs small and fast, and see what was done."""
 
 
+def _print_passes(value: bool) -> None:
+    if value:
+        from fxq.compiler.pipeline import pipeline_table  # loads torch
+
+        typer.echo(pipeline_table(), nl=False)
+        raise typer.Exit
+
+
 @app.command()
 def compile(
     model: Model,
@@ -86,6 +94,9 @@ def compile(
     lock: Annotated[Optional[Path], typer.Option(  # noqa: UP045
         help="write the build's provenance here, or hold this build to it")] = None,
     force: Annotated[bool, typer.Option(help="replace an existing output file")] = False,
+    print_passes: Annotated[bool, typer.Option(
+        "--print-passes", callback=_print_passes, is_eager=True,
+        help="print the pipeline, with the reason for each place, and stop")] = False,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
 ) -> None:
@@ -110,7 +121,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
 ) -> None:
     """Say what a .fxq file holds, without running it."""
-    from fxq.cli.artifact import inspect_artifact
+    from fxq.cli.artifact import inspect_artifact  # loads torch
 
     text, data = inspect_artifact(file, graph)
     typer.echo(json.dumps(data, indent=2) if as_json else text)
@@ -125,7 +136,7 @@ def verify(
         help='"all": run it under the kernels of older CPUs too')] = "host",
 ) -> None:
     """Check a .fxq file, run it, and compare its outputs with the recorded ones."""
-    from fxq.cli.artifact import verify_artifact
+    from fxq.cli.artifact import verify_artifact  # loads torch
 
     typer.echo(verify_artifact(file, inputs, isa))
 
@@ -133,7 +144,7 @@ def verify(
 @app.command()
 def demo(epochs: Annotated[int, typer.Option(min=1, help="training epochs")] = 14) -> None:
     """Train a small CNN on real digits, compile it, and compare float with int8."""
-    from fxq.cli.demo import run_demo
+    from fxq.cli.demo import run_demo  # loads torch
 
     typer.echo(run_demo(epochs, progress=lambda text: typer.echo(text, err=True)))
 
@@ -141,7 +152,7 @@ def demo(epochs: Annotated[int, typer.Option(min=1, help="training epochs")] = 1
 @app.command()
 def targets() -> None:
     """List the targets, their schemes, whether this machine can run them; and all plugins."""
-    from fxq.cli.compile import plugin_table, target_table
+    from fxq.cli.compile import plugin_table, target_table  # loads torch
 
     typer.echo("\n\n".join(filter(None, (target_table(), plugin_table()))))
 
@@ -156,8 +167,8 @@ def env(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
 
 def main() -> None:
     """Run the command line; errors are one message on stderr, without a traceback."""
-    from fxq.cli import commands
-    from fxq.system import logs
+    from fxq.cli import commands  # they take the options of this file's application
+    from fxq.system import logs  # not for --help
 
     unknown = logs.configure()
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tabulate import tabulate
@@ -74,14 +75,10 @@ def verify_artifact(path: Path, inputs: Path | None, isa: str = "host") -> str:
 
 
 def _same_torch(version: str) -> bool:
-    import torch
-
     return str(torch.__version__) == version
 
 
 def _compare_recorded(path: Path, model: fxq.CompiledModel, file: Path) -> str:
-    import torch
-
     try:
         known = load_file(file)
     except (OSError, SafetensorError) as error:

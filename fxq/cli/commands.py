@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -30,8 +31,8 @@ Json = Annotated[bool, typer.Option("--json", help="as JSON")]
 def _subject(name: str, model: str | None, weights: str | None, *, data: str | None, images: int,
              batch_size: int, files: tuple[str | None, Path | None] = (None, None),
              **options: Any) -> Any:
-    from fxq.cli.data import DataOptions
-    from fxq.cli.measure import subject
+    from fxq.cli.data import DataOptions  # loads torch
+    from fxq.cli.measure import subject  # loads torch
 
     return subject(name, model, weights, DataOptions(data, images, batch_size, *files), **options)
 
@@ -44,7 +45,7 @@ def profile(model: Subject, float_model: Known = None, weights: Weights = None, 
                 "--confirm", help="check advice: compile with it, and measure again")] = False,
             output: Output = None, config: Config = None, as_json: Json = False) -> None:
     """Measure every node: time beside float, bytes, MACs, SQNR. -o FILE.html|.json|.csv|.md."""
-    from fxq.cli.measure import check_form, profiled, write
+    from fxq.cli.measure import check_form, profiled, write  # loads torch
 
     check_form(output)
     about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
@@ -62,7 +63,7 @@ def compare(model: Subject, float_model: Known = None, weights: Weights = None, 
             labels: Labels = None, class_map: ClassMap = None, config: Config = None,
             as_json: Json = False) -> None:
     """Compare every value with the float model, worst first; top-1 where there are labels."""
-    from fxq.cli.measure import compared
+    from fxq.cli.measure import compared  # loads torch
 
     about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
                      images=images, batch_size=batch_size, files=(labels, class_map), labels=True)
@@ -75,7 +76,7 @@ def plan(model: Subject, weights: Weights = None,
          scheme: Annotated[Optional[list[str]], typer.Option(help="may be repeated")] = None,  # noqa: UP045
          config: Config = None, as_json: Json = False) -> None:
     """Predict coverage, size and time for targets and schemes, without data."""
-    from fxq.cli.measure import planned
+    from fxq.cli.measure import planned  # loads torch
 
     found = planned(model, weights, target or [], scheme or [])
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
@@ -91,9 +92,7 @@ def check(model: Subject, float_model: Known = None, weights: Weights = None, da
           images: Images = 256, batch_size: Batch = 16, labels: Labels = None,
           class_map: ClassMap = None, config: Config = None, as_json: Json = False) -> None:
     """A gate for CI: exit code 1 when a limit does not hold."""
-    from dataclasses import asdict
-
-    from fxq.cli.measure import gate_table, gates
+    from fxq.cli.measure import gate_table, gates  # loads torch
 
     about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
                      images=images, batch_size=batch_size, files=(labels, class_map),
@@ -110,7 +109,7 @@ def explain(model: Subject, weights: Weights = None, data: Data = None,
             images: Images = 64, batch_size: Batch = 16, config: Config = None,
             as_json: Json = False) -> None:
     """Say why each node is what it is: what every pass did, and what it refused."""
-    from fxq.cli.measure import explain_text, explained
+    from fxq.cli.measure import explain_text, explained  # loads torch
 
     about = _subject(model, None, weights, data=data, target=target, scheme=scheme, images=images,
                      batch_size=batch_size)

@@ -75,7 +75,7 @@ def image_batches(folder: Path, size: int, limit: int, batch_size: int) -> Image
 def read_image(path: Path, size: int, preprocess: Preprocess | None = None) -> Tensor:
     """One image as a normalized float tensor [3,size,size]: short side scaled, centre cropped."""
     try:
-        from PIL import Image
+        from PIL import Image  # of the extra `vision`
     except ImportError as error:
         raise ConfigError("reading images needs Pillow", fix="pip install fxq[vision]") from error
     try:

@@ -13,7 +13,15 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
+import fxq
+from fxq.artifact.read import open_artifact
+from fxq.artifact.write import invented
+from fxq.compiler.verify import integers_of, step_differences
 from fxq.errors import VerificationError
+from fxq.ir.digests import value_bytes
+from fxq.system.torch_state import isolated
 
 ISAS: tuple[tuple[str, dict[str, str]], ...] = (
     ("this CPU", {}),
@@ -33,15 +41,6 @@ class Seen:
 
 def look(path: str) -> Seen:
     """Run a file on inputs that every process makes alike, and each operator on its own."""
-    import torch
-
-    import fxq
-    from fxq.artifact.read import open_artifact
-    from fxq.artifact.write import invented
-    from fxq.compiler.verify import integers_of, step_differences
-    from fxq.ir.digests import value_bytes
-    from fxq.system.torch_state import isolated
-
     model, opened = fxq.load(path, runtime="python"), open_artifact(path)
     meaning = opened.module
     digest, steps = hashlib.sha256(), 0

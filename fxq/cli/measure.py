@@ -25,6 +25,8 @@ from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name
+from fxq.profiler.compare import fused_graph
+from fxq.profiler.forecast import SCHEMES
 from fxq.system.timing import Spread, turns
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",
@@ -115,8 +117,6 @@ def profiled(about: Subject, rounds: int, confirm: bool = False) -> fxq.Profile:
     x = about.example()
     floats = None
     if about.model is not None:
-        from fxq.profiler.compare import fused_graph
-
         floats = fused_graph(about.model, [x])
     return about.compiled.profile(x, rounds=rounds, float_model=floats,
                                   recompile=about.recompile if confirm else None)
@@ -227,8 +227,6 @@ def explain_text(rows: list[dict[str, str]]) -> str:
 
 def planned(name: str, weights: str | None, targets: list[str], schemes: list[str]) -> fxq.Plan:
     """A forecast of every pair."""
-    from fxq.profiler.forecast import SCHEMES
-
     loaded = load_model(name, weights)
     if loaded.weights == RANDOM:
         warn_of_random(name)

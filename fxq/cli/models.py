@@ -180,7 +180,7 @@ def _read_state(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"no such weights file: {path}")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load_file  # only for such files
 
             return load_file(path)
         state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tabulate import tabulate
+
 from fxq.errors import ConfigError, did_you_mean
 from fxq.passes.absorb_add import AbsorbAdd
 from fxq.passes.base import Pass
@@ -23,33 +25,55 @@ from fxq.passes.pair_safe_weights import PairSafeWeights
 from fxq.passes.quantize_bias import QuantizeBias
 from fxq.system import plugins
 
-FUSE: tuple[Pass, ...] = (
-    Normalize(),  # first: every later pass knows one spelling per operator
-    FoldPad(),  # before batch norms, which need the convolution next to them
-    FoldBatchNorm(),  # before activations, which come behind the norm
-    BatchNormToAffine(),  # what no layer could take; before activations, so that it absorbs one
-    FuseActivation(),  # last of the float rewrites: its input is final
+Step = tuple[Pass, str]  # a pass, and the reason for its place
+
+FUSE_STEPS: tuple[Step, ...] = (
+    (Normalize(), "first: every later pass knows one spelling per operator"),
+    (FoldPad(), "before batch norms, which need the convolution next to them"),
+    (FoldBatchNorm(), "before activations, which come behind the norm"),
+    (BatchNormToAffine(), "what no layer could take; before activations, so that it absorbs one"),
+    (FuseActivation(), "last of the float rewrites: its input is final"),
 )
-PREPARE: tuple[Pass, ...] = (
-    *FUSE,
-    InsertObservers(),  # on the fused graph, so that no value is watched that no kernel keeps
+OBSERVE_STEPS: tuple[Step, ...] = (
+    (InsertObservers(), "on the fused graph, so that no value is watched that no kernel keeps"),
 )
-QUANTIZE: tuple[Pass, ...] = (
-    Convert(),  # formats become explicit; needs statistics
-    PairSafeWeights(),  # while weights are still plain integers
-    CorrectBias(),  # after the last change of the integer weights
-    QuantizeBias(),  # after the last change of the float biases
-    FoldClamp(),  # before folding pairs, which would hide the quantize behind a clamp
-    FoldQdq(),  # integers stay integers between operators
-    AbsorbAdd(),  # last: what only some engines do, when it is clear who reads what
+QUANTIZE_STEPS: tuple[Step, ...] = (
+    (Convert(), "formats become explicit; needs statistics"),
+    (PairSafeWeights(), "while weights are still plain integers"),
+    (CorrectBias(), "after the last change of the integer weights"),
+    (QuantizeBias(), "after the last change of the float biases"),
+    (FoldClamp(), "before folding pairs, which would hide the quantize behind a clamp"),
+    (FoldQdq(), "integers stay integers between operators"),
+    (AbsorbAdd(), "last: what only some engines do, when it is clear who reads what"),
 )
-LOWER: tuple[Pass, ...] = (
-    Lower(),  # the target's kernels; apart, because a file holds the graph before it
+LOWER_STEPS: tuple[Step, ...] = (
+    (Lower(), "the target's kernels; apart, because a file holds the graph before it"),
 )
-FINISH: tuple[Pass, ...] = (*QUANTIZE, *LOWER)
-HALF: tuple[Pass, ...] = (
-    CastHalf(),  # all there is to half precision: the target's float kernels take it from here
+HALF_STEPS: tuple[Step, ...] = (
+    (CastHalf(), "all there is to half precision: the target's float kernels take it from here"),
 )
+
+
+def _passes(*parts: tuple[Step, ...]) -> tuple[Pass, ...]:
+    return tuple(item for part in parts for item, _ in part)
+
+
+FUSE = _passes(FUSE_STEPS)
+PREPARE = _passes(FUSE_STEPS, OBSERVE_STEPS)
+QUANTIZE = _passes(QUANTIZE_STEPS)
+LOWER = _passes(LOWER_STEPS)
+FINISH = _passes(QUANTIZE_STEPS, LOWER_STEPS)
+HALF = _passes(HALF_STEPS)
+
+
+def pipeline_table() -> str:
+    """Every pass in order, with its stages, its effect on numbers, and the reason for its place."""
+    steps = (*FUSE_STEPS, *OBSERVE_STEPS, *QUANTIZE_STEPS, *LOWER_STEPS, *HALF_STEPS)
+    rows = [(p.name, f"{p.before} -> {p.after}", p.effect.name.lower(), reason)
+            for p, reason in steps]
+    table = tabulate(rows, headers=("pass", "stages", "effect", "why here"))
+    return (f"{table}\n\nIn half precision, cast-half takes the place of convert and all that "
+            "follows it.\n")
 
 
 def named_passes(passes: Iterable[Pass | str]) -> tuple[Pass, ...]:

@@ -106,7 +106,7 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
     cannot be captured, TargetUnavailableError when the machine lacks the target's engine.
     """
     if type(scheme).__name__ == "QConfigMapping":
-        from fxq.frontend.torch_ao import scheme_from_mapping
+        from fxq.frontend.torch_ao import scheme_from_mapping  # deprecated upstream
 
         scheme, own = scheme_from_mapping(model, scheme)
         overrides = own | dict(overrides or {})

@@ -10,26 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, fx
 
 from fxq.analysis.context import Context
-from fxq.artifact.allow_list import DTYPES
-from fxq.artifact.read_graph import from_portable
-from fxq.artifact.write_graph import Portable, to_portable
-from fxq.errors import ArtifactError, FxqError
+from fxq.artifact.write_graph import to_portable
+from fxq.errors import ArtifactError
 from fxq.passes.base import Pass
-from fxq.quantization.formats import QSpec
-from fxq.quantization.schemes import Mode, Scheme
-from fxq.quantization.statistics import Statistics
-from fxq.targets import get_target
+from fxq.quantization.schemes import Scheme
 
 
 def leave(folder: Path, before: fx.GraphModule, item: Pass, context: Context,
@@ -64,45 +57,3 @@ def _summary(tensor: Tensor) -> dict[str, Any]:
 
 def _scheme(scheme: Scheme) -> dict[str, Any]:
     return asdict(scheme) | {"mode": scheme.mode.name}
-
-
-def _drawn(row: dict[str, Any], generator: torch.Generator) -> Tensor:
-    values = torch.randn(row["shape"], generator=generator, dtype=torch.float64)
-    drawn = values * row["std"] + row["mean"]
-    if row["low"] >= 0:  # variances and scales stay what they are
-        drawn = drawn.abs().clamp(min=row["low"])
-    dtype = DTYPES[row["dtype"]]
-    made: Tensor = drawn.to(dtype)
-    return made if dtype.is_floating_point else drawn.round().clamp(-128, 255).to(dtype)
-
-
-def run(folder: Path) -> str:
-    """Run the pass again and say what happened."""
-    from fxq.compiler.manager import Manager
-    from fxq.compiler.pipeline import FINISH, HALF, PREPARE
-
-    case, generator = json.loads((folder / "case.json").read_text()), torch.Generator()
-    generator.manual_seed(0)
-    kept = folder / "weights.safetensors"
-    tensors = load_file(kept) if kept.exists() else {
-        name: _drawn(row, generator) for name, row in case["tensors"].items()}
-    module = from_portable(Portable(tuple(case["nodes"]), tuple(case["texts"]), tensors))
-    item = next(p for p in (*PREPARE, *FINISH, *HALF) if p.name == case["pass"])
-    scheme = dict(case["scheme"], mode=Mode[case["scheme"]["mode"]],
-                  weight=QSpec(**case["scheme"]["weight"]),
-                  activation=QSpec(**case["scheme"]["activation"]))
-    context = Context(get_target(case["target"]), Scheme(**scheme),
-                      Statistics.load(folder / "statistics.safetensors"),
-                      native_half=case["native_half"])
-    inputs = [_drawn(row, generator) for row in case["inputs"]]
-    manager = Manager(context, inputs, stage=item.before)
-    try:
-        manager.run(module, [item])
-    except FxqError as error:
-        return f"pass {item.name} fails again:\n{error}"
-    return f"pass {item.name} is right on drawn weights; the fault needs the real ones"
-
-
-def main() -> None:
-    """The command: one folder, and what happened to stdout."""
-    sys.stdout.write(run(Path(sys.argv[1])) + "\n")

@@ -148,7 +148,7 @@ def _part_sizes(total: int, amount: Any, kind: str) -> list[int]:
 def _reads_tensor(op: str, operands: tuple[Any, ...]) -> bool:
     """The first operand is a tensor (or a list of them, or parts of a split tensor)."""
     first = operands[0]
-    if op in ("cat", "stack"):
+    if OPS[op].operands == ("tensors",):
         return isinstance(first, list | tuple) and all(isinstance(v, Node) for v in first)
     return isinstance(first, Node | Tensor) and (
         isinstance(first, Tensor) or info(first).shape is not None)

@@ -60,7 +60,7 @@ def read_prepared(prepared: nn.Module) -> Import:
 
 
 def _is_observer(module: nn.Module) -> bool:
-    from torch.ao.quantization import FakeQuantizeBase, ObserverBase
+    from torch.ao.quantization import FakeQuantizeBase, ObserverBase  # deprecated upstream
 
     return isinstance(module, FakeQuantizeBase | ObserverBase)
 

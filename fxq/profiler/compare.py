@@ -14,7 +14,9 @@ from tabulate import tabulate
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
+from fxq.compiler.prepare import prepare
 from fxq.compiler.report import WEIGHTS
+from fxq.compiler.verify import run
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.batches import Transform, batches
 from fxq.ir.facts import info
@@ -172,16 +174,12 @@ def compare(model: nn.Module, compiled: CompiledModel, loader: Iterable[Any], *,
 
 def fused_graph(model: nn.Module, inputs: list[Tensor]) -> fx.GraphModule:
     """The model's own float graph after fusion: its values have the compiled graph's keys."""
-    from fxq.compiler.prepare import prepare
-
     prepared = prepare(model, target="reference", scheme="fp32", example_inputs=tuple(inputs),
                        verify=False)
     return prepared.graph_module
 
 
 def _run(module: fx.GraphModule, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-    from fxq.compiler.verify import run
-
     return run(module, inputs)
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from fxq.compiler.report import WEIGHTS
 from fxq.profiler.drawing import bars, graph, histogram, line
-from fxq.profiler.output import figure
-from fxq.profiler.trust import clock_text, ratio_text
+from fxq.profiler.trust import clock_text, figure, ratio_text
 
 if TYPE_CHECKING:
     from fxq.profiler.profile import Profile

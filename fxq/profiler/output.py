@@ -13,7 +13,8 @@ from typing import Any
 from tabulate import tabulate
 
 from fxq.compiler.report import WEIGHTS
-from fxq.profiler.trust import clock_text, ratio_text
+from fxq.profiler.html import page
+from fxq.profiler.trust import clock_text, figure, ratio_text
 from fxq.system.files import write_file
 from fxq.system.timing import Spread
 
@@ -70,8 +71,6 @@ class ProfileOutput:
 
     def to_html(self: Any, path: str | Path | None = None) -> str:
         """One page without remote resources: see `fxq.profiler.html`."""
-        from fxq.profiler.html import page
-
         return _given(page(self), path)
 
     def _repr_html_(self: Any) -> str:
@@ -149,12 +148,6 @@ def _cells(n: Any) -> list[str]:
             figure(n, "share", 1, 100), figure(n, "float_us", 1) + (" <" if n.slower else ""),
             figure(n, "gmacs"), figure(n, "roof", 0, 100),
             f"{n.intensity:.1f}" if n.macs else "", quality, n.source[:40]]
-
-
-def figure(n: Any, name: str, digits: int = 0, scale: float = 1.0) -> str:
-    """A measured figure of a node with its spread: "12.1 [11.0, 14.2]"."""
-    spread = n.spreads.get(name)
-    return "" if spread is None else spread.times(scale).shown(digits)
 
 
 def _given(text: str, path: str | Path | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
-from fxq.errors import TargetUnavailableError
+from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.profiler.advice import Proposal, Recompile, confirmed, measured_cast, proposals
 from fxq.profiler.clock import Samples, Timing, time_together
 from fxq.profiler.memory import peak_bytes
@@ -155,8 +155,6 @@ def _spreads(rows: list[NodeProfile], timing: Timing, floats: Timing | None,
 
 
 def _float_side(compiled: CompiledModel) -> fx.GraphModule | None:
-    from fxq.errors import ArtifactError
-
     try:
         return compiled.float_graph(activations_only=True)
     except ArtifactError:  # code of the user's own: there is no float side apart

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fxq.system.timing import Spread
 
@@ -60,3 +60,9 @@ def clock_text(cost: Spread) -> str:
     if cost.low <= 0:
         return f"at most {cost.high:.1%}"
     return f"{cost.middle:.1%} [{cost.low:.1%}, {cost.high:.1%}]"
+
+
+def figure(n: Any, name: str, digits: int = 0, scale: float = 1.0) -> str:
+    """A measured figure of a node with its spread: "12.1 [11.0, 14.2]"."""
+    spread = n.spreads.get(name)
+    return "" if spread is None else spread.times(scale).shown(digits)

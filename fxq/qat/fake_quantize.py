@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fxq.errors import CalibrationError
-from fxq.quantization.formats import SMALLEST, QParams, QSpec
+from fxq.quantization.formats import QParams, QSpec, least_scale
 
 # Weight of the newest batch in the running extremes: Krishnamoorthi 2018, "Quantizing deep
 # convolutional networks for efficient inference", section 3.1.3, averages over many batches.
@@ -91,7 +91,9 @@ class FakeQuantize(nn.Module):
                                    why="its range is unknown until a training batch went through",
                                    fix="train first, or pass statistics= to fxq.prepare_qat")
         scale, zero = self.spec.scales(self.low, self.high)
-        return (scale if self.scale is None else self.scale.clamp(min=SMALLEST)), zero
+        if self.scale is None:
+            return scale, zero
+        return self.scale.clamp(min=least_scale(torch.maximum(-self.low, self.high))), zero
 
     def qparams(self) -> QParams:
         """The format as it is now, for the compiled model."""

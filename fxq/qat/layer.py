@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fxq.ir.ops import Op, base_of
 from fxq.qat.fake_quantize import straight_through
-from fxq.quantization.formats import SMALLEST, QSpec
+from fxq.quantization.formats import QSpec, least_scale
 from fxq.quantization.weights import IntegerWeight, per_output, safe_scales, weight_scales
 from fxq.targets.base import Pairing
 
@@ -132,7 +132,7 @@ def layer_scales(layer: Layer, folded: Tensor, learned: Tensor | None) -> tuple[
     """Scales and zero points of the folded weights, pairs that saturate kept apart."""
     assert layer.spec is not None
     if learned is not None:
-        scales = learned.clamp(min=SMALLEST)
+        scales = learned.clamp(min=least_scale(folded.detach().abs().amax()))
         return scales, torch.zeros_like(scales, dtype=torch.int32)
     with torch.no_grad():
         scales, zeros = weight_scales(folded.detach(), layer.axis, layer.spec, layer.rule)

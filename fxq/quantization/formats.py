@@ -102,6 +102,11 @@ class QSpec:
         return _power_of_two(scale) if self.power_of_two else scale
 
 
+def least_scale(largest: Tensor) -> Tensor:
+    """What a learned scale of values up to `largest` must not fall below, as it may in a step."""
+    return (largest * _OF_ZEROS).clamp(min=SMALLEST)
+
+
 def _power_of_two(scale: Tensor) -> Tensor:
     """The least power of two that is not below `scale`, exactly."""
     mantissa, exponent = torch.frexp(scale)  # mantissa in [0.5, 1)
