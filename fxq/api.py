@@ -216,8 +216,8 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
     this machine with the file's integers, step by step: without them a file loads several times
     sooner. (The file does not say which runtime was faster where it was compiled: the same model
     gives the same bytes.) A file makes no plugin load: `operators` names those of installed plugins
-    that it may call, and so may `target`. Raises ArtifactError for a file that is damaged, foreign or too new, and
-    TargetUnavailableError, with what is missing, for a machine that cannot run it.
+    that it may call, and so may `target`. Raises ArtifactError for a file that is damaged, foreign
+    or too new, and TargetUnavailableError, with what is missing, for a machine that cannot run it.
     """
     for name in operators:
         load_operator(name)

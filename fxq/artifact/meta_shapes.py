@@ -137,9 +137,6 @@ _BY_NAME: Mapping[str, Rule] = {
 
 
 # Views cost nothing on the meta device, and their integers are the float ones.
-_VIEWS = tuple(op.name for op in OPS.values() if op.view)
-
-
 def _view(op: Op) -> Rule:
     return lambda *operands, zero_point, **attributes: op.call(*operands, **attributes)
 
@@ -170,8 +167,9 @@ def _follow(op: Op) -> None:
         rule = _like
     if rule:
         RULES[op.call] = _of_floats(rule)
-    if op.name in integers.INTEGER_OPS and op.name in (*_BY_NAME, *_VIEWS):
-        RULES[integers.INTEGER_OPS[op.name]] = (
-            _view(op) if op.name in _VIEWS else _BY_NAME[op.name])
+    on_integers = _view(op) if op.view else _BY_NAME.get(op.name)
+    if on_integers and op.name in integers.INTEGER_OPS:
+        RULES[integers.INTEGER_OPS[op.name]] = on_integers
+
 
 __all__ = ["RULES"]

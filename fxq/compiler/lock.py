@@ -26,8 +26,8 @@ from fxq.system.machine import cpu_facts
 from fxq.version import __version__
 
 # In the order in which a build uses them, so that the first difference is the cause.
-ORDER = ("fxq", "plugins", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model", "weights",
-         "batches", "statistics", "passes")
+ORDER = ("fxq", "plugins", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model",
+         "weights", "batches", "statistics", "passes")
 Lock = dict[str, Any]
 
 
