@@ -15,7 +15,9 @@ from fxq.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fxq import plot
-    from fxq.api import compile, convert, from_torch_ao, load
+    from fxq.api.compile import compile, convert
+    from fxq.api.load import load
+    from fxq.api.torch_ao import from_torch_ao
     from fxq.compiled import CompiledModel
     from fxq.compiler.calibrate import calibrate
     from fxq.compiler.prepare import Prepared, prepare
@@ -49,14 +51,14 @@ if TYPE_CHECKING:
 
 
 _HOME = {
-    "compile": "api", "convert": "api",
+    "compile": "api.compile", "convert": "api.compile", "load": "api.load",
     "prepare": "compiler.prepare", "calibrate": "compiler.calibrate",
     "Prepared": "compiler.prepare", "CompiledModel": "compiled", "Report": "compiler.report",
     "Scheme": "quantization.schemes", "Stage": "ir.stages",
     "Statistics": "quantization.statistics", "Target": "targets", "sqnr": "quantization.sqnr",
     "prepare_qat": "qat.preparation", "QatModel": "qat.model", "FreezeSchedule": "qat.schedule",
-    "check_parity": "qat.parity", "Parity": "qat.parity", "from_torch_ao": "api",
-    "load": "api", "compare": "profiler.compare", "Comparison": "profiler.compare",
+    "check_parity": "qat.parity", "Parity": "qat.parity", "from_torch_ao": "api.torch_ao",
+    "compare": "profiler.compare", "Comparison": "profiler.compare",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast",
     "Plan": "profiler.forecast", "sensitivity": "profiler.sensitivity", "plot": "plot",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError", "FxqWarning",

@@ -14,16 +14,19 @@ ORDER = (  # ground floor first
     "plot", "__init__", "cli", "reproduce", "__main__")
 
 
-def room(module):
-    """The floor of a module: the first part of its name behind `fxq`, or `fxq` itself."""
-    first = module.split(".")[1:2]
-    return first[0] if first and first[0] in ORDER else "__init__"
-
-
 def module_of(path):
     top = path.relative_to(ROOT).parts[0]
     parts = path.relative_to(ROOT / top).with_suffix("").parts
     return ".".join(("fxq", *(() if top == "fxq" else (top,)), *parts))
+
+
+MODULES = {module_of(p).removesuffix(".__init__") for p in FILES}
+
+
+def room(module):
+    """The floor of a module: the first part of its name behind `fxq`, or `fxq` itself."""
+    first = module.split(".")[1:2]
+    return first[0] if first and first[0] in ORDER else "__init__"
 
 
 def imported(tree):
@@ -34,7 +37,8 @@ def imported(tree):
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"fxq.{a.name}" for a in node.names] if node.module == "fxq" else [node.module]
+            names = [full if (full := f"{node.module}.{a.name}") in MODULES else node.module
+                     for a in node.names]
         elif isinstance(node, ast.Import):
             names = [a.name for a in node.names]
         if id(node) not in typing:

@@ -2,7 +2,7 @@
 
 Results go to stdout, progress and errors to stderr.
 Nothing here imports torch before a command runs, so that `fxq --help` is instant.
-`cli_errors.py` has the exit codes.
+`errors.py` has the exit codes.
 """
 
 from __future__ import annotations
@@ -16,31 +16,10 @@ import typer
 
 from fxq import __version__
 from fxq.cli.errors import DEBUG, run_guarded
+from fxq.cli.options import Config, Data, Model, Weights
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Make CNNs small and fast, and see what was done.")
-
-def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
-    """Values of the file become the defaults of the command's options."""
-    if path is not None:
-        from fxq.cli.configuration import read_configuration  # loads torch
-
-        known = [str(p.name) for p in context.command.params if p.name != "config"]
-        context.default_map = {**(context.default_map or {}), **read_configuration(path, known)}
-    return path
-
-
-Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, or module:factory "
-                                           "(a module:factory imports and runs that code)")]
-Weights = Annotated[Optional[str], typer.Option(  # noqa: UP045 (typer reads this form)
-    metavar="FILE|DEFAULT",
-    help=".safetensors, or a checkpoint that torch.load reads with weights_only=True; DEFAULT "
-         "fetches the pretrained weights of torchvision: and timm: models")]
-Data = Annotated[Optional[str], typer.Option(  # noqa: UP045
-    help="folder of images, searched recursively, or module:loader")]
-Config = Annotated[Optional[Path], typer.Option(  # noqa: UP045
-    "--config", is_eager=True, callback=_configure,
-    help="fxq.toml with the keys of these options; flags win over it")]
 
 
 def _version(value: bool) -> None:

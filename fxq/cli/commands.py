@@ -9,23 +9,21 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from fxq.cli.app import Config, Data, Weights
-
-Subject = Annotated[str, typer.Argument(
-    metavar="MODEL", help="a .fxq file, torchvision:NAME, timm:NAME, or module:factory")]
-Known = Annotated[Optional[str], typer.Option(  # noqa: UP045
-    "--model", help="with a .fxq file: the float model that it came from")]
-TargetName = Annotated[str, typer.Option(help="where it shall run")]
-SchemeName = Annotated[str, typer.Option(help="how it is quantized")]
-Images = Annotated[int, typer.Option(help="at most this many images", min=1)]
-Batch = Annotated[int, typer.Option(min=1)]
-Labels = Annotated[Optional[str], typer.Option(  # noqa: UP045
-    metavar="FILE.csv|none", help="rows of (file, class index); none: images without classes")]
-ClassMap = Annotated[Optional[Path], typer.Option(  # noqa: UP045
-    help="class index by folder name: .json object, or .csv rows")]
-Output = Annotated[Optional[Path], typer.Option(  # noqa: UP045
-    "--output", "-o", help="write it to this file; its ending chooses the form")]
-Json = Annotated[bool, typer.Option("--json", help="as JSON")]
+from fxq.cli.options import (
+    Batch,
+    ClassMap,
+    Config,
+    Data,
+    Images,
+    Json,
+    Known,
+    Labels,
+    Output,
+    SchemeName,
+    Subject,
+    TargetName,
+    Weights,
+)
 
 
 def _subject(name: str, model: str | None, weights: str | None, *, data: str | None, images: int,

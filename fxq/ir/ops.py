@@ -244,6 +244,12 @@ def channel_axis(node: Node) -> int:
     return op.channel_axis if op else 0
 
 
+def groups_of(layer: Node) -> int:
+    """The number of groups that a layer's channels fall into."""
+    op = op_of(layer)
+    return attribute(layer, "groups") if op and "groups" in op.attributes else 1
+
+
 def attribute(node: Node, name: str) -> Any:
     """An attribute of a canonical node; nodes carry only what differs from the default."""
     op = op_of(node)

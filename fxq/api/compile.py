@@ -5,18 +5,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 
-from fxq.analysis.context import Context, Given
 from fxq.analysis.legality import note_on
-from fxq.analysis.saturation import VNNI_ONLY
-from fxq.artifact.read import Opened, open_artifact
-from fxq.artifact.write import Content, invented
 from fxq.compiled import CompiledModel
 from fxq.compiler.build import quantize
 from fxq.compiler.calibrate import Progress, calibrate, run_batches
@@ -25,38 +20,27 @@ from fxq.compiler.lock import first_difference, make_lock, read_lock, write_lock
 from fxq.compiler.manager import Manager
 from fxq.compiler.prepare import (
     Prepared,
-    make_context,
     prepare,
-    prepare_in,
 )
-from fxq.compiler.report import Report, read_report
+from fxq.compiler.report import Report
 from fxq.errors import (
-    ArtifactError,
-    ConfigError,
     FxqWarning,
-    TargetUnavailableError,
     UnsupportedOpError,
     VerificationError,
 )
 from fxq.frontend.batches import Transform
-from fxq.frontend.operators import load_operator
-from fxq.ir.facts import info, mark_of
 from fxq.ir.graph_module import copy_of
 from fxq.ir.ops import op_name
-from fxq.ir.printer import format_graph
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
-from fxq.kernels.calls import require_engine
 from fxq.passes.base import Pass
 from fxq.profiler.distance import Distance, distance_of, why_far
-from fxq.quantization.schemes import SCHEMES, Scheme
+from fxq.quantization.schemes import Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
-from fxq.runtime.shape_program import shape_program
 from fxq.system import plugins
-from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
-from fxq.targets import Target, get_target, known_target
+from fxq.targets import Target
 
 SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches that match the "
              "model's batch norms; accuracy may suffer. Pass calibration_data=loader")
@@ -205,84 +189,3 @@ def _calibrate_on(prepared: Prepared, data: Iterable[Any] | None, transform: Tra
     count = run_batches(prepared, made)
     prepared.calibration = (f"{count} synthetic batches of {prepared.seen_shapes()} (no data was "
                             "given)")
-
-
-def load(path: str | Path, *, target: str | Target | None = None, runtime: str = "auto",
-         verify: bool = True, operators: Sequence[str] = ()) -> CompiledModel:
-    """Load a compiled model, in a process that need not know the model's class.
-
-    `target` overrides the one that it was compiled for, where this machine lacks its engine.
-    `runtime="auto"` measures the runtimes on this machine, and `verify` compares each kernel of
-    this machine with the file's integers, step by step: without them a file loads several times
-    sooner. (The file does not say which runtime was faster where it was compiled: the same model
-    gives the same bytes.) A file makes no plugin load: `operators` names those of installed plugins
-    that it may call, and so may `target`. Raises ArtifactError for a file that is damaged, foreign
-    or too new, and TargetUnavailableError, with what is missing, for a machine that cannot run it.
-    """
-    for name in operators:
-        load_operator(name)
-    if isinstance(target, str):
-        target = get_target(target)  # its package may bring the operators of the file
-    opened = open_artifact(path)
-    chosen = _target_of(opened, target)
-    if chosen.engine:
-        require_engine(chosen.engine)
-    report = replace(read_report(opened.manifest["report"]), target=chosen.name)
-    if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
-        raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
-                                     why="pairs of its weights saturate without VNNI",
-                                     fix='compile it again with isa="any"')
-    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify,
-                      stage=opened.stage, texts={opened.stage: format_graph(opened.module)},
-                      reproducers=False)
-    try:
-        with isolated(), quiet():
-            takes = (opened.convention.signature.names, shape_program(opened.module))
-            executable = link(opened.module, manager, takes, runtime)
-    except (ConfigError, TargetUnavailableError):
-        raise
-    except Exception as error:  # whatever a foreign graph makes torch stumble over
-        raise ArtifactError(f"the graph of this file cannot run on {chosen.name}",
-                            why=str(error).split("\n")[0][:300]) from error
-    content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
-    return CompiledModel(executable, opened.convention, content, replace(
-        report, runtime=executable.runtime, runtime_choice=executable.choice), manager.texts)
-
-
-def _target_of(opened: Opened, target: str | Target | None) -> Target:
-    """The target asked for, or the file's; a name in a file never makes a plugin load."""
-    if target is not None:
-        return get_target(target)
-    name = opened.manifest["target"]
-    found = known_target(name)
-    if found is None:
-        raise ArtifactError(f"the file is for the target {name!r}, which is not loaded here",
-                            why="the name of a file imports no other package's code",
-                            fix=f"load it with target={name!r} if you trust that package")
-    return found
-
-
-def from_torch_ao(prepared: nn.Module, *, target: str | Target = "fbgemm",
-                  example_inputs: tuple[Any, ...] | None = None, strict: bool = False,
-                  runtime: str = "auto", verify: bool = True) -> CompiledModel:
-    """Compile what `prepare_fx` (after calibration) or `prepare_qat_fx` (after training) gave.
-
-    Scales, zero points and integer weights are those that `convert_fx` would use; what torch.ao
-    leaves in float stays in float. `prepared` is left as it is. Raises ConfigError for anything
-    else, CalibrationError for an observer that has seen nothing.
-    """
-    from fxq.frontend.torch_ao import read_prepared  # deprecated upstream: only when it is used
-
-    found = read_prepared(prepared)
-    scheme = replace(SCHEMES["int8_static"], correct_bias=False, pair_safe=not found.reduced)
-    context = replace(make_context(found.plain, target, scheme, None, None),
-                      given=Given(complete=True))
-    ready = prepare_in(context, found.plain, example_inputs, None, verify)
-    nodes = list(ready.graph_module.graph.nodes)
-    formats = {info(n).value: mark for n in nodes if (mark := mark_of(n)) is not None}
-    layers = {info(n).value: weight for n in nodes
-              if (weight := found.weight_of(info(n).path)) is not None}
-    ready.context = replace(context, given=Given(formats, layers, complete=True))
-    ready.manager.context = ready.context
-    ready.calibration = "observers of torch.ao"
-    return convert(ready, strict=strict, runtime=runtime)

@@ -1,0 +1,1 @@
+"""The public functions: compile, convert, load, and what comes from torch.ao."""

@@ -1,0 +1,83 @@
+"""`fxq.load`: a compiled model from a file, linked to this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fxq.analysis.context import Context
+from fxq.analysis.saturation import VNNI_ONLY
+from fxq.artifact.read import Opened, open_artifact
+from fxq.artifact.write import Content, invented
+from fxq.compiled import CompiledModel
+from fxq.compiler.link import link
+from fxq.compiler.manager import Manager
+from fxq.compiler.report import read_report
+from fxq.errors import (
+    ArtifactError,
+    ConfigError,
+    TargetUnavailableError,
+)
+from fxq.frontend.operators import load_operator
+from fxq.ir.printer import format_graph
+from fxq.kernels.calls import require_engine
+from fxq.runtime.shape_program import shape_program
+from fxq.system.machine import has_vnni
+from fxq.system.torch_state import isolated, quiet
+from fxq.targets import Target, get_target, known_target
+
+
+def load(path: str | Path, *, target: str | Target | None = None, runtime: str = "auto",
+         verify: bool = True, operators: Sequence[str] = ()) -> CompiledModel:
+    """Load a compiled model, in a process that need not know the model's class.
+
+    `target` overrides the one that it was compiled for, where this machine lacks its engine.
+    `runtime="auto"` measures the runtimes on this machine, and `verify` compares each kernel of
+    this machine with the file's integers, step by step: without them a file loads several times
+    sooner. (The file does not say which runtime was faster where it was compiled: the same model
+    gives the same bytes.) A file makes no plugin load: `operators` names those of installed plugins
+    that it may call, and so may `target`. Raises ArtifactError for a file that is damaged, foreign
+    or too new, and TargetUnavailableError, with what is missing, for a machine that cannot run it.
+    """
+    for name in operators:
+        load_operator(name)
+    if isinstance(target, str):
+        target = get_target(target)  # its package may bring the operators of the file
+    opened = open_artifact(path)
+    chosen = _target_of(opened, target)
+    if chosen.engine:
+        require_engine(chosen.engine)
+    report = replace(read_report(opened.manifest["report"]), target=chosen.name)
+    if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
+        raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
+                                     why="pairs of its weights saturate without VNNI",
+                                     fix='compile it again with isa="any"')
+    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify,
+                      stage=opened.stage, texts={opened.stage: format_graph(opened.module)},
+                      reproducers=False)
+    try:
+        with isolated(), quiet():
+            takes = (opened.convention.signature.names, shape_program(opened.module))
+            executable = link(opened.module, manager, takes, runtime)
+    except (ConfigError, TargetUnavailableError):
+        raise
+    except Exception as error:  # whatever a foreign graph makes torch stumble over
+        raise ArtifactError(f"the graph of this file cannot run on {chosen.name}",
+                            why=str(error).split("\n")[0][:300]) from error
+    content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
+    return CompiledModel(executable, opened.convention, content, replace(
+        report, runtime=executable.runtime, runtime_choice=executable.choice), manager.texts)
+
+
+def _target_of(opened: Opened, target: str | Target | None) -> Target:
+    """The target asked for, or the file's; a name in a file never makes a plugin load."""
+    if target is not None:
+        return get_target(target)
+    name = opened.manifest["target"]
+    found = known_target(name)
+    if found is None:
+        raise ArtifactError(f"the file is for the target {name!r}, which is not loaded here",
+                            why="the name of a file imports no other package's code",
+                            fix=f"load it with target={name!r} if you trust that package")
+    return found

@@ -1,0 +1,46 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
+    """Values of the file become the defaults of the command's options."""
+    if path is not None:
+        from fxq.cli.configuration import read_configuration  # loads torch
+
+        known = [str(p.name) for p in context.command.params if p.name != "config"]
+        context.default_map = {**(context.default_map or {}), **read_configuration(path, known)}
+    return path
+
+
+Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, or module:factory "
+                                           "(a module:factory imports and runs that code)")]
+Weights = Annotated[Optional[str], typer.Option(  # noqa: UP045 (typer reads this form)
+    metavar="FILE|DEFAULT",
+    help=".safetensors, or a checkpoint that torch.load reads with weights_only=True; DEFAULT "
+         "fetches the pretrained weights of torchvision: and timm: models")]
+Data = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    help="folder of images, searched recursively, or module:loader")]
+Config = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    "--config", is_eager=True, callback=_configure,
+    help="fxq.toml with the keys of these options; flags win over it")]
+Subject = Annotated[str, typer.Argument(
+    metavar="MODEL", help="a .fxq file, torchvision:NAME, timm:NAME, or module:factory")]
+Known = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    "--model", help="with a .fxq file: the float model that it came from")]
+TargetName = Annotated[str, typer.Option(help="where it shall run")]
+SchemeName = Annotated[str, typer.Option(help="how it is quantized")]
+Images = Annotated[int, typer.Option(help="at most this many images", min=1)]
+Batch = Annotated[int, typer.Option(min=1)]
+Labels = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    metavar="FILE.csv|none", help="rows of (file, class index); none: images without classes")]
+ClassMap = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    help="class index by folder name: .json object, or .csv rows")]
+Output = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    "--output", "-o", help="write it to this file; its ending chooses the form")]
+Json = Annotated[bool, typer.Option("--json", help="as JSON")]
