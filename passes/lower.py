@@ -146,8 +146,8 @@ def _lower_float_result(node: Node, rewriter: Rewriter, target: Target) -> None:
     """A layer with integer weights that gives float: from integers, rounded floats, or floats."""
     if getattr(node.args[0], "target", None) is integers.round_at_run_time:
         _lower_dynamic(node, rewriter, target)
-    elif not is_on_integers(node):
-        _unpack_weight(node, rewriter)
+    elif not is_on_integers(node) or target.fitting(node) is None:
+        _unpack_weight(node, rewriter)  # also of a graph that was placed for another target
     elif not _is_quantized_next(node):
         _lower_float_output(node, rewriter, target)
 
