@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 import fxq
+from fxq.artifact.forms import _operator
 from fxq.compiler.lock import first_difference, read_lock
 from fxq.frontend.operators import load_operators
+from fxq.ir.ops import Op
 from fxq.quantization.calibrators import get_calibrator
 from fxq.system import plugins
 from fxq.targets import get_target
@@ -58,10 +60,18 @@ def home(tmp_path_factory):
     return folder
 
 
-def run(home, *arguments):
-    done = subprocess.run([sys.executable, "-W", "ignore", *arguments], cwd=home, check=False,
+def start(home, *arguments):
+    return subprocess.run([sys.executable, "-W", "ignore", *arguments], cwd=home, check=False,
                           capture_output=True, text=True,
                           env={"PYTHONPATH": str(home / "site"), "PATH": ""})
+
+
+def fxq_of(home, *arguments):
+    return start(home, "-m", "fxq", *arguments)
+
+
+def run(home, *arguments):
+    done = start(home, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -101,6 +111,14 @@ def test_the_command_line_takes_plugins(home):
     report = json.loads(out)
     assert (report["target"], report["runtime"]) == ("toy", "interpreted")
     assert "fuse-silu" in [row["name"] for row in report["passes"]]
+
+
+def test_the_command_line_loads_what_it_is_told(home, used):
+    """A file that names plugins is refused without them, and runs with them."""
+    done = fxq_of(home, "verify", "toy.fxq")
+    assert done.returncode == 4 and "fxq --plugin NAME" in done.stderr
+    done = fxq_of(home, "--plugin", "bump", "--plugin", "toy", "verify", "toy.fxq")
+    assert done.returncode == 0 and "equal, bit for bit" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("command", ["targets", "env"])
@@ -236,3 +254,15 @@ def test_locks_from_before_plugins_still_hold(tmp_path):
     before = read_lock(tmp_path / "fxq.lock")
     assert first_difference(before, before | {"plugins": ["fxq.targets:toy of t 1.0"]}) == (
         "plugins differ: none was fxq.targets:toy of t 1.0")
+
+
+@pytest.mark.parametrize("kinds, value, allowed", [
+    ({}, None, True), ({}, "rm -rf", False), ({}, 3, False), ({"how": "int?"}, 3, True),
+    ({"how": "int?"}, "rm -rf", False)])
+def test_what_a_file_may_hold_of_a_plugin_row(kinds, value, allowed):
+    """Where neither the row nor fxq's names say, nothing but the default of None."""
+    row = Op("mine", torch.sin, ("stuff",), {"how": None, "much": 1.5, "flag": False}, kinds=kinds)
+    form = _operator(row)
+    call = {"how": value, "much": 2, "flag": True}
+    assert (form.refusal((torch.ones(1),), call) is None) == allowed
+    assert form.refusal((torch.ones(1),), {"much": "x"}) and form.refusal((3,), {})

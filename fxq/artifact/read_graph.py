@@ -73,7 +73,8 @@ def _make(graph: fx.Graph, row: dict[str, Any], nodes: list[Node], portable: Por
         return graph.call_method(row["call"], args, kwargs)
     raise ArtifactError(f"node {position} calls {str(row.get('call', kind))[:40]!r}",
                         why="this version of fxq does not know it, so it is not called",
-                        fix="of a plugin that you trust, name it: fxq.load(…, operators=(name,))")
+                        fix="name the plugins that it may call: fxq.load(…, operators=(…,)), or "
+                            "fxq --plugin NAME")
 
 
 def _name(text: str) -> str:
