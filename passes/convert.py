@@ -8,7 +8,7 @@
   2. Every reader of an integer node's value reads it dequantized; of a float node's value,
      only integer nodes do.
   3. Layers whose range is measured at run time read their input rounded by its own range.
-  4. Weights become integers with one scale an output channel, or one in all where the target
+  4. Weights become integers with one scale per output channel, or one in all where the target
      asks for that; so do the weights of layers that compute in float to save space.
 
 Every node that stays in float is a refusal with its reason.

@@ -1,7 +1,7 @@
 """fold-batch-norm: a batch norm behind a convolution or linear layer becomes its weights.
 
     c = conv2d(x, w, b)        ->      c = conv2d(x, w·k, (b-mean)·k + beta)
-    y = batch_norm(c)                  k = gamma / sqrt(var + eps), one number a channel
+    y = batch_norm(c)                  k = gamma / sqrt(var + eps), one number per channel
 
   1. The batch norm uses its running statistics, and they are finite.
   2. The weights are constants, so that they can be rewritten (the user's stay untouched; a
@@ -41,7 +41,7 @@ def _follow(op: Op) -> None:
 
 
 def scale_and_shift(norm: Node) -> tuple[Tensor, Tensor]:
-    """A batch norm in eval mode as y = x·scale + shift, in float64, one number a channel."""
+    """A batch norm in eval mode as y = x·scale + shift, in float64, one number per channel."""
     mean, var, weight, bias = (constant_of(a) for a in norm.args[1:5])
     assert mean is not None and var is not None
     scale = torch.rsqrt(var.double() + attribute(norm, "eps"))

@@ -57,7 +57,7 @@ def row_rank(node: Node) -> int:
 
 @dataclass(frozen=True)
 class InsertObservers(Pass):
-    """One observer a value, keyed by the value's name in the NORMAL graph."""
+    """One observer per value, keyed by the value's name in the NORMAL graph."""
 
     name: ClassVar[str] = "insert-observers"
     before: ClassVar[Stage] = Stage.FUSED

@@ -60,7 +60,7 @@ class QuantizeBias(Pass):
 
 
 def bias_scale(node: Node) -> Tensor | None:
-    """s_x·s_w of a layer, one a channel, in float32; None when its operands are no integers."""
+    """s_x·s_w of a layer, one per channel, in float32; None when its operands are no integers."""
     source, weight = node.args[:2]
     assert isinstance(source, Node) and isinstance(weight, Node)
     if source.target is not integers.dequantize or (

@@ -1,4 +1,4 @@
-"""Targets: one literal a file, one line here; other packages add theirs as entry points."""
+"""Targets: one literal per file, one line here; other packages add theirs as entry points."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """QNNPACK: int8 on ARM phones and boards; it runs on x86 too, so that a phone's bits can be seen.
 
-Biases are int32 at the scale of the sums; weights have one scale a channel. Facts marked
+Biases are int32 at the scale of the sums; weights have one scale per channel. Facts marked
 "measured" were found by exact integer tests on torch 2.15 (x86-64).
 """
 

@@ -12,7 +12,7 @@ from fxq.targets.base import Limit, Pairing, constant_weight, nonempty_channels
 
 
 def as_tuple(value: object, length: int) -> tuple[object, ...]:
-    """One entry a dimension."""
+    """One entry per dimension."""
     return value if isinstance(value, tuple) else (value,) * length
 
 
@@ -23,7 +23,7 @@ def shapes(node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def is_depthwise(node: Node) -> bool:
-    """One group a channel."""
+    """One group per channel."""
     source, op = shapes(node)[0], op_of(node)
     return op is not None and op.kind is Kind.MAC and op.rank > 0 and len(source) > 2 and (
         1 != attribute(node, "groups") == source[1])

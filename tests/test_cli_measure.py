@@ -32,7 +32,7 @@ def guesses():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A user's module, images in a folder a class, and a compiled file."""
+    """A user's module, images in one folder per class, and a compiled file."""
     path = tmp_path_factory.mktemp("user")
     (path / "mine.py").write_text(MINE)
     random = np.random.default_rng(0)

@@ -232,8 +232,9 @@ class TestCompare:
     def test_a_broken_layer_is_found(self):
         """A layer with two bits is the worst one."""
         net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 3)).eval()
-        model = fxq.compile(net, target="reference", overrides={"1": "W2A8"},
-                            example_inputs=(X,), calibration_data=[X], runtime="python")
+        with pytest.warns(fxq.FxqWarning, match=r"most is lost at 1 \(conv2d"):
+            model = fxq.compile(net, target="reference", overrides={"1": "W2A8"},
+                                example_inputs=(X,), calibration_data=[X], runtime="python")
         found = {n.name: n.sqnr for n in fxq.compare(net, model, [X]).nodes}
         assert found["1"] < found["0"] - 10
 

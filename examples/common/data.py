@@ -132,7 +132,7 @@ def cifar10(given: Path | None, limit: int | None = None) -> Data:
 
 def folders(given: Path | None, name: str, parts: tuple[str, str], size: int,
             limit: int | None = None) -> Data:
-    """Images in one folder a class, under a folder a split (`train/ants`, `val/ants`)."""
+    """Images in one folder per class, under a folder a split (`train/ants`, `val/ants`)."""
     folder = root(given)
     inner = folder / name if folder and (folder / name).is_dir() else folder
     if inner is None or not all((inner / part).is_dir() for part in parts):

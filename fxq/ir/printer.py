@@ -46,7 +46,7 @@ def value_names(graph: fx.Graph) -> dict[Node, str]:
 
 
 def format_graph(module: fx.GraphModule) -> str:
-    """The whole graph, one line a value, ending with what it returns."""
+    """The whole graph, one line per value, ending with what it returns."""
     names = value_names(module.graph)
     rows = [_row(node, names) for node in module.graph.nodes if node.op != "get_attr"]
     width = min(40, max((len(left) for left, _ in rows), default=0))

@@ -29,7 +29,7 @@ class Match:
 
 
 class Rule(ABC):
-    """A fusion: `pattern` (operator names, one set a step), `why_not`, `rewrite`."""
+    """A fusion: `pattern` (operator names, one set per step), `why_not`, `rewrite`."""
 
     pattern: ClassVar[tuple[Set[str], ...]]
     code: ClassVar[str]

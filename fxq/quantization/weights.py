@@ -17,7 +17,7 @@ _SPREAD = 2.0**-64
 
 @dataclass(frozen=True)
 class IntegerWeight:
-    """Integers with their float32 scales (one, or one a channel); `zeros` only when affine."""
+    """Integers with their float32 scales (one, or one per channel); `zeros` only when affine."""
 
     values: Tensor
     scales: Tensor
@@ -104,7 +104,7 @@ def worst_pair(weight: Tensor, arrange: Arrange) -> Tensor:
 
 
 def per_output(factor: Tensor, transposed: bool, groups: int, weight: Tensor) -> Tensor:
-    """One factor an output channel, in the shape of the weight.
+    """One factor per output channel, in the shape of the weight.
 
     Weights of transposed convolutions are (inputs, outputs / groups, ...).
     """

@@ -28,6 +28,8 @@ NONE: Mapping[int, Shape] = {}
 
 @dataclass(frozen=True)
 class Ref:
+    """An earlier value of the program, by its place."""
+
     place: int
 
 
@@ -72,6 +74,7 @@ class Step:
 
 
 def fill(value: Any, values: Sequence[Any]) -> Any:
+    """The operand, with the values that its references stand for."""
     kind = type(value)
     if kind is Ref:
         return values[value.place]
@@ -83,6 +86,7 @@ def fill(value: Any, values: Sequence[Any]) -> Any:
 
 
 def any_unknown(values: Any) -> bool:
+    """One of the operands, lists of operands included, is not known yet."""
     return any(v is UNKNOWN or (isinstance(v, list | tuple) and any_unknown(v)) for v in values)
 
 

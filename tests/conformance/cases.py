@@ -123,7 +123,7 @@ CASES = (
     _two("add_relu", lambda a, b: F.relu(a + b), "add_relu"),
     _two("mul", torch.mul, "mul"),
     _two("mul_relu", lambda a, b: F.relu(a * b), "mul_relu"),
-    _two("mul of one a channel", torch.mul, "mul", ((2, 3, 9, 5), (2, 3, 1, 1))),
+    _two("mul of one per channel", torch.mul, "mul", ((2, 3, 9, 5), (2, 3, 1, 1))),
     _two("cat", lambda a, b: torch.cat([a, b], 1), "cat"),
     _two("cat of rows", lambda a, b: torch.cat([a, b], 2), "cat"),
     Case(

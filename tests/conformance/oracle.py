@@ -24,7 +24,7 @@ class Q:
 
 @dataclass(frozen=True)
 class Packed:
-    """An unpacked layer: integer weights, a scale a channel, float bias, and its geometry."""
+    """An unpacked layer: integer weights, one scale per channel, float bias, and its geometry."""
 
     weight: np.ndarray
     scales: np.ndarray

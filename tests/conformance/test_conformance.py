@@ -67,7 +67,7 @@ def channels_last(x):
 @pytest.mark.parametrize("target", TARGETS)
 def test_eight_threads_at_once(target):
     """T62: first calls from eight threads give the bits of one."""
-    case = next(c for c in CASES if c.name == "mul of one a channel")
+    case = next(c for c in CASES if c.name == "mul of one per channel")
     compiled, inputs = compiled_for(case, target)
     expected, results = compiled_for(case, target)[0](*inputs), []
     threads = [threading.Thread(target=lambda: results.append(compiled(*inputs)))
