@@ -32,8 +32,14 @@ def _version(value: bool) -> None:
 def _root(version: Annotated[bool, typer.Option(
         "--version", callback=_version, is_eager=True, help="Print the version.")] = False,
           debug: Annotated[bool, typer.Option(
-              DEBUG, help="Print the traceback of an error; in any place.")] = False) -> None:
+              DEBUG, help="Print the traceback of an error; in any place.")] = False,
+          plugin: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+              help="A plugin's target or operator that a .fxq file may name.")] = None) -> None:
     """Make CNNs small and fast, and see what was done."""
+    if plugin:
+        from fxq.cli.artifact import load_plugins  # loads torch
+
+        load_plugins(plugin)
 
 
 def _print_passes(value: bool) -> None:
