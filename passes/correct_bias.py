@@ -24,7 +24,7 @@ from torch.fx import Node
 from fxq.analysis.context import Context
 from fxq.ir import integers
 from fxq.ir.facts import BIAS_CORRECTED, FLOAT_WEIGHT, info
-from fxq.ir.ops import Kind, attribute, base_name, op_of
+from fxq.ir.ops import Kind, groups_of, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass
@@ -79,7 +79,7 @@ def _correct(node: Node, means: Tensor, rewriter: Rewriter) -> None:
     rounded, exact = integers.constant_value(node.args[1]), FLOAT_WEIGHT.of(node)
     assert rounded is not None and exact is not None
     error = rounded - exact
-    groups = 1 if base_name(node) == "linear" else attribute(node, "groups")
+    groups = groups_of(node)
     shift = shift_of(error, means, groups)
     bias = constant_of(node.args[2])
     old = torch.zeros(len(shift)) if bias is None else bias

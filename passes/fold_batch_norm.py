@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ir.facts import fused_info, info, set_unfolded
-from fxq.ir.ops import OPS, Kind, attribute, attributes, op_name, op_of
+from fxq.ir.operator_table import each_operator
+from fxq.ir.ops import Kind, Op, attribute, attributes, groups_of, op_of
 from fxq.ir.origins import Norm, Unfolded
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.ir.rules import Match, Rule
@@ -30,7 +31,13 @@ from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import RulePass
 from fxq.quantization.weights import per_output
 
-_LAYERS = frozenset(op.name for op in OPS.values() if op.kind is Kind.MAC and not op.base)
+_LAYERS: set[str] = set()
+
+
+@each_operator
+def _follow(op: Op) -> None:
+    if op.kind is Kind.MAC and not op.base:
+        _LAYERS.add(op.name)
 
 
 def scale_and_shift(norm: Node) -> tuple[Tensor, Tensor]:
@@ -70,7 +77,8 @@ class NormIntoLayer(Rule):
             return f"the weights of {label(layer)} are computed at run time"
         if layer.args[2] is not None and constant_of(layer.args[2]) is None:  # 2
             return f"the bias of {label(layer)} is computed at run time"
-        if op_name(layer) == "linear" and len(info(layer).shape or ()) != 2:  # 3
+        op = op_of(layer)
+        if op and not op.rank and len(info(layer).shape or ()) != 2:  # 3
             return "the norm's channels are not the linear layer's outputs"
         return None
 
@@ -80,7 +88,7 @@ class NormIntoLayer(Rule):
         assert weight is not None
         scale, shift = scale_and_shift(norm)
         folded = (weight.double() * per_output(
-            scale, _transposed(layer), _groups(layer), weight)).to(weight.dtype)
+            scale, _transposed(layer), groups_of(layer), weight)).to(weight.dtype)
         moved = (shift if bias is None else bias.double() * scale + shift).to(weight.dtype)
         op = op_of(layer)
         assert op is not None
@@ -98,8 +106,6 @@ def _transposed(layer: Node) -> bool:
     return op is not None and op.transposed
 
 
-def _groups(layer: Node) -> int:
-    return 1 if op_name(layer) == "linear" else int(attribute(layer, "groups"))
 
 
 def norm_of(norm: Node) -> Norm:

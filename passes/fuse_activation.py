@@ -5,6 +5,7 @@
 
   1. The fused operator is in the operator table.
   2. The clamp's bounds are numbers.
+  3. Whatever is no clamp (rows of plugins) has a kernel of the target: no range can stand for it.
 
 Preserved: every output, bit for bit.
 """
@@ -14,22 +15,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import fx
 from torch.fx import Node
 
+from fxq.analysis.context import Context
 from fxq.ir.facts import fused_info, set_unfolded, unfolded
-from fxq.ir.ops import ACTIVATIONS, OPS, attributes, fused, op_name
-from fxq.ir.rewriter import Rewriter
-from fxq.ir.rules import Match, Rule
+from fxq.ir.operator_table import each_operator
+from fxq.ir.ops import ACTIVATIONS, OPS, Op, attributes, fused, op_name
+from fxq.ir.rewriter import PassResult, Rewriter
+from fxq.ir.rules import Match, Rule, apply_rules
 from fxq.ir.stages import Stage
-from fxq.passes.base import RulePass
+from fxq.passes.base import Pass
+from fxq.targets.base import Target
 
-_BASES = frozenset(op.base for op in OPS.values() if op.base)
+_BASES: set[str] = set()
+_ACTIVATIONS: set[str] = set()
 
 
+@each_operator
+def _follow(op: Op) -> None:
+    """Pairs that have a fused row which takes nothing more than its base: sums come later."""
+    if op.base and op.operands == OPS[op.base].operands:
+        _BASES.add(op.base)
+        _ACTIVATIONS.add(op.activation)
+
+
+@dataclass(frozen=True)
 class ActivationIntoProducer(Rule):
     """activation(op(x)) becomes op_activation(x)."""
 
-    pattern = (_BASES, frozenset(ACTIVATIONS))
+    target: Target
+    pattern = (_BASES, _ACTIVATIONS)
     code = "activation-not-fused"
 
     def why_not(self, match: Match) -> str | None:
@@ -37,6 +53,9 @@ class ActivationIntoProducer(Rule):
             return f"there is no fused {op_name(match.first)}_{op_name(match.last)}"
         if any(isinstance(v, Node) for v in match.last.kwargs.values()):  # 2
             return "the bounds are computed at run time"
+        names = op_name(match.first), op_name(match.last)
+        if names[1] not in ACTIVATIONS and not self.target.rows(*names):  # 3
+            return f"{self.target.name} has no kernel for {names[0]} with {names[1]}"
         return None
 
     def rewrite(self, match: Match, rewriter: Rewriter) -> None:
@@ -50,10 +69,14 @@ class ActivationIntoProducer(Rule):
 
 
 @dataclass(frozen=True)
-class FuseActivation(RulePass):
+class FuseActivation(Pass):
     """Activations are computed where their input is."""
 
     name: ClassVar[str] = "fuse-activation"
     before: ClassVar[Stage] = Stage.NORMAL
     after: ClassVar[Stage] = Stage.FUSED
-    rules: ClassVar[tuple[Rule, ...]] = (ActivationIntoProducer(),)
+
+    def run(self, module: fx.GraphModule, context: Context) -> PassResult:
+        rewriter = Rewriter(module)
+        apply_rules(rewriter, (ActivationIntoProducer(context.target),))
+        return rewriter.result()

@@ -148,7 +148,7 @@ def _lower_float_result(node: Node, rewriter: Rewriter, target: Target) -> None:
     if getattr(node.args[0], "target", None) is integers.round_at_run_time:
         _lower_dynamic(node, rewriter, target)
     elif not is_on_integers(node) or row_of(node) is None:
-        _unpack_weight(node, rewriter)
+        _unpack_weight(node, rewriter)  # also of a graph that was placed for another target
     elif not _is_quantized_next(node):
         _lower_float_output(node, rewriter, target)
 

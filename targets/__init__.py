@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fxq.errors import ConfigError, TargetUnavailableError, did_you_mean
+from fxq.frontend.operators import load_operators
 from fxq.quantization.schemes import Scheme
 from fxq.system import plugins
 from fxq.targets.base import Kernel, Limit, Pairing, Target
@@ -26,7 +27,9 @@ def get_target(target: str | Target) -> Target:
         return target
     if target in TARGETS:
         return TARGETS[target]
-    plugin = plugins.load_plugin(plugins.TARGETS, target, Target, TARGETS)
+    if target in plugins.plugins(plugins.TARGETS):
+        load_operators()  # its rows may name them
+    plugin = plugins.load_plugin(plugins.TARGETS, target, Target, (*TARGETS, AUTO))
     if plugin is not None:
         return plugin
     raise ConfigError(f"unknown target {target!r}",

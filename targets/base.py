@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from fxq.errors import ConfigError
-from fxq.ir.ops import OPS, Op, op_of
+from fxq.ir.ops import ABSORBED, OPS, Op, op_of
 from fxq.kernels.limits import (
     Limit,
     broadcast_channels,
@@ -106,6 +106,12 @@ class Target:
         """Some kernel computes the operator and the activation behind it at once."""
         return bool(self.rows(op, activation))
 
+    def _rows_of(self, op: Op) -> tuple[Kernel, ...]:
+        own = self.rows(op.base or op.name, op.activation)
+        if own or op.activation not in ("", *ABSORBED):
+            return own  # what it absorbed is no clamp, which the range of the output could do
+        return self.rows(op.base or op.name)
+
     def engine_of(self, row: Kernel) -> str:
         """The engine that the weights of a row's layers are packed for."""
         return row.engine or self.engine or ""
@@ -121,7 +127,7 @@ class Target:
         if name in self.unsupported:
             return "no-kernel", self.unsupported[name]
         reason = "no-kernel", f"{self.name} has no integer kernel for {name}"
-        for row in self.rows(name, op.activation) or self.rows(name) if op else ():
+        for row in self._rows_of(op) if op else ():
             broken = next((limit for limit in row.limits if not limit.holds(node)), None)
             if broken is None:
                 return row

@@ -30,7 +30,10 @@ def kernel_or_why_not(node: Node, mode: Mode, integer: Collection[Node],
     row = kernel_or_reason(node, context.target)
     if not isinstance(row, Kernel):
         return None, row
-    return row, None if mode is Mode.DYNAMIC else _why_not_inputs(node, integer, context)
+    if mode is not Mode.DYNAMIC:
+        return row, _why_not_inputs(node, integer, context)
+    return (row, None) if row.dynamic_call else (
+        None, ("dynamic", "its kernel does not measure the range of its input"))
 
 
 def _why_not_mode(node: Node, mode: Mode, context: Context) -> Reason | None:

@@ -30,6 +30,7 @@ from fxq.errors import (
 )
 from fxq.frontend.batches import Transform
 from fxq.ir.graph_module import copy_of
+from fxq.ir.ops import op_name
 from fxq.ir.rewriter import Refusal
 from fxq.ir.sizes import model_bytes
 from fxq.passes.base import Pass
@@ -37,6 +38,7 @@ from fxq.profiler.distance import Distance, distance_of, why_far
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
+from fxq.system import plugins
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target
 
@@ -133,7 +135,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
             strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
-            passes: Sequence[Pass] = (),
+            passes: Sequence[Pass | str] = (),
             progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
@@ -153,14 +155,19 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    keep = None if lock is None else partial(_keep_lock, Path(lock), prepared, seed)
+    keep = None if lock is None else partial(_keep_lock, Path(lock), prepared, seed, runtime)
     return _convert(prepared, statistics, strict, runtime, check_finite, keep)
 
 
-def _keep_lock(path: Path, prepared: Prepared, seed: int, manager: Manager) -> None:
+def _keep_lock(path: Path, prepared: Prepared, seed: int, runtime: str, manager: Manager) -> None:
     """Write the lock of a first build; hold a later one to it."""
-    made = make_lock(manager.context, prepared.model, prepared.batch_digests, seed,
-                     manager.digests)
+    context = manager.context
+    used = plugins.in_use({
+        plugins.TARGETS: [context.target.name], plugins.RUNTIMES: [runtime],
+        plugins.OPERATORS: [op_name(n) for n in prepared.graph_module.graph.nodes],
+        plugins.CALIBRATORS: [context.scheme.activation_calibrator.partition(":")[0]],
+        plugins.PASSES: [name for name, _ in manager.digests]})
+    made = make_lock(context, prepared.model, prepared.batch_digests, seed, manager.digests, used)
     if not path.exists():
         write_lock(path, made)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fxq.errors import (
     ConfigError,
     TargetUnavailableError,
 )
+from fxq.frontend.operators import load_operator
 from fxq.ir.printer import format_graph
 from fxq.kernels.calls import require_engine
 from fxq.runtime.shape_program import shape_program
@@ -28,16 +30,21 @@ from fxq.targets import Target, get_target, known_target
 
 
 def load(path: str | Path, *, target: str | Target | None = None, runtime: str = "auto",
-         verify: bool = True) -> CompiledModel:
+         verify: bool = True, operators: Sequence[str] = ()) -> CompiledModel:
     """Load a compiled model, in a process that need not know the model's class.
 
     `target` overrides the one that it was compiled for, where this machine lacks its engine.
     `runtime="auto"` measures the runtimes on this machine, and `verify` compares each kernel of
     this machine with the file's integers, step by step: without them a file loads several times
     sooner. (The file does not say which runtime was faster where it was compiled: the same model
-    gives the same bytes.) Raises ArtifactError for a file that is damaged, foreign or too new, and
-    TargetUnavailableError, with what is missing, for a machine that cannot run it.
+    gives the same bytes.) A file makes no plugin load: `operators` names those of installed plugins
+    that it may call, and so may `target`. Raises ArtifactError for a file that is damaged, foreign
+    or too new, and TargetUnavailableError, with what is missing, for a machine that cannot run it.
     """
+    for name in operators:
+        load_operator(name)
+    if isinstance(target, str):
+        target = get_target(target)  # its package may bring the operators of the file
     opened = open_artifact(path)
     chosen = _target_of(opened, target)
     if chosen.engine:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 
 from fxq.frontend.nests import parts
 from fxq.ir import integers
-from fxq.ir.ops import OPS
+from fxq.ir.operator_table import each_operator
+from fxq.ir.ops import Op
 
 # Functions and methods that fxq leaves in float: pure, and without a size of their own choosing.
 _TORCH = (
@@ -45,17 +46,26 @@ _INTEGERS = ("quantize", "dequantize", "dequantize_weight", "round_at_run_time",
 
 
 def _table() -> dict[str, Callable[..., Any]]:
-    table: dict[str, Callable[..., Any]] = {name: op.call for name, op in OPS.items()}
-    table |= {name: getattr(integers, name) for name in _INTEGERS}
-    table |= {f"{name}_on_integers": call for name, call in integers.INTEGER_OPS.items()}
-    table["parts"] = parts
+    table = {name: getattr(integers, name) for name in _INTEGERS} | {"parts": parts}
     table |= {f"torch.{name}": getattr(torch, name) for name in _TORCH}
     table |= {f"functional.{name}": getattr(F, name) for name in _FUNCTIONAL}
     return table | {f"operator.{name}": getattr(operator, name) for name in _OPERATORS}
 
 
-CALLS: Mapping[str, Callable[..., Any]] = _table()
-NAMES: Mapping[Any, str] = {call: name for name, call in reversed(list(CALLS.items()))}
+CALLS: dict[str, Callable[..., Any]] = _table()
+NAMES: dict[Any, str] = {call: name for name, call in reversed(list(CALLS.items()))}
+
+
+@each_operator
+def _follow(op: Op) -> None:
+    """Rows of the operator table, whose names stand for functions that have several."""
+    rows = {op.name: op.call}
+    if op.name in integers.INTEGER_OPS:
+        rows[f"{op.name}_on_integers"] = integers.INTEGER_OPS[op.name]
+    CALLS.update(rows)
+    NAMES.update({call: name for name, call in rows.items()})
+
+
 DTYPES: Mapping[str, torch.dtype] = {
     str(d).removeprefix("torch."): d for d in (
         torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.int8,

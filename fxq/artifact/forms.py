@@ -12,7 +12,8 @@ from fxq.artifact.allow_list import CALLS, METHODS
 from fxq.artifact.kinds import Test, test_of
 from fxq.artifact.signatures import BESIDE, FUNCTIONS, INTEGERS, OPERATORS, PARTS, row_of
 from fxq.ir import integers
-from fxq.ir.ops import OPS, Op
+from fxq.ir.operator_table import each_operator
+from fxq.ir.ops import Op
 
 _ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # torch's functions take both
 
@@ -86,10 +87,8 @@ def _integer(row: str) -> Form:
 
 
 def _forms() -> dict[Any, tuple[Form, ...]]:
-    forms: dict[Any, tuple[Form, ...]] = {op.call: (_operator(op),) for op in OPS.values()}
-    forms |= {call: (_operator(OPS[name], {"zero_point": "int"}),)
-              for name, call in integers.INTEGER_OPS.items()}
-    forms |= {CALLS[name]: (_integer(row),) for name, row in INTEGERS.items()}
+    forms: dict[Any, tuple[Form, ...]] = {
+        CALLS[name]: (_integer(row),) for name, row in INTEGERS.items()}
     forms[CALLS["parts"]] = _parse(PARTS)
     tables = (("torch.", FUNCTIONS), ("functional.", FUNCTIONS), ("operator.", OPERATORS))
     for part, table in tables:
@@ -99,7 +98,14 @@ def _forms() -> dict[Any, tuple[Form, ...]]:
     return forms | {name: _parse(FUNCTIONS[name]) for name in METHODS}
 
 
-FORMS: Mapping[Callable[..., Any] | str, tuple[Form, ...]] = _forms()
+FORMS: dict[Callable[..., Any] | str, tuple[Form, ...]] = _forms()
+
+
+@each_operator
+def _follow(op: Op) -> None:
+    FORMS[op.call] = (_operator(op),)
+    if op.name in integers.INTEGER_OPS:
+        FORMS[integers.INTEGER_OPS[op.name]] = (_operator(op, {"zero_point": "int"}),)
 
 
 def refusal(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fxq.artifact.meta_layers import adaptive, convolution, linear, made, pool, transposed
 from fxq.ir import integers
-from fxq.ir.ops import OPS, Op
+from fxq.ir.operator_table import each_operator
+from fxq.ir.ops import Op
 from fxq.quantization.formats import QParams
 
 Rule = Callable[..., Tensor | None]
@@ -136,9 +137,6 @@ _BY_NAME: Mapping[str, Rule] = {
 
 
 # Views cost nothing on the meta device, and their integers are the float ones.
-_VIEWS = tuple(op.name for op in OPS.values() if op.view)
-
-
 def _view(op: Op) -> Rule:
     return lambda *operands, zero_point, **attributes: op.call(*operands, **attributes)
 
@@ -155,20 +153,23 @@ def _of_floats(rule: Rule) -> Rule:
     return asked
 
 
-def _rules() -> dict[Any, Rule]:
-    names = {op.call: op.name if op.name in _BY_NAME else op.base for op in OPS.values()}
-    floats = {name: _of_floats(rule) for name, rule in _BY_NAME.items()}
-    rules = {call: floats[name] for call, name in names.items() if name in floats}
-    rules |= {call: _BY_NAME[name] for name, call in integers.INTEGER_OPS.items()
-              if name in _BY_NAME}
-    rules |= {integers.INTEGER_OPS[name]: _view(OPS[name]) for name in _VIEWS}
-    return rules | {
-        integers.quantize: _quantized, integers.dequantize: _dequantized,
-        integers.dequantize_weight: _weight, integers.round_at_run_time: _like,
-        integers.to_dtype: _converted, integers.clamp_on_integers: _like,
-        "softmax": _along, F.softmin: _along}
+RULES: dict[Any, Rule] = {
+    integers.quantize: _quantized, integers.dequantize: _dequantized,
+    integers.dequantize_weight: _weight, integers.round_at_run_time: _like,
+    integers.to_dtype: _converted, integers.clamp_on_integers: _like,
+    "softmax": _along, F.softmin: _along}
 
 
-RULES: Mapping[Any, Rule] = _rules()
+@each_operator
+def _follow(op: Op) -> None:
+    rule = _BY_NAME.get(op.name) or _BY_NAME.get(op.base)
+    if rule is None and op.elementwise and len(op.operands) == 1:
+        rule = _like
+    if rule:
+        RULES[op.call] = _of_floats(rule)
+    on_integers = _view(op) if op.view else _BY_NAME.get(op.name)
+    if on_integers and op.name in integers.INTEGER_OPS:
+        RULES[integers.INTEGER_OPS[op.name]] = on_integers
+
 
 __all__ = ["RULES"]

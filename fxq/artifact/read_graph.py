@@ -72,7 +72,9 @@ def _make(graph: fx.Graph, row: dict[str, Any], nodes: list[Node], portable: Por
     if kind == "call_method" and row["call"] in METHODS and args:
         return graph.call_method(row["call"], args, kwargs)
     raise ArtifactError(f"node {position} calls {str(row.get('call', kind))[:40]!r}",
-                        why="this version of fxq does not know it, so it is not called")
+                        why="this version of fxq does not know it, so it is not called",
+                        fix="name the plugins that it may call: fxq.load(…, operators=(…,)), or "
+                            "fxq --plugin NAME")
 
 
 def _name(text: str) -> str:

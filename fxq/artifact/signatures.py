@@ -131,16 +131,23 @@ INTEGERS: Mapping[str, str] = {
 def row_of(op: Op) -> str:
     """The row of an operator: operands by position, attributes by name."""
     names = (op.name, op.base)
-    kinds = [(name, _kind(names, name, table)) for table, part in (
+    kinds = [(name, op.kinds.get(name) or _kind(names, name, table, op)) for table, part in (
         (OPERANDS, op.operands), (ATTRIBUTES, op.attributes)) for name in part]
     return " ".join([*(f"{name}:{kind}" for name, kind in kinds), BESIDE.get(op.name, "")]).strip()
 
 
-def _kind(ops: tuple[str, ...], name: str, table: Mapping[str, str]) -> str:
+def _kind(ops: tuple[str, ...], name: str, table: Mapping[str, str], op: Op) -> str:
     if all(ops) and name in ("min", "max"):
         return "number?"  # the rules of fused operators know no tensors as bounds
     own = (OWN.get((op, name)) for op in ops)
-    return next((kind for kind in own if kind), "") or table[name]
+    return next((kind for kind in own if kind), "") or table.get(name) or _of_default(op, name)
+
+
+def _of_default(op: Op, name: str) -> str:
+    """Where a plugin's row does not say: a tensor, or what the default is; for None, None alone."""
+    if name in op.operands:
+        return "T"
+    return {bool: "bool", int: "int", float: "number"}.get(type(op.attributes[name]), "none?")
 
 
 __all__ = ["ATTRIBUTES", "FUNCTIONS", "INTEGERS", "OPERANDS", "OPERATORS", "PARTS", "row_of"]

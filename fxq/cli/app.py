@@ -32,8 +32,14 @@ def _version(value: bool) -> None:
 def _root(version: Annotated[bool, typer.Option(
         "--version", callback=_version, is_eager=True, help="Print the version.")] = False,
           debug: Annotated[bool, typer.Option(
-              DEBUG, help="Print the traceback of an error; in any place.")] = False) -> None:
+              DEBUG, help="Print the traceback of an error; in any place.")] = False,
+          plugin: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+              help="A plugin's target or operator that a .fxq file may name.")] = None) -> None:
     """Make CNNs small and fast, and see what was done."""
+    if plugin:
+        from fxq.cli.artifact import load_plugins  # loads torch
+
+        load_plugins(plugin)
 
 
 def _print_passes(value: bool) -> None:
@@ -61,7 +67,10 @@ def compile(
         help="read calibration from this file instead of --data")] = None,
     save_statistics: Annotated[Optional[Path], typer.Option(  # noqa: UP045
         help="write what calibration saw to this file")] = None,
-    runtime: Annotated[str, typer.Option(help="auto, python or torchscript")] = "auto",
+    runtime: Annotated[str, typer.Option(
+        help="auto, python, torchscript, or a plugin's")] = "auto",
+    passes: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+        "--pass", help="a pass of an installed plugin; may be repeated")] = None,
     images: Annotated[int, typer.Option(help="at most this many images", min=1)] = 256,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     strict: Annotated[bool, typer.Option(help="refuse what stays in float")] = False,
@@ -83,7 +92,7 @@ def compile(
                            calibrator=calibrator, overrides=override or [], runtime=runtime,
                            strict=strict, images=images, isa=isa, batch_size=batch_size,
                            statistics=statistics, save_statistics=save_statistics,
-                           output=output, force=force, lock=lock)
+                           output=output, force=force, lock=lock, passes=passes or ())
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
 
 
@@ -127,10 +136,10 @@ def demo(epochs: Annotated[int, typer.Option(min=1, help="training epochs")] = 1
 
 @app.command()
 def targets() -> None:
-    """List the targets, their schemes, and whether this machine can run them."""
-    from fxq.cli.compile import target_table  # loads torch
+    """List the targets, their schemes, whether this machine can run them; and all plugins."""
+    from fxq.cli.compile import plugin_table, target_table  # loads torch
 
-    typer.echo(target_table())
+    typer.echo("\n\n".join(filter(None, (target_table(), plugin_table()))))
 
 
 @app.command()

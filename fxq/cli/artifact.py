@@ -16,8 +16,20 @@ from fxq.artifact.write import check_of
 from fxq.cli.isa import compare_isas
 from fxq.compiler.report import read_report
 from fxq.errors import ConfigError, VerificationError
+from fxq.frontend.operators import load_operator
 from fxq.ir.printer import format_graph
+from fxq.system import plugins
 from fxq.system.machine import cpu_facts
+from fxq.targets import get_target
+
+
+def load_plugins(names: list[str]) -> None:
+    """Import plugins' targets and operators by name: files may name them from then on."""
+    for name in names:
+        if name in plugins.plugins(plugins.TARGETS):
+            get_target(name)
+        else:
+            load_operator(name)
 
 
 def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:

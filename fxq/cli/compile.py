@@ -24,7 +24,8 @@ from fxq.compiler.report import Report
 from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import image_shape
 from fxq.quantization.schemes import SCHEMES
-from fxq.targets import TARGETS, availability
+from fxq.system import plugins
+from fxq.targets import availability, get_target, target_names
 
 
 def compile_model(name: str, weights: str | None, data: str | None, *, images: int,
@@ -73,7 +74,7 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
 def _calibrated(model: Any, batches: Any, path: Path, options: dict[str, Any],
                 progress: Callable[[int], None]) -> fxq.Statistics:
     """Run the data once and keep what was seen in a file."""
-    names = ("target", "scheme", "calibrator", "overrides", "example_inputs", "isa")
+    names = ("target", "scheme", "calibrator", "overrides", "example_inputs", "isa", "passes")
     prepared = fxq.prepare(model, **{name: options[name] for name in names})
     seen = fxq.calibrate(prepared, batches, progress=progress)
     seen.save(path)
@@ -95,5 +96,11 @@ def target_table() -> str:
     """All targets, what they run, and whether they are available here."""
     rows = [(t.name, availability(t), ", ".join(
         name for name, scheme in SCHEMES.items() if t.why_not_scheme(scheme) is None), t.summary)
-            for t in TARGETS.values()]
+            for t in map(get_target, target_names())]
     return str(tabulate(rows, headers=("target", "available", "schemes", "what it is")))
+
+
+def plugin_table() -> str:
+    """What installed packages add, and which; empty where none does. Imports none of them."""
+    rows = [(p.group, p.name, f"{p.owner} {p.version}") for p in plugins.installed()]
+    return str(tabulate(rows, headers=("plugins of", "name", "package"))) if rows else ""

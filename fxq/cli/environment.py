@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 from fxq.system.machine import environment
+from fxq.system.plugins import installed
 
 
 def environment_text(as_json: bool) -> str:
     """The machine, its versions, and which targets it can run; works without torch."""
     facts, here = environment(), _targets()
+    added = list(map(str, installed()))
     if as_json:
-        return json.dumps({**facts, "targets": here}, indent=2)
-    rows = [*facts.items(), *((f"target {name}", value) for name, value in here.items())]
+        return json.dumps({**facts, "targets": here, "plugins": added}, indent=2)
+    rows = [*facts.items(), *((f"target {name}", value) for name, value in here.items()),
+            *(("plugin", text) for text in added)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 

@@ -26,17 +26,17 @@ from fxq.system.machine import cpu_facts
 from fxq.version import __version__
 
 # In the order in which a build uses them, so that the first difference is the cause.
-ORDER = ("fxq", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model", "weights",
-         "batches", "statistics", "passes")
+ORDER = ("fxq", "plugins", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model",
+         "weights", "batches", "statistics", "passes")
 Lock = dict[str, Any]
 
 
 def make_lock(context: Context, model: nn.Module, batches: Sequence[str], seed: int,
-              passes: Sequence[tuple[str, str]]) -> Lock:
+              passes: Sequence[tuple[str, str]], plugins: Sequence[str]) -> Lock:
     """The provenance of one compilation, as plain values."""
     state = model.state_dict()
     return {
-        "fxq": __version__, "torch": str(torch.__version__),
+        "fxq": __version__, "plugins": list(plugins), "torch": str(torch.__version__),
         "python": platform.python_version(), "cpu": cpu_facts(),
         "threads": torch.get_num_threads(), "target": context.target.name,
         "scheme": hashlib.sha256(repr(context.scheme).encode()).hexdigest(), "seed": seed,
@@ -57,9 +57,9 @@ def read_lock(path: str | Path) -> Lock:
         lock = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is no lock of fxq", why=str(error)[:200]) from error
-    if not isinstance(lock, dict) or set(lock) != set(ORDER):
+    if not isinstance(lock, dict) or {*lock, "plugins"} != set(ORDER):
         raise ArtifactError(f"{path} is no lock of fxq", fix="write it again with --lock")
-    return lock
+    return {"plugins": [], **lock}  # locks from before there were plugins say nothing of them
 
 
 def first_difference(before: Lock, after: Lock) -> str:
@@ -69,9 +69,15 @@ def first_difference(before: Lock, after: Lock) -> str:
             continue
         if name in ("batches", "passes"):
             return _first_row(name, before[name], after[name])
+        if name == "plugins":
+            return f"plugins differ: {_names(before[name])} was {_names(after[name])}"
         return f"{name} differs: {str(before[name])[:60]} was {str(after[name])[:60]}" if name in (
             "fxq", "torch", "python", "threads", "target", "seed", "cpu") else f"{name} differs"
     return ""
+
+
+def _names(plugins: Sequence[str]) -> str:
+    return ", ".join(map(str, plugins))[:200] or "none"
 
 
 def _first_row(name: str, before: Sequence[Any], after: Sequence[Any]) -> str:

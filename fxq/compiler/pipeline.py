@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tabulate import tabulate
 
+from fxq.errors import ConfigError, did_you_mean
 from fxq.passes.absorb_add import AbsorbAdd
 from fxq.passes.base import Pass
 from fxq.passes.batch_norm_to_affine import BatchNormToAffine
@@ -20,6 +23,7 @@ from fxq.passes.lower import Lower
 from fxq.passes.normalize import Normalize
 from fxq.passes.pair_safe_weights import PairSafeWeights
 from fxq.passes.quantize_bias import QuantizeBias
+from fxq.system import plugins
 
 Step = tuple[Pass, str]  # a pass, and the reason for its place
 
@@ -70,3 +74,21 @@ def pipeline_table() -> str:
     table = tabulate(rows, headers=("pass", "stages", "effect", "why here"))
     return (f"{table}\n\nIn half precision, cast-half takes the place of convert and all that "
             "follows it.\n")
+
+
+def named_passes(passes: Iterable[Pass | str]) -> tuple[Pass, ...]:
+    """The user's passes; a name is that of an installed plugin's. Raises ConfigError."""
+    own = {p.name for p in (*PREPARE, *FINISH, *HALF)}
+    return tuple(_plugin(p, own) if isinstance(p, str) else p for p in passes)
+
+
+def _plugin(name: str, own: set[str]) -> Pass:
+    if name in own:
+        raise ConfigError(f"pass {name!r} is fxq's own, and runs by itself",
+                          fix="name passes of plugins only")
+    found: Pass | None = plugins.load_plugin(
+        plugins.PASSES, name, Pass, own)  # type: ignore[type-abstract]
+    if found is None:
+        raise ConfigError(f"no installed package adds a pass {name!r}",
+                          fix=did_you_mean(name, list(plugins.plugins(plugins.PASSES))))
+    return found

@@ -15,10 +15,11 @@ from fxq.analysis.legality import check_legal
 from fxq.analysis.overrides import checked_overrides
 from fxq.compiler.capture import capture, given_inputs
 from fxq.compiler.manager import Manager
-from fxq.compiler.pipeline import FUSE, PREPARE
+from fxq.compiler.pipeline import FUSE, PREPARE, named_passes
 from fxq.errors import ConfigError
 from fxq.frontend.convention import Convention
 from fxq.frontend.example_inputs import example_inputs_for
+from fxq.frontend.operators import load_operators
 from fxq.frontend.signature import signature_of
 from fxq.frontend.trace import private_copy
 from fxq.ir.sizes import macs
@@ -96,10 +97,11 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
             example_kwargs: Mapping[str, Any] | None = None, calibrator: str | None = None,
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
             verify: bool = True, locking: bool = False,
-            passes: Sequence[Pass] = ()) -> Prepared:
+            passes: Sequence[Pass | str] = ()) -> Prepared:
     """Trace, normalize, fuse, and insert observers.
 
-    `passes` are the user's own, from FUSED to FUSED; they run when fxq's fusions are done.
+    `passes` are the user's own, from FUSED to FUSED, or names of installed plugins'; they run when
+    fxq's fusions are done.
     Raises ConfigError for unknown names or inputs that do not fit, TraceError for a model that
     cannot be captured, TargetUnavailableError when the machine lacks the target's engine.
     """
@@ -119,9 +121,10 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
 
 def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ...] | None,
                example_kwargs: Mapping[str, Any] | None, verify: bool = True,
-               locking: bool = False, passes: Sequence[Pass] = ()) -> Prepared:
+               locking: bool = False, passes: Sequence[Pass | str] = ()) -> Prepared:
     """`prepare` in a context that is known to be legal."""
     start = time.perf_counter()
+    own = named_passes(passes)
     with isolated(), quiet():
         args = example_inputs if example_inputs is not None else (
             () if example_kwargs else example_inputs_for(model))
@@ -134,7 +137,7 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
             traced, outputs = capture(model, twin, signature, inputs)
         module = traced.graph_module
         rest = PREPARE[len(FUSE):] if context.scheme.quantized else ()
-        manager.run(module, (*FUSE, *passes, *rest))
+        manager.run(module, (*FUSE, *own, *rest))
     total = sum(macs(n) for n in module.graph.nodes)
     prepared = Prepared(twin, traced.convention, module, context, manager, inputs, outputs, total,
                         time.perf_counter() - start)
@@ -148,7 +151,11 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
 def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
                  calibrator: str | None, overrides: Mapping[Any, str] | None,
                  isa: str | None = None) -> Context:
-    """Check that all names exist and that the target runs the scheme and its overrides."""
+    """Check that all names exist and that the target runs the scheme and its overrides.
+
+    Plugins' operators are loaded here: overrides and the rows of targets may name them.
+    """
+    load_operators()
     kind = get_scheme(scheme)
     chosen = best_target(kind) if target == AUTO_TARGET else get_target(target)
     if calibrator:

@@ -24,7 +24,7 @@ from fxq.errors import FxqError, TraceError
 from fxq.frontend.convention import PLACE, Convention
 from fxq.frontend.nests import LEAF, Nest, flatten
 from fxq.frontend.signature import Signature, call_with
-from fxq.frontend.spellings import TRANSPARENT
+from fxq.frontend.spellings import MODULES, TRANSPARENT
 from fxq.frontend.state import state_of
 from fxq.ir.facts import Info, info, set_info, set_untraceable
 from fxq.ir.origins import Mark
@@ -79,7 +79,8 @@ class _Tracer(fx.Tracer):
             return True
         if "forward" in vars(m):  # the user gave this one instance another forward
             return False
-        return type(m) not in TRANSPARENT and super().is_leaf_module(m, module_qualified_name)
+        return type(m) in MODULES or (type(m) not in TRANSPARENT
+                                      and super().is_leaf_module(m, module_qualified_name))
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         self.paths.append(self.path_of_module(m))

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.ir.ops import OPS, Kind, Op
+from fxq.ir.operator_table import each_operator
+from fxq.ir.ops import Kind, Op
 from fxq.ir.rewriter import constant_of, declare_pure
 from fxq.quantization.formats import QParams, QSpec
 
@@ -101,14 +102,20 @@ def clamp_on_integers(input: Tensor, *, low: int, high: int) -> Tensor:
     return input.clamp(low, high)
 
 
-INTEGER_OPS: dict[str, Callable[..., Any]] = {
-    op.name: _on_integers(op) for op in OPS.values() if op.kind is Kind.SAME and op.name != "clamp"}
-_FLOAT_OP: dict[Any, Op] = {call: OPS[name] for name, call in INTEGER_OPS.items()}
-for _call in INTEGER_OPS.values():
-    setattr(sys.modules[__name__], _call.__name__, _call)
+INTEGER_OPS: dict[str, Callable[..., Any]] = {}
+_FLOAT_OP: dict[Any, Op] = {}
+_DOMAIN: set[Any] = {clamp_on_integers, quantize, dequantize, dequantize_weight, round_at_run_time}
 
-_DOMAIN = {clamp_on_integers, quantize, dequantize, dequantize_weight, round_at_run_time,
-           *INTEGER_OPS.values()}
+
+@each_operator
+def _follow(op: Op) -> None:
+    """What keeps scale and zero point also has a form on integers."""
+    if op.kind is not Kind.SAME or op.name == "clamp":
+        return
+    call = INTEGER_OPS[op.name] = _on_integers(op)
+    _FLOAT_OP[call] = op
+    _DOMAIN.add(call)
+    setattr(sys.modules[__name__], call.__name__, call)
 
 
 def constant_value(node: Any) -> Tensor | None:

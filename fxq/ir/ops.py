@@ -63,6 +63,8 @@ class Op:
     elementwise: bool = False  # each result depends on one value: it can run as a table
     fresh: bool = False  # its kernels return new memory, which a later one may write over
     fixed_format: tuple[float, int] | None = None  # scale and zero point of torch's 8-bit kernels
+    # What a file may hold of its arguments, by name, where `artifact/signatures.py` does not say.
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -187,7 +189,7 @@ _ROWS: tuple[Op, ...] = (
 )
 
 
-def _fuse(base: Op, activation: Op) -> Op:
+def fuse(base: Op, activation: Op) -> Op:
     """The operator `activation(base(...))`, with the attributes of both."""
 
     def call(*operands: Any, **attributes: Any) -> Any:
@@ -209,19 +211,19 @@ def _table() -> dict[str, Op]:
     rows = {row.name: row for row in (*_ROWS, *_SUMS)}
     for base in _ROWS:
         for activation in base.absorbs:
-            fused = _fuse(base, rows[activation])
+            fused = fuse(base, rows[activation])
             rows[fused.name] = fused
             setattr(sys.modules[__name__], fused.name, fused.call)
     return rows
 
 
-OPS: Mapping[str, Op] = _table()
-_BY_CALL: dict[Any, Op] = {op.call: op for op in OPS.values()}
+OPS: dict[str, Op] = _table()  # it grows: `operator_table.py`
+BY_CALL: dict[Any, Op] = {op.call: op for op in OPS.values()}
 
 
 def op_of(node: Node) -> Op | None:
     """The table row of a node, or None for what fxq leaves as it is."""
-    return _BY_CALL.get(node.target) if node.op == "call_function" else None
+    return BY_CALL.get(node.target) if node.op == "call_function" else None
 
 
 def op_name(node: Node) -> str:
@@ -240,6 +242,12 @@ def channel_axis(node: Node) -> int:
     """The dimension of a layer's weight that holds the output channels."""
     op = op_of(node)
     return op.channel_axis if op else 0
+
+
+def groups_of(layer: Node) -> int:
+    """The number of groups that a layer's channels fall into."""
+    op = op_of(layer)
+    return attribute(layer, "groups") if op and "groups" in op.attributes else 1
 
 
 def attribute(node: Node, name: str) -> Any:

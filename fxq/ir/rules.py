@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,7 +31,7 @@ class Match:
 class Rule(ABC):
     """A fusion: `pattern` (operator names, one set per step), `why_not`, `rewrite`."""
 
-    pattern: ClassVar[tuple[frozenset[str], ...]]
+    pattern: ClassVar[tuple[Set[str], ...]]
     code: ClassVar[str]
 
     def why_not(self, match: Match) -> str | None:
@@ -43,7 +43,7 @@ class Rule(ABC):
         """Replace the match, through the rewriter."""
 
 
-def chain_ending_at(last: Node, pattern: tuple[frozenset[str], ...]) -> Match | None:
+def chain_ending_at(last: Node, pattern: tuple[Set[str], ...]) -> Match | None:
     """The chain of producers that ends at `last`, if its operators are those of the pattern."""
     nodes = [last]
     for names in reversed(pattern[:-1]):

@@ -10,7 +10,7 @@ from torch.fx import Node
 from fxq.errors import VerificationError
 from fxq.ir import integers
 from fxq.ir.facts import PACKED, PACKED_BYTES, info, set_info
-from fxq.ir.ops import attribute, attributes, base_name
+from fxq.ir.ops import attribute, attributes, groups_of, op_of
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.kernels import calls
 from fxq.kernels.needs import why_not_packed
@@ -75,15 +75,15 @@ def _one_group(weight: torch.Tensor, groups: int) -> torch.Tensor:
 
 def _geometry(node: Node, values: torch.Tensor) -> tuple[Any, ...]:
     """What the prepack function of this operator wants after weight and bias."""
-    name = base_name(node)
-    if name == "linear":
+    op = op_of(node)
+    if op is None or not op.rank:  # a linear layer
         return ()
     rank = values.dim() - 2
     wide = {k: list(v) if isinstance(v, tuple) else [v] * rank
             for k, v in attributes(node).items() if k in (
                 "stride", "padding", "output_padding", "dilation")}
     order = ("stride", "padding", "output_padding", "dilation")
-    return (*(wide[k] for k in order if k in wide), attribute(node, "groups"))
+    return (*(wide[k] for k in order if k in wide), groups_of(node))
 
 
 def _binary(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.ir.ops import attribute, base_name
+from fxq.ir.ops import groups_of
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.calls import Call
 from fxq.quantization.formats import QParams, QSpec
@@ -78,7 +78,7 @@ def why_not_packed(node: Node, call: Call, bias: Tensor | None) -> str | None:
         return f"the kernel takes int8 weights of {call.rank} dimensions"
     if scales.numel() > 1 and axis % call.rank != call.axis:
         return f"the kernel's scales are those of dimension {call.axis}"
-    groups = 1 if base_name(node) == "linear" else attribute(node, "groups")
+    groups = groups_of(node)
     outputs = weight.shape[call.axis] * (groups if call.axis else 1)
     if 0 in weight.shape or weight.shape[0] % groups:
         return f"weights of {list(weight.shape)} and {groups} groups"

@@ -19,7 +19,7 @@ _FORMS = {"call": (*ARGUMENTS, "same", "function"), "float_call": ("float",),
 
 def problems_of(row: Kernel) -> Iterator[str]:
     """Each fault in a few words, with the row's operator."""
-    if row.absorbs not in ("", *ABSORBED):
+    if row.absorbs not in ("", *ABSORBED) and f"{row.op}_{row.absorbs}" not in OPS:
         yield f"row {row.op}: nothing absorbs {_shown(row.absorbs)}"
         return
     name = f"{row.op}_{row.absorbs}" if row.absorbs else row.op
@@ -31,8 +31,12 @@ def problems_of(row: Kernel) -> Iterator[str]:
 
 
 def takes_dynamic(row: Kernel) -> bool:
-    """The row is one that a dynamic scheme runs: a layer on vectors."""
-    return row.op in OPS and OPS[row.op].kind is Kind.MAC and not OPS[row.op].rank
+    """The row is one that a dynamic scheme runs: a layer on vectors, by one of torch's kernels.
+
+    A kernel of one's own may have no dynamic form; its layers then stay in float.
+    """
+    return isinstance(row.call, str) and row.op in OPS and (
+        OPS[row.op].kind is Kind.MAC and not OPS[row.op].rank)
 
 
 def _calls(row: Kernel, op: Op | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ from fxq.errors import ConfigError, did_you_mean
 from fxq.quantization.entropy import entropy
 from fxq.quantization.formats import QSpec
 from fxq.quantization.tensor_statistics import TensorStatistics, Values
+from fxq.system import plugins
 
 Range = tuple[float, float]
 Calibrator = Callable[[TensorStatistics, QSpec], Range]
@@ -137,13 +138,16 @@ CALIBRATORS: Mapping[str, CalibratorRow] = {
 
 
 def get_calibrator(name: str) -> Calibrator:
-    """Look a rule up by name; raises ConfigError with the legal names."""
+    """Look a rule up by name, plugins' included; raises ConfigError with the legal names."""
     base, *parameters = name.split(":")
-    if base not in CALIBRATORS:
-        known = [AUTO, *(row.usage for row in CALIBRATORS.values())]
+    row = CALIBRATORS.get(base) or plugins.load_plugin(
+        plugins.CALIBRATORS, base, CalibratorRow, (*CALIBRATORS, AUTO))
+    if row is None:
+        known = [AUTO, *(row.usage for row in CALIBRATORS.values()),
+                 *plugins.plugins(plugins.CALIBRATORS)]
         raise ConfigError(f"unknown calibrator {name!r}", fix=did_you_mean(base, known))
     try:
-        return CALIBRATORS[base].make(*(float(p) for p in parameters))
+        return row.make(*(float(p) for p in parameters))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"calibrator {name!r} cannot be built", why=str(error),
-                          fix=f"write it like {CALIBRATORS[base].usage!r}") from None
+                          fix=f"write it like {row.usage!r}") from None

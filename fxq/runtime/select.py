@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
-from fxq.errors import ConfigError, did_you_mean
+from fxq.errors import ConfigError, VerificationError, did_you_mean
 from fxq.ir.facts import why_untraceable
 from fxq.runtime.cuda import select_cuda
 from fxq.runtime.decision import RuntimeChoice, decide, expectation
 from fxq.runtime.input_guard import has_arrivals
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
+from fxq.system import plugins
 from fxq.system.timing import turns
 from fxq.system.torch_state import quiet
 
 RUNTIMES = ("auto", "python", "torchscript")
 _ROUNDS, _LEAST, _BUDGET = 60, 6, 0.4  # turns for each side, and seconds after which to stop
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to execute, from outside: `build` makes a function of a graph and example inputs.
+
+    The function takes the graph's flat inputs and returns its flat outputs, makes every call of
+    the graph at every call of its own, and gives the bits that generated Python gives.
+    """
+
+    name: str
+    build: Callable[[fx.GraphModule, list[Tensor]], Function]
 
 
 def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
@@ -30,9 +44,9 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
     """
     if device == "cuda":
         return (*select_cuda(module, inputs, name), None)
-    if name not in RUNTIMES:
-        raise ConfigError(f"unknown runtime {name!r}", fix=did_you_mean(name, RUNTIMES))
     python = build(module)
+    if name not in RUNTIMES:
+        return name, _plugin(name, module, inputs, python), None
     if name == "python" or (name == "auto" and _calls_user_code(module)):
         return "python", python, None
     if has_arrivals(module):
@@ -55,6 +69,21 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
     choice = decide(dict(zip(("python", "torchscript"), measured, strict=True)),
                     expectation(module.graph))
     return choice.chosen, script if choice.chosen == "torchscript" else python, choice
+
+
+def _plugin(name: str, module: fx.GraphModule, inputs: list[Tensor], python: Function) -> Function:
+    """A plugin's function, once it has given the same bits as Python for the example inputs."""
+    runtime = plugins.load_plugin(plugins.RUNTIMES, name, Runtime, RUNTIMES)
+    if runtime is None:
+        known = (*RUNTIMES, *plugins.plugins(plugins.RUNTIMES))
+        raise ConfigError(f"unknown runtime {name!r}", fix=did_you_mean(name, known))
+    with torch.no_grad(), quiet():
+        function = runtime.build(module, inputs)
+        if not _same_bits(python(*inputs), function(*inputs)):
+            raise VerificationError(f"runtime {name!r} changes the numbers",
+                                    why="generated Python gives other bits for the example inputs",
+                                    fix='use runtime="python"')
+    return function
 
 
 def _calls_user_code(module: fx.GraphModule) -> bool:

@@ -9,7 +9,7 @@ the caller. A name that comes from a file is no such request: `fxq.load` uses `k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -57,11 +57,11 @@ def plugins(group: str) -> Mapping[str, Plugin]:
     return found
 
 
-def load_plugin(group: str, name: str, kind: type[T], taken: Mapping[str, object]) -> T | None:
+def load_plugin(group: str, name: str, kind: type[T], taken: Container[str]) -> T | None:
     """Import a plugin by name, or give None where none has it.
 
-    Raises ConfigError when fxq itself (`taken`) has the name, when the import fails, or for an
-    object that is no `kind`.
+    Raises ConfigError when fxq itself (`taken`) has the name, when the import fails, for an
+    object that is no `kind`, or for one that has a name of its own that is another.
     """
     plugin = plugins(group).get(name)
     if plugin is None:
@@ -73,7 +73,7 @@ def load_plugin(group: str, name: str, kind: type[T], taken: Mapping[str, object
     return value
 
 
-def _imported(plugin: Plugin, kind: type[T], taken: Mapping[str, object]) -> T:
+def _imported(plugin: Plugin, kind: type[T], taken: Container[str]) -> T:
     if plugin.name in taken:
         raise ConfigError(f"{plugin} hides a name of fxq's own", fix="give it another name")
     try:
@@ -86,6 +86,11 @@ def _imported(plugin: Plugin, kind: type[T], taken: Mapping[str, object]) -> T:
         raise ConfigError(f"{plugin} is no {kind.__name__}",
                           why=f"{plugin.point.value} is a {type(value).__name__}",
                           fix=f"point the entry point at a {kind.__name__}")
+    own = getattr(value, "name", plugin.name)
+    if own != plugin.name:
+        raise ConfigError(f"{plugin} calls itself {own!r}",
+                          why="files, locks and reports have the name of the object",
+                          fix="give the entry point the same name")
     return value
 
 
@@ -95,6 +100,13 @@ def known(group: str, name: str, kind: type[T]) -> T | None:
     return loaded[1] if loaded and isinstance(loaded[1], kind) else None
 
 
-def plugins_in_use() -> tuple[str, ...]:
-    """The plugins that this process has loaded, for locks and reports."""
-    return tuple(sorted(str(plugin) for plugin, _ in _LOADED.values()))
+def in_use(names: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Of some names by group, those that are loaded plugins', with owner and version; for locks."""
+    found = {_LOADED[group, name][0] for group, own in names.items() for name in own
+             if (group, name) in _LOADED}
+    return tuple(sorted(map(str, found)))
+
+
+def installed() -> tuple[Plugin, ...]:
+    """All installed plugins, in the order of their groups. Imports none of them."""
+    return tuple(plugin for group in GROUPS for _, plugin in sorted(plugins(group).items()))
