@@ -36,6 +36,14 @@ class LateGraphModule(fx.GraphModule):
         return super().__str__() if self.code else ""
 
 
+def attribute_at(module: nn.Module, path: str) -> Any:
+    """The tensor, module or packed weight behind a dotted name."""
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
 def copied(module: fx.GraphModule) -> tuple[nn.Module, fx.Graph]:
     """A copy of the nodes, facts and all, and a root that shares the tensors and modules."""
     graph, root = fx.Graph(), nn.Module()
