@@ -6,13 +6,13 @@
 Every figure is of a fresh process: the first compilation there with `runtime="python"` and given
 statistics, after a network of one layer was compiled, and one float forward of 16 images (median
 of three). CPU is processor time of the process, which other load hardly moves; seconds are the
-wall's. `rows` is the sum of the report's table as a share of `compiled in`. Memory is the highest
-resident size during compilation over that before it; `held` are the float weights, `activations`
-the outputs of the layers (activations and batch norms aside) for the example input, and the last
-column is (peak - activations) / weights. Chains repeat conv, batch norm, ReLU, add; `worst pass` is
-the one whose processor time grows fastest from a quarter of the longest chain to the whole, of those
-that take 20 ms and more, and its growth as a power of the number of nodes: 1 is linear. `--before`
-is the Python of an environment with another fxq: both take turns.
+wall's. `rows %` is the sum of the report's table as a share of `compiled in`. `peak MB` is the
+highest resident size during compilation less that before it, `activations MB` the outputs of the
+layers (activations and batch norms aside) for the example input, and the last column is
+(peak - activations) / weights. Chains repeat conv, batch norm, ReLU, add; `worst pass` is the row
+whose processor time grows fastest from a quarter of the longest chain to the whole, of those that
+take 20 ms and more, and `power` its growth as a power of the number of nodes: 1 is linear.
+`--before` is the Python of an environment with another fxq: both take turns.
 """
 
 from __future__ import annotations

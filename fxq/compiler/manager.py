@@ -73,7 +73,7 @@ class Manager:
         return self._outputs
 
     def start_from(self, outputs: Sequence[Any]) -> None:
-        """What the graph is known to compute for the example inputs, so that it is not run again."""
+        """What the graph is known to compute for the example inputs: it is not run for that."""
         if self._verifies:
             self._outputs = tuple(outputs)
 
