@@ -76,7 +76,9 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
         reference = quantize(prepared, seen)
         if strict and reference.left_in_float:
             raise _strict_error(reference.left_in_float)
-        manager, module = reference.manager, copy_of(reference.graph_module)
+        manager = reference.manager
+        with manager.clock.step("copy"):
+            module = copy_of(reference.graph_module)
         takes = (prepared.convention.signature.names, reference.shapes)
         executable = link(module, manager, takes, runtime)
         with manager.clock.step("compare with float"):
@@ -84,6 +86,8 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
             # training chose its own roundings: `check_parity` says how well they are kept
             warning = "" if prepared.context.scheme.trained else why_far(
                 far, prepared.model, module, prepared.inputs)
+        with manager.clock.step("size of the model"):
+            float_bytes = model_bytes(prepared.model)
     if warning:
         warnings.warn(warning, FxqWarning, stacklevel=3)
     if lock is not None:
@@ -93,7 +97,7 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
         target=target.name, scheme=scheme.name, arithmetic=scheme.half or "integer",
         note="; ".join(filter(None, (note_on(prepared.context), far.note, warning))),
         passes=tuple(manager.records), macs=prepared.macs, integer_macs=reference.macs,
-        isa=reference.isa, float_bytes=model_bytes(prepared.model), size_bytes=reference.bytes,
+        isa=reference.isa, float_bytes=float_bytes, size_bytes=reference.bytes,
         sqnr=far.sqnr, runtime=executable.runtime, calibration=prepared.calibration,
         left_in_float=reference.left_in_float, runtime_choice=executable.choice,
         configuration=_configuration(prepared, strict, runtime),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 from torch import fx
@@ -50,12 +51,14 @@ def quantize(prepared: Prepared, statistics: Statistics | None = None) -> Refere
     `prepared` stays as it is: it can be quantized again, with other statistics. Raises
     CalibrationError for a value without statistics.
     """
-    module, scheme = copy_of(prepared.graph_module), prepared.context.scheme
+    scheme, start = prepared.context.scheme, time.perf_counter()
+    module = copy_of(prepared.graph_module)
     if not scheme.quantized:
         manager = prepared.manager.fork(prepared.context)
         return _reference(prepared, module, manager, 0, ())
     seen = prepared.statistics() if statistics is None else statistics
     manager = prepared.manager.fork(replace(prepared.context, statistics=seen))
+    manager.clock.steps.append(("copy and statistics", time.perf_counter() - start))
     if scheme.mode is Mode.HALF:
         manager.run(module, HALF)
         refused = manager.records[-1].refusals
@@ -75,7 +78,8 @@ def _reference(prepared: Prepared, module: fx.GraphModule, manager: Manager, cou
         content, shapes = _content(prepared, module, manager.stage), shape_program(module)
         integers = manager.stage is Stage.REFERENCE and target.engine
         isa = prove(module).isa(target) if integers else ""
-    return Reference(module, manager, shapes, content, count, refused, graph_bytes(module), isa)
+        size = graph_bytes(module)
+    return Reference(module, manager, shapes, content, count, refused, size, isa)
 
 
 def _content(prepared: Prepared, module: fx.GraphModule, stage: Stage) -> Content:

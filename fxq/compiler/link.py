@@ -30,11 +30,13 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
     """
     target, guard = manager.context.target, None
     if manager.stage is Stage.REFERENCE and target.engine:  # else REFERENCE is executed as it is
-        guard = guard_for(module, target)
+        with manager.clock.step("engine guard"):
+            guard = guard_for(module, target)
         manager.run(module, LOWER)
     names, shapes = takes
-    inputs = InputGuard(names, shapes, target.device)
-    check_arrivals(module, inputs)
+    with manager.clock.step("input guard"):
+        inputs = InputGuard(names, shapes, target.device)
+        check_arrivals(module, inputs)
     with manager.clock.step("choose runtime"):
         name, function, choice = select(module, list(manager.inputs), runtime, target.device)
     return Executable(function, module, inputs, guard, name, choice)

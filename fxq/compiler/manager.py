@@ -24,10 +24,10 @@ from fxq.analysis.context import Context
 from fxq.compiler.report import PassRecord
 from fxq.compiler.reproducer import leave
 from fxq.compiler.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
-from fxq.compiler.verify import Integers, check_outputs, check_steps, integers_of, run
+from fxq.compiler.verify import Integers, check_outputs, check_steps, run, run_with_integers
 from fxq.errors import ConfigError, FxqError, VerificationError
 from fxq.ir.digests import digest_graph
-from fxq.ir.facts import info
+from fxq.ir.facts import info, qparams
 from fxq.ir.printer import format_graph, format_node, target_name
 from fxq.ir.rewriter import PassResult
 from fxq.ir.stages import Effect, Stage, verify_stage
@@ -58,6 +58,8 @@ class Manager:
     clock: Clock = field(default_factory=Clock)  # of what is no pass
     reproducers: bool = True  # leave a folder with the graphs of a pass that fails
     _outputs: tuple[Any, ...] | None = None
+    _integers: Integers = field(default_factory=dict)  # of the REFERENCE graph, at these outputs
+    _text: str = ""  # of the graph as it is
     _count: int = 0
 
     def fork(self, context: Context) -> Manager:
@@ -70,26 +72,32 @@ class Manager:
         """What the latest graph computed for the example inputs, if it was verified."""
         return self._outputs
 
+    def start_from(self, outputs: Sequence[Any]) -> None:
+        """What the graph is known to compute for the example inputs: it is not run for that."""
+        if self._verifies:
+            self._outputs = tuple(outputs)
+
     def run(self, module: fx.GraphModule, passes: Sequence[Pass]) -> None:
         """Run all passes. Raises VerificationError or ConfigError; never leaves it unsaid."""
         check_order(self.stage, passes)
+        with self.clock.step("text of the graph"):
+            self._text = format_graph(module)
         for item in passes:
             self._run_one(module, item)
             self.stage = item.after
-            self.texts[self.stage] = format_graph(module)
+            self.texts[self.stage] = self._text
 
     def _run_one(self, module: fx.GraphModule, item: Pass) -> None:
         begin = time.perf_counter()
-        before_text, before_ops = format_graph(module), count_ops(module)
+        before_text, before_ops = self._text, count_ops(module)
+        before = self._outputs_of(module, item)
         snapshot = snapshot_of(module)
-        integers = self._integers_before(module, item)
-        before = self._outputs_of(module)
         start = time.perf_counter()
         try:
             result = item.run(module, self.context)
             elapsed = time.perf_counter() - start
             verify_stage(module, item.after)
-            quality = self._check_numbers(module, item, before, integers, snapshot)
+            quality = self._check_numbers(module, item, before, snapshot)
         except Exception as error:
             if not self.reproducers:
                 raise
@@ -105,33 +113,45 @@ class Manager:
         self.records[-1] = replace(self.records[-1], milliseconds=elapsed * 1e3,
                                    check_milliseconds=checks * 1e3)
 
-    def _outputs_of(self, module: fx.GraphModule) -> tuple[Any, ...] | None:
-        if not self.verify or not self.inputs:
+    @property
+    def _verifies(self) -> bool:
+        return self.verify and bool(self.inputs)
+
+    def _outputs_of(self, module: fx.GraphModule, item: Pass) -> tuple[Any, ...] | None:
+        """What the graph before a pass computes; with its integers, where the pass needs them."""
+        if not self._verifies:
             return None
-        if self._outputs is None:
-            self._outputs = run(module, self.inputs)
+        needed = {n.name for n in module.graph.nodes if qparams(n) is not None} if (
+            item.effect is Effect.STEPWISE) else set()
+        if self._outputs is None or needed != self._integers.keys():
+            self._outputs, self._integers = run_with_integers(module, self.inputs)
         return self._outputs
 
-    def _integers_before(self, module: fx.GraphModule, item: Pass) -> Integers | None:
-        if not self.verify or not self.inputs or item.effect is not Effect.STEPWISE:
-            return None
-        return integers_of(module, self.inputs)
-
     def _check_numbers(self, module: fx.GraphModule, item: Pass, before: tuple[Any, ...] | None,
-                       integers: Integers | None, snapshot: Snapshot) -> float | None:
+                       snapshot: Snapshot) -> float | None:
         """Compare with the graph before; returns the SQNR against it, or None."""
         if before is None:
             return None
-        self._outputs = run(module, self.inputs)
+        if not snapshot.computes_the_same(module):
+            self._outputs, self._integers = self._run_and_check(module, item, before, snapshot)
+        return sqnr_of_all(before, self._outputs or ())
+
+    def _run_and_check(self, module: fx.GraphModule, item: Pass, before: tuple[Any, ...],
+                       snapshot: Snapshot) -> tuple[tuple[Any, ...], Integers]:
+        """The outputs and integers after a pass, which keep to what the pass claims."""
+        if item.effect is Effect.STEPWISE:
+            return check_steps(item.name, module, self.inputs, self._integers)
+        if item.after is Stage.REFERENCE:
+            after, found = run_with_integers(module, self.inputs)
+        else:
+            after, found = run(module, self.inputs), {}
         try:
-            check_outputs(item.name, item.effect, before, self._outputs)
+            check_outputs(item.name, item.effect, before, after)
         except VerificationError:
             if item.effect is not Effect.REASSOCIATING or not within_own_noise(
-                    snapshot, self.inputs, before, self._outputs):
+                    snapshot, self.inputs, before, after):
                 raise
-        if integers is not None:
-            check_steps(item.name, module, self.inputs, integers)
-        return sqnr_of_all(before, self._outputs)
+        return after, found
 
     def _named(self, error: Exception, item: Pass, snapshot: Snapshot,
                module: fx.GraphModule) -> Exception:
@@ -147,14 +167,14 @@ class Manager:
 
     def _record(self, module: fx.GraphModule, item: Pass, result: PassResult,
                 quality: float | None, before_text: str, before_ops: Counter[str]) -> None:
-        after_text, after_ops = format_graph(module), count_ops(module)
+        self._text, after_ops = format_graph(module), count_ops(module)
         changes = {op: after_ops[op] - before_ops[op] for op in {*before_ops, *after_ops}
                    if after_ops[op] != before_ops[op]}
         self.records.append(PassRecord(item.name, str(item.effect), result.rewrites,
                                        result.refusals, tuple(sorted(changes.items())), quality,
                                        result.choices))
-        if after_text != before_text:
-            self._dump(item.name, after_text)
+        if self._text != before_text:
+            self._dump(item.name, self._text)
         self._count += 1
 
     def _dump(self, name: str, text: str) -> None:

@@ -133,18 +133,22 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
         signature = signature_of(twin, args, example_kwargs or {})
         inputs = [x.detach().clone() for x in given_inputs(twin, signature, args, example_kwargs)]
         manager = Manager(context, inputs, verify, locking=locking)
+        manager.clock.steps.append(("private copy", time.perf_counter() - start))
         with manager.clock.step("trace"):
             traced, outputs = capture(model, twin, signature, inputs)
         module = traced.graph_module
         rest = PREPARE[len(FUSE):] if context.scheme.quantized else ()
+        manager.start_from(outputs)
         manager.run(module, (*FUSE, *own, *rest))
-    total = sum(macs(n) for n in module.graph.nodes)
-    prepared = Prepared(twin, traced.convention, module, context, manager, inputs, outputs, total,
-                        time.perf_counter() - start)
-    for observer in prepared.observers().values():
-        observer.reset()  # verification ran the example inputs, which are no calibration data
-    if not context.scheme.needs_statistics:  # but where nobody gives any, they show the ranges
-        prepared.observe([x.clone() for x in inputs])
+    with manager.clock.step("observers and MACs"):
+        total = sum(macs(n) for n in module.graph.nodes)
+        prepared = Prepared(twin, traced.convention, module, context, manager, inputs, outputs,
+                            total)
+        for observer in prepared.observers().values():
+            observer.reset()  # verification ran the example inputs, which are no calibration data
+        if not context.scheme.needs_statistics:  # but where nobody gives any, they show the ranges
+            prepared.observe([x.clone() for x in inputs])
+    prepared.seconds = time.perf_counter() - start
     return prepared
 
 

@@ -3,37 +3,75 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from fxq.compiler.verify import close, equal
 from fxq.ir.facts import info
-from fxq.ir.graph_module import copied
+from fxq.ir.graph_module import attribute_at, copied
 from fxq.ir.stages import Effect
 from fxq.system.torch_state import quiet
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of a graph, and the tensors and modules that it names (not copied)."""
+    """A copy of a graph, and the tensors and modules that it names (not copied).
+
+    `names` are those of the nodes, `held` the tensors with torch's counts of writes into them.
+    """
 
     graph: fx.Graph
     root: nn.Module
+    names: tuple[str, ...]
+    held: Mapping[str, tuple[Any, int]]
 
     def graph_module(self) -> fx.GraphModule:
         """The graph as a module that can be run."""
         return fx.GraphModule(self.root, self.graph)
 
+    def computes_the_same(self, module: fx.GraphModule) -> bool:
+        """The same calls of the same nodes on the same tensors, which nobody has written into.
+
+        Then the graph need not be run to know its numbers. What is changed behind torch's back
+        (through `.data`) shows at the next pass that changes the graph.
+        """
+        if self.names != tuple(n.name for n in module.graph.nodes):
+            return False
+        held = _held(module)
+        return _calls(self.graph) == _calls(module.graph) and held.keys() == self.held.keys() and (
+            all(value is self.held[name][0] and writes == self.held[name][1]
+                for name, (value, writes) in held.items()))
+
 
 def snapshot_of(module: fx.GraphModule) -> Snapshot:
     """Copy the nodes; share everything else."""
     root, graph = copied(module)
-    return Snapshot(graph, root)
+    return Snapshot(graph, root, tuple(n.name for n in module.graph.nodes), _held(module))
+
+
+def _calls(graph: fx.Graph) -> list[tuple[str, Any, str]]:
+    """What each node does; operands are named by their places."""
+    places = {node: place for place, node in enumerate(graph.nodes)}
+    return [(n.op, n.target, repr(map_arg((n.args, n.kwargs), lambda a: ("node", places[a]))))
+            for n in graph.nodes]
+
+
+def _held(module: fx.GraphModule) -> dict[str, tuple[Any, int]]:
+    """The constants and modules that nodes name, and the tensors of such modules."""
+    found: dict[str, Any] = {}
+    for name in (str(n.target) for n in module.graph.nodes if n.op in ("get_attr", "call_module")):
+        value = found[name] = attribute_at(module, name)
+        if isinstance(value, nn.Module):
+            tensors = (*value.named_parameters(), *value.named_buffers())
+            found |= {f"{name}.{inner}": tensor for inner, tensor in tensors}
+    return {name: (value, value._version if isinstance(value, Tensor) else 0)
+            for name, value in found.items()}
 
 
 class _Values(fx.Interpreter):

@@ -37,6 +37,10 @@ class _Integers(fx.Interpreter):
         self.extra_traceback = False
         self.values: dict[str, Tensor] = {}
 
+    def outputs_for(self, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+        with torch.no_grad(), quiet():
+            return tuple(self.run(*(x.clone() for x in inputs)))
+
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         if qparams(n) is not None:
@@ -44,12 +48,14 @@ class _Integers(fx.Interpreter):
         return value
 
 
-class _Stepwise(fx.Interpreter):
-    """Runs a graph operator by operator from reference integers; keeps the differences."""
+class _Stepwise(_Integers):
+    """Runs a graph operator by operator from reference integers; keeps the differences.
+
+    As long as there are none, it computes what the graph does when it is run.
+    """
 
     def __init__(self, module: fx.GraphModule, expected: Integers) -> None:
         super().__init__(module)
-        self.extra_traceback = False
         self.expected = expected
         self.differences: list[tuple[int, Node]] = []
 
@@ -59,9 +65,12 @@ class _Stepwise(fx.Interpreter):
         format_ = qparams(n)
         if reference is None or format_ is None:
             return value
-        difference = int((plain(value).int() - reference.int()).abs().max()) if (
-            reference.numel()) else 0
+        found = self.values[n.name]
+        difference = 0 if torch.equal(found, reference) else int(
+            (found.int() - reference.int()).abs().max())
         self.differences.append((difference, n))
+        if not difference:
+            return value
         return calls.with_qparams(reference, format_) if value.is_quantized else reference
 
 
@@ -70,12 +79,11 @@ def plain(value: Tensor) -> Tensor:
     return calls.integers_of(value) if value.is_quantized else value
 
 
-def integers_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Integers:
-    """The integers of every quantized value of a graph, by node."""
+def run_with_integers(module: fx.GraphModule,
+                      inputs: Sequence[Tensor]) -> tuple[tuple[Any, ...], Integers]:
+    """The flat outputs of a graph, and the integers of every quantized value, by node."""
     interpreter = _Integers(module)
-    with torch.no_grad(), quiet():
-        interpreter.run(*inputs)
-    return interpreter.values
+    return interpreter.outputs_for(inputs), interpreter.values
 
 
 def check_outputs(name: str, effect: Effect, before: Sequence[Any],
@@ -97,24 +105,33 @@ def check_outputs(name: str, effect: Effect, before: Sequence[Any],
             raise _wrong(name, position, "moved by more than float rounding", a, b)
 
 
+def integers_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Integers:
+    """The integers of every quantized value of a graph, by node."""
+    return run_with_integers(module, inputs)[1]
+
+
 def step_differences(module: fx.GraphModule, inputs: Sequence[Tensor],
                      expected: Integers) -> list[tuple[int, Node]]:
     """For each operator, in order: how many steps its integers are off, given the reference's."""
     interpreter = _Stepwise(module, expected)
-    with torch.no_grad(), quiet():
-        interpreter.run(*inputs)
+    interpreter.outputs_for(inputs)
     return interpreter.differences
 
 
 def check_steps(name: str, module: fx.GraphModule, inputs: Sequence[Tensor],
-                expected: Integers) -> None:
-    """Every operator, fed with the reference's integers, gives them within one step."""
-    differences = step_differences(module, inputs, expected)
-    steps, node = max(differences, key=lambda pair: pair[0], default=(0, None))
+                expected: Integers) -> tuple[tuple[Any, ...], Integers]:
+    """Every operator, fed with the reference's integers, gives them within one step.
+
+    Gives the graph's own outputs and integers; it is run once more where an operator is off.
+    """
+    interpreter = _Stepwise(module, expected)
+    outputs = interpreter.outputs_for(inputs)
+    steps, node = max(interpreter.differences, key=lambda pair: pair[0], default=(0, None))
     if steps > 1 and node is not None:
         raise VerificationError(f"pass {name} changed the integers of {info(node).path} by "
                                 f"{steps} steps", where=info(node).source, why=format_node(node),
                                 fix="this is a fault of fxq or of a kernel; please report it")
+    return run_with_integers(module, inputs) if steps else (outputs, interpreter.values)
 
 
 def same_value(a: Any, b: Any) -> bool:

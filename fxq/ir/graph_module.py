@@ -36,10 +36,19 @@ class LateGraphModule(fx.GraphModule):
         return super().__str__() if self.code else ""
 
 
+def attribute_at(module: nn.Module, path: str) -> Any:
+    """The tensor, module or packed weight behind a dotted name."""
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
 def copied(module: fx.GraphModule) -> tuple[nn.Module, fx.Graph]:
     """A copy of the nodes, facts and all, and a root that shares the tensors and modules."""
     graph, root = fx.Graph(), nn.Module()
-    graph.output(graph.graph_copy(module.graph, {}))
+    outputs = graph.output(graph.graph_copy(module.graph, {}))
+    outputs.meta.update(module.graph.output_node().meta)  # which graph_copy leaves behind
     for store in ("_parameters", "_buffers", "_modules"):
         getattr(root, store).update(getattr(module, store))
     for name, value in vars(module).items():

@@ -198,14 +198,20 @@ def drop_unused_attributes(module: fx.GraphModule, used: set[str]) -> None:
         delattr(module, name)
 
 
+_LARGEST = 100
+
+
 def is_constant(node: Any) -> bool:
-    """A constant, or a value that is computed from constants only."""
-    waiting, seen = [node] if isinstance(node, Node) else [], set()
+    """A constant, or a value that is computed from constants only, by up to `_LARGEST` operators.
+
+    Without a bound, each value of a chain would be followed up to the inputs.
+    """
+    waiting, seen = [node] if isinstance(node, Node) else [], set[Node]()
     while waiting:
         source = waiting.pop()
         if source.op == "get_attr" or source in seen:
             continue
-        if source.op != "call_function" or not source.all_input_nodes:
+        if source.op != "call_function" or not source.all_input_nodes or len(seen) == _LARGEST:
             return False
         seen.add(source)
         waiting += source.all_input_nodes

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, fx
 from torch.fx import Node
 
+from fxq.ir.graph_module import attribute_at
 from fxq.ir.liveness import last_uses
 
 Function = Callable[..., Any]
@@ -50,7 +51,7 @@ class _Writer:
 
     def write(self, node: Node) -> None:
         if node.op == "get_attr":
-            self.names[node] = self.constant(_attribute(self.module, str(node.target)))
+            self.names[node] = self.constant(attribute_at(self.module, str(node.target)))
         elif node.op == "output":
             self.lines.append(f"return {self.expression(node.args[0])}")
         elif node.op != "placeholder":
@@ -70,13 +71,6 @@ def _keyword(name: str) -> str:
     if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
         raise ValueError(f"{name[:40]!r} is no name of an argument")
     return name
-
-
-def _attribute(module: fx.GraphModule, path: str) -> Any:
-    value: Any = module
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _callable(module: fx.GraphModule, node: Node) -> Function:
