@@ -28,7 +28,7 @@ from fxq.analysis.overrides import scheme_of
 from fxq.analysis.saturation import channels_first, integer_weight
 from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, qparams
-from fxq.ir.ops import Kind, op_of
+from fxq.ir.ops import Kind, attribute, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass
@@ -75,7 +75,7 @@ def _grow_scales(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
     scale, known = bias_scale(node), integer_weight(node)
     if scale is None or known is None:
         return
-    products = 255 * channels_first(known.values, node).double().abs().flatten(1).sum(1)
+    products = 255 * _weights_per_output(node, known.values).double().abs().flatten(1).sum(1)
     room = (LIMIT - 128 - products).clamp(min=LIMIT / 2)  # 128: float rounding
     growth = (bias.double().abs() / scale.double() / room).clamp(min=1.0)
     if not bool((growth > 1).any()):
@@ -94,6 +94,16 @@ def _grow_scales(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
                         like=dequantized)
     rewriter.replace(dequantized, new, f"{int((growth > 1).sum())} channels are coarser, so that "
                                        "their biases fit")
+
+
+def _weights_per_output(node: Node, values: Tensor) -> Tensor:
+    """One row per output channel; transposed weights are (inputs, outputs / groups, …)."""
+    op = op_of(node)
+    if op is None or not op.transposed:
+        return values
+    inputs, outputs = values.shape[:2]
+    grouped = values.reshape(attribute(node, "groups"), -1, outputs, values[0, 0].numel())
+    return grouped.transpose(1, 2).reshape(-1, inputs * values[0, 0].numel() // grouped.shape[0])
 
 
 def _quantize(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
