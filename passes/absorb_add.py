@@ -21,11 +21,13 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
+from fxq.analysis.kernel_rows import row_for
 from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, place_on_integers
 from fxq.ir.ops import OPS, op_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Effect, Stage
+from fxq.kernels.rows import keep_row
 from fxq.passes.base import Pass
 
 _SUMS = {"add": "conv2d_add", "add_relu": "conv2d_add_relu"}
@@ -56,7 +58,8 @@ def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Cont
         return
     for mine, other in sorted(((0, 1), (1, 0)), key=lambda p: -order[operands[p[0]]]):
         conv, rest = _convolution(operands[mine], add), operands[other]
-        if conv is None or not _may_join(conv, context, op_name(add)):
+        row = row_for(conv, context.target, OPS[_SUMS[op_name(add)]]) if conv else None  # 1
+        if conv is None or row is None:
             continue
         source = _behind(conv.args[0])
         if source in overwritten or not _may_be_overwritten(rest, add, source, order):
@@ -65,6 +68,7 @@ def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Cont
         new = rewriter.call(OPS[_SUMS[op_name(add)]], (*conv.args[:3], rest), dict(conv.kwargs),
                             like=add)
         place_on_integers(new)
+        keep_row(new, row)
         rewriter.replace(add, new, "the convolution adds")
         return
 
@@ -85,12 +89,6 @@ def _convolution(dequantize: Node, add: Node) -> Node | None:
         return None
     alone = set(quantize.users) == {dequantize} and set(conv.users) == {quantize}
     return conv if alone and info(conv).shape == info(add).shape else None
-
-
-def _may_join(conv: Node, context: Context, absorbed: str) -> bool:
-    """Condition 1."""
-    rows = context.target.rows("conv2d", absorbed)
-    return any(all(limit.holds(conv) for limit in row.limits) for row in rows)
 
 
 def _may_be_overwritten(rest: Node, add: Node, source: Node, order: dict[Node, int]) -> bool:

@@ -31,6 +31,7 @@ from fxq.ir.facts import FLOAT_WEIGHT, Info, info, place_on_integers
 from fxq.ir.ops import Kind, channel_axis, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
+from fxq.kernels.rows import keep_row
 from fxq.passes.base import Pass
 from fxq.quantization.formats import QParams
 from fxq.quantization.observer import Observer
@@ -61,6 +62,8 @@ class Convert(Pass):
             rewriter.note(node, "integers in, float out")
         for node in placement.integer:
             place_on_integers(node)
+        for node, row in placement.rows.items():
+            keep_row(node, row)
         for node in placement.dynamic:
             _round_input(node, context, rewriter)
         names: dict[int, str] = {}

@@ -20,12 +20,14 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
+from fxq.analysis.kernel_rows import choose_row
 from fxq.ir import integers
-from fxq.ir.facts import copy_facts, info
+from fxq.ir.facts import copy_facts, info, is_on_integers
 from fxq.ir.ops import OPS, Op, attributes, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Stage
 from fxq.passes.base import Pass
+from fxq.targets.base import Target
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class FoldClamp(Pass):
         for node in list(module.graph.nodes):
             bounds = _bounds_before(node, context)
             if bounds is not None:
-                _fold(node, bounds, rewriter)
+                _fold(node, bounds, rewriter, context.target)
         return rewriter.result()
 
 
@@ -54,20 +56,21 @@ def _bounds_before(quantize: Node, context: Context) -> tuple[float | None, floa
     if op is None or not isinstance(producer, Node) or len(producer.users) != 1:
         return None
     if op.activation == "relu":
-        return None if context.target.row(op.base, "relu") else (0.0, None)  # 2
+        return None if context.target.absorbs(op.base, "relu") else (0.0, None)  # 2
     if op.activation == "clamp" or op.name == "clamp":
         values = attributes(producer)
         return values["min"], values["max"]
     return None
 
 
-def _fold(quantize: Node, bounds: tuple[float | None, float | None], rewriter: Rewriter) -> None:
+def _fold(quantize: Node, bounds: tuple[float | None, float | None], rewriter: Rewriter,
+          target: Target) -> None:
     producer = quantize.args[0]
     assert isinstance(producer, Node)
     qparams = integers.qparams_argument(quantize)
     low = qparams.low if bounds[0] is None else qparams.integer(bounds[0])
     high = qparams.high if bounds[1] is None else qparams.integer(bounds[1])
-    source = _without_clamp(producer, rewriter)
+    source = _without_clamp(producer, rewriter, target)
     new = rewriter.call(integers.quantize, (source,), dict(quantize.kwargs), like=quantize,
                         quantized=qparams)
     if (low, high) == (qparams.low, qparams.high):  # 1
@@ -75,10 +78,11 @@ def _fold(quantize: Node, bounds: tuple[float | None, float | None], rewriter: R
         return
     clamped = rewriter.call(integers.clamp_on_integers, (new,), {"low": low, "high": high},
                             like=new, value=info(quantize), quantized=qparams)
+    choose_row(clamped, target)
     rewriter.replace(quantize, clamped, f"clamp to [{low}, {high}] on integers")
 
 
-def _without_clamp(producer: Node, rewriter: Rewriter) -> Any:
+def _without_clamp(producer: Node, rewriter: Rewriter, target: Target) -> Any:
     op = op_of(producer)
     assert op is not None
     if op.name == "clamp":
@@ -87,4 +91,6 @@ def _without_clamp(producer: Node, rewriter: Rewriter) -> Any:
     kept = {k: v for k, v in attributes(producer).items() if k in base.attributes}
     new = rewriter.call(base, producer.args, kept, like=producer, value=replace(info(producer)))
     copy_facts(producer, new)
+    if is_on_integers(new):
+        choose_row(new, target)
     return new

@@ -25,6 +25,7 @@ from fxq.ir.facts import info, is_on_integers, qparams, set_qparams, tensor_inpu
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Effect, Stage
+from fxq.kernels.rows import keep_row, row_of
 from fxq.passes.base import Pass
 
 
@@ -65,6 +66,7 @@ def _fold(quantize: Node, rewriter: Rewriter) -> None:
                         {**producer.kwargs, "zero_point": format_.zero_point},
                         like=producer, value=replace(info(producer), dtype=info(quantize).dtype))
     set_qparams(new, format_)
+    keep_row(new, row_of(producer))
     rewriter.replace(quantize, new, f"{op.name} passes integers through")
 
 

@@ -28,8 +28,10 @@ from fxq.ir.sizes import macs
 from fxq.ir.stages import Effect, Stage
 from fxq.kernels import calls
 from fxq.kernels.arguments import ARGUMENTS, integer_behind, packed_weight
+from fxq.kernels.calls import Call
 from fxq.kernels.lookup_tables import FLOAT, choose, table_of
 from fxq.kernels.needs import why_not_format
+from fxq.kernels.rows import row_of
 from fxq.passes.base import Pass
 from fxq.quantization.formats import QParams
 from fxq.targets.base import Target
@@ -51,13 +53,13 @@ class Lower(Pass):
                 _lower_quantize(node, rewriter, context.target, fed)
             elif getattr(_weight_of(node), "target", None) is integers.dequantize_weight:
                 _lower_float_result(node, rewriter, context.target)
-            elif integers.float_op_of(node) or node.target is integers.clamp_on_integers:
-                _lower_integer_op(node, rewriter, context.target)
+            elif integers.is_integer_operator(node):
+                _lower_integer_op(node, rewriter)
         rewriter.sweep()
         for node in list(module.graph.nodes):
             if node.target is integers.dequantize:
                 new = rewriter.call(calls.from_quantized, node.args, {}, like=node, before=node)
-                _replace(node, new, calls.from_quantized, rewriter)
+                _replace(node, new, calls.DEQUANTIZE, rewriter)
         for node in list(module.graph.nodes):
             _reuse_memory(node, rewriter)
         return rewriter.result()
@@ -69,19 +71,19 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target, fed: set
     reason = why_not_format(format_, target.activation)
     if reason:
         raise VerificationError(f"{label(quantize)} cannot be held for {target.name}", why=reason)
-    row = target.fitting(producer) if is_on_integers(producer) else None
-    if row is None:
+    row = row_of(producer)
+    if row is None or not is_on_integers(producer):
         _lower_entry(quantize, format_, rewriter, fed)
         return
     call = calls.get_call(row.call)
     if call.form == "function":
-        _lower_function(quantize, producer, call.function, rewriter, target, fed)
+        _lower_function(quantize, producer, call, rewriter, target, fed)
         return
-    args, kwargs = ARGUMENTS[call.form](producer, call, format_, rewriter, target)
-    _swap(quantize, producer, call.function, args, kwargs, rewriter)
+    args, kwargs = ARGUMENTS[call.form](producer, call, format_, rewriter, target.engine_of(row))
+    _swap(quantize, producer, call, args, kwargs, rewriter)
 
 
-def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewriter,
+def _lower_function(quantize: Node, producer: Node, call: Call, rewriter: Rewriter,
                     target: Target, fed: set[Node]) -> None:
     """A table of all results where that is faster; else the function stays in float."""
     choice, format_ = choose(producer, target.costs), integers.qparams_argument(quantize)
@@ -92,7 +94,7 @@ def _lower_function(quantize: Node, producer: Node, look_up: Any, rewriter: Rewr
     table = rewriter.constant(f"{label(producer)}.table", table_of(producer, format_), producer)
     source = next(a for a in producer.args if getattr(a, "target", None) is integers.dequantize)
     args = (integer_behind(source), table, format_.scale, format_.zero_point)
-    _swap(quantize, producer, look_up, args, {}, rewriter)
+    _swap(quantize, producer, call, args, {}, rewriter)
 
 
 def _reuse_memory(node: Node, rewriter: Rewriter) -> None:
@@ -114,14 +116,13 @@ def _lower_entry(quantize: Node, format_: QParams, rewriter: Rewriter, fed: set[
     """
     args = (quantize.args[0], format_.scale, format_.zero_point, calls.quantized_dtype(format_))
     if len(info(quantize).shape or ()) != 4 or quantize not in fed:
-        _swap(quantize, quantize, calls.to_quantized, args, {}, rewriter)
+        _swap(quantize, quantize, calls.QUANTIZE, args, {}, rewriter)
         return
     entry = rewriter.call(calls.to_quantized, args, {}, like=quantize, before=quantize,
                           quantized=format_)
-    KERNEL.set(entry, calls.kernel_name(calls.to_quantized))
+    KERNEL.set(entry, calls.QUANTIZE.name)
     layout = {"memory_format": torch.channels_last}
-    function = calls.get_call("contiguous").function
-    _swap(quantize, quantize, function, (entry,), layout, rewriter)
+    _swap(quantize, quantize, calls.get_call("contiguous"), (entry,), layout, rewriter)
 
 
 def _fed_by_inputs(graph: fx.Graph) -> set[Node]:
@@ -146,22 +147,24 @@ def _lower_float_result(node: Node, rewriter: Rewriter, target: Target) -> None:
     """A layer with integer weights that gives float: from integers, rounded floats, or floats."""
     if getattr(node.args[0], "target", None) is integers.round_at_run_time:
         _lower_dynamic(node, rewriter, target)
-    elif not is_on_integers(node) or target.fitting(node) is None:
-        _unpack_weight(node, rewriter)  # also of a graph that was placed for another target
+    elif not is_on_integers(node) or row_of(node) is None:
+        _unpack_weight(node, rewriter)
     elif not _is_quantized_next(node):
         _lower_float_output(node, rewriter, target)
 
 
 def _lower_dynamic(node: Node, rewriter: Rewriter, target: Target) -> None:
     """Float in, float out: the kernel measures and rounds its input itself."""
-    row = target.kernel_for(node)
-    assert row is not None and row.dynamic_call, f"{label(node)} has no dynamic kernel"
+    row = row_of(node)
+    if row is None or not row.dynamic_call:  # a graph that was placed for another target
+        raise VerificationError(f"{label(node)} has no dynamic kernel on {target.name}",
+                                where=info(node).source)
     call = calls.get_call(row.dynamic_call)
-    packed = packed_weight(node, call, rewriter, target)
+    packed = packed_weight(node, call, rewriter, target.engine_of(row))
     source = integer_behind(node.args[0])
     new = rewriter.call(call.function, (source, packed), {}, like=node, before=node)
     MACS.set(new, macs(node))
-    _replace(node, new, call.function, rewriter)
+    _replace(node, new, call, rewriter)
 
 
 def _unpack_weight(node: Node, rewriter: Rewriter) -> None:
@@ -174,7 +177,7 @@ def _unpack_weight(node: Node, rewriter: Rewriter) -> None:
 
 def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
     """Integers in, float out: the last linear layer keeps all bits of its sums."""
-    row = target.kernel_for(node)
+    row = row_of(node)
     if row is None or not row.float_call:  # a graph that was placed for another target
         _unpack_weight(node, rewriter)
         return
@@ -182,61 +185,55 @@ def _lower_float_output(node: Node, rewriter: Rewriter, target: Target) -> None:
     source = node.args[0]
     format_ = qparams(integer_behind(source))
     assert format_ is not None
-    packed = packed_weight(node, call, rewriter, target)
+    packed = packed_weight(node, call, rewriter, target.engine_of(row))
     new = rewriter.call(call.function, (source, format_.scale, format_.zero_point, packed), {},
                         like=node, before=node)
     MACS.set(new, macs(node))
-    _replace(node, new, call.function, rewriter)
+    _replace(node, new, call, rewriter)
 
 
-def _swap(old: Node, origin: Node, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+def _swap(old: Node, origin: Node, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any],
           rewriter: Rewriter) -> None:
     record = replace(info(origin), dtype=info(old).dtype)
-    new = rewriter.call(function, args, kwargs, like=old, before=old, value=record,
+    new = rewriter.call(call.function, args, kwargs, like=old, before=old, value=record,
                         quantized=qparams(old))
     if macs(origin):
         MACS.set(new, macs(origin))
-    _replace(old, new, function, rewriter)
+    _replace(old, new, call, rewriter)
 
 
-def _replace(old: Node, new: Node, function: Any, rewriter: Rewriter) -> None:
+def _replace(old: Node, new: Node, call: Call, rewriter: Rewriter) -> None:
     """The kernel takes the node's place, and keeps its name as a fact."""
-    KERNEL.set(new, calls.kernel_name(function))
-    rewriter.replace(old, new, calls.kernel_name(function))
+    KERNEL.set(new, call.name)
+    rewriter.replace(old, new, call.name)
 
 
-def _lower_integer_op(node: Node, rewriter: Rewriter, target: Target) -> None:
-    op = integers.float_op_of(node)
-    name = op.name if op else "clamp"
+def _lower_integer_op(node: Node, rewriter: Rewriter) -> None:
+    op, row = integers.float_op_of(node), row_of(node)
     kwargs = {k: v for k, v in node.kwargs.items() if k != "zero_point"}
     if op is None:
         kwargs = _clamp_bounds(node)
-    if _in_float(node, OPS[name], kwargs, rewriter, target):
+    if row is None:
+        _compute_in_float(node, op or OPS["clamp"], kwargs, rewriter)
         return
-    if name == "cat":
-        call, format_ = calls.get_call("cat"), _format_of(node)
-        args = (list(node.args[0]), kwargs.get("dim", 0), format_.scale, format_.zero_point)  # type: ignore[arg-type]
-        _swap(node, node, call.function, args, {}, rewriter)
-        return
-    function = op.call if op and name == "getitem" else calls.get_call(name).function
-    _swap(node, node, function, node.args, kwargs, rewriter)
+    call, args = calls.get_call(row.call), node.args
+    if call.form == "cat":
+        format_ = _format_of(node)
+        args = (list(args[0]), kwargs.get("dim", 0), format_.scale, format_.zero_point)  # type: ignore[arg-type]
+        kwargs = {}
+    _swap(node, node, call, args, kwargs, rewriter)
 
 
-def _in_float(node: Node, op: Op, kwargs: dict[str, Any], rewriter: Rewriter,
-              target: Target) -> bool:
-    """Compute in float what this target has no kernel for: the graph was placed for another."""
+def _compute_in_float(node: Node, op: Op, kwargs: dict[str, Any], rewriter: Rewriter) -> None:
+    """What this target has no kernel for: the graph was placed for another."""
     value = replace(info(node), dtype=torch.float32)
     twin = rewriter.call(op, node.args, kwargs, like=node, before=node, value=value)
-    if target.fitting(twin) is not None:
-        rewriter.erase(twin)
-        return False
     twin.args = fx.map_arg(node.args, lambda source: rewriter.call(
         integers.dequantize, (source,), integers.qparams_kwargs(_format_of(source)), like=source,
         before=twin, value=replace(info(source), dtype=torch.float32)))
     format_ = _format_of(node)
     args = (twin, format_.scale, format_.zero_point, calls.quantized_dtype(format_))
-    _swap(node, node, calls.to_quantized, args, {}, rewriter)
-    return True
+    _swap(node, node, calls.QUANTIZE, args, {}, rewriter)
 
 
 def _format_of(node: Node) -> QParams:

@@ -27,10 +27,10 @@ from fxq.ir.facts import FLOAT_WEIGHT
 from fxq.ir.ops import channel_axis
 from fxq.ir.rewriter import PassResult, Rewriter, label
 from fxq.ir.stages import Effect, Stage
+from fxq.kernels.rows import Pairing, row_of
 from fxq.passes.base import Pass
 from fxq.quantization.formats import QSpec
 from fxq.quantization.weights import round_weight, safe_scales, worst_pair
-from fxq.targets.base import Pairing
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PairSafeWeights(Pass):
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
         for node in list(module.graph.nodes):
-            pairing = pairing_for(node, context) if integer_weight(node) else None
+            pairing = pairing_for(node, row_of(node), context) if integer_weight(node) else None
             if pairing is not None:
                 _make_safe(node, pairing, rewriter, scheme_of(node, context.scheme).weight)
         return rewriter.result()

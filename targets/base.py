@@ -2,72 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch.fx import Node
 
 from fxq.errors import ConfigError
-from fxq.ir.facts import info
-from fxq.ir.integers import dequantize_weight
-from fxq.ir.ops import ABSORBED, OPS, Op, attribute, op_of
-from fxq.ir.rewriter import constant_of, is_constant
+from fxq.ir.ops import ABSORBED, OPS, Op, op_of
+from fxq.kernels.limits import (
+    Limit,
+    broadcast_channels,
+    constant_weight,
+    nonempty_channels,
+    one_tensor,
+    option,
+    rank,
+    tensors,
+)
 from fxq.kernels.lookup_tables import FunctionCosts
+from fxq.kernels.row_checks import problems_of, takes_dynamic
+from fxq.kernels.rows import ELEMENTWISE_OPS, Kernel, Pairing
 from fxq.quantization.formats import QSpec
 from fxq.quantization.schemes import Mode, Scheme
-from fxq.quantization.weights import Arrange
 from fxq.targets.costs import FUNCTIONS
-
-ELEMENTWISE_OPS = "elementwise"  # of a row: every operator of that kind without a row of its own
-
-
-@dataclass(frozen=True)
-class Limit:
-    """One condition that a kernel puts on a node; `source` says where it is known from."""
-
-    reason: str
-    holds: Callable[[Node], bool]
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Which weights a kernel multiplies and adds in 16 bits, where 255·|w0+w1| may saturate.
-
-    `when` selects the nodes that take this kernel path; `arrange` lays a weight out as (output
-    channels, n) so that neighbours (2i, 2i+1) meet, and is None where the pairing is not known
-    (any two may meet). Most kernels add in 32 bits on CPUs with VNNI, a few in 16 even there.
-    """
-
-    when: Callable[[Node], bool]
-    arrange: Arrange
-    limit: int = 128
-    even_with_vnni: bool = False
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One row: an operator, what it absorbs, the call in `fxq.kernels.calls`, and its limits.
-
-    Of several rows for one operator the first whose limits hold is taken. `engine_sensitive`: the
-    result (or its speed) depends on torch's process-wide quantized engine at the time of the
-    call. `engine` is the one that weights are packed for, where it is not the target's.
-    """
-
-    op: str
-    call: str
-    absorbs: str = ""
-    limits: tuple[Limit, ...] = ()
-    pairings: tuple[Pairing, ...] = ()
-    engine_sensitive: bool = False
-    float_call: str = ""  # the same operator with float output, for values read in float only
-    dynamic_call: str = ""  # float in, float out; the input's range is measured at each call
-    engine: str = ""
-    engine_required: bool = False  # it fails under any other engine of the process
-    expand_groups: bool = False  # pack as one group, zeros between: where groups are slow
 
 
 @dataclass(frozen=True)
@@ -90,17 +48,23 @@ class Target:
     costs: FunctionCosts = FUNCTIONS  # of functions without a kernel, on the machines it is for
 
     def __post_init__(self) -> None:
-        rows = [(k.op, k.absorbs, k.call, k.engine, k.expand_groups) for k in self.kernels]
-        problems = [f"two rows for {r[0]}" for r in rows if rows.count(r) > 1]
-        problems += [f"unknown operator {op!r}" for op in (*(r[0] for r in rows), *self.unsupported)
-                     if op not in OPS and op != ELEMENTWISE_OPS]
-        problems += [f"{op} is both a kernel and unsupported" for op in self.unsupported
-                     if op in {r[0] for r in rows}]
-        problems += [f"nothing absorbs {r[1]!r}" for r in rows
-                     if r[1] not in ("", *ABSORBED) and f"{r[0]}_{r[1]}" not in OPS]
+        problems = list(self._problems())
         if problems:
             raise ConfigError(f"the table of target {self.name!r} is inconsistent",
                               why="; ".join(problems))
+
+    def _problems(self) -> Iterator[str]:
+        keys = [(k.op, k.absorbs, k.call, k.engine, k.expand_groups) for k in self.kernels]
+        yield from (f"two rows for {key[0]}" for key in keys if keys.count(key) > 1)
+        yield from (f"unknown operator {op!r}" for op in (
+            *self.unsupported, *self.per_tensor_weights) if op not in OPS)
+        yield from (f"{op} is both a kernel and unsupported" for op in self.unsupported
+                    if op in {key[0] for key in keys})
+        for row in self.kernels:
+            yield from problems_of(row)
+            if self.engine and Mode.DYNAMIC not in self.refused_modes and (
+                    takes_dynamic(row) and not row.dynamic_call):
+                yield f"row {row}: no dynamic_call, and the target does not refuse dynamic schemes"
 
     @property
     def simulates(self) -> bool:
@@ -138,111 +102,41 @@ class Target:
             return own
         return tuple(k for k in self.kernels if k.op == ELEMENTWISE_OPS)
 
-    def row(self, op: str, absorbs: str = "") -> Kernel | None:
-        """The first kernel for an operator and what it absorbs."""
-        return next(iter(self.rows(op, absorbs)), None)
+    def absorbs(self, op: str, activation: str) -> bool:
+        """Some kernel computes the operator and the activation behind it at once."""
+        return bool(self.rows(op, activation))
 
-    def kernel_for(self, node: Node) -> Kernel | None:
-        """The first row whose limits hold, else the last; with what it absorbs, or without."""
-        op = op_of(node)
-        if op is None:
-            return None
-        return self.fitting(node) or next(reversed(self._rows_of(op)), None)
+    def engine_of(self, row: Kernel) -> str:
+        """The engine that the weights of a row's layers are packed for."""
+        return row.engine or self.engine or ""
 
-    def fitting(self, node: Node) -> Kernel | None:
-        """The first row whose limits hold: what the target can run the node with."""
-        op = op_of(node)
-        if op is None or (op.base or op.name) in self.unsupported:
-            return None
-        return next((k for k in self._rows_of(op) if all(
-            limit.holds(node) for limit in k.limits)), None)
+    def choose(self, node: Node, op: Op | None = None) -> Kernel | tuple[str, str]:
+        """The first row whose limits hold, else (code, sentence) why no kernel takes the node.
 
-    def _rows_of(self, op: Op) -> tuple[Kernel, ...]:
-        own = self.rows(op.base or op.name, op.activation)
-        if own or op.activation not in ("", *ABSORBED):
-            return own  # what it absorbed is no clamp, which the range of the output could do
-        return self.rows(op.base or op.name)
-
-    def engine_of(self, node: Node) -> str:
-        """The engine that the weights of a layer are packed for."""
-        kernel = self.kernel_for(node)
-        return (kernel.engine if kernel else "") or self.engine or ""
-
-    def why_not(self, node: Node) -> tuple[str, str] | None:
-        """(code, sentence) why the target cannot run the node on integers, or None."""
-        op = op_of(node)
+        `op` is what the node will become, where that is not what it is. With several rows the
+        sentence is about the last. `fxq.analysis.kernel_rows` asks; all others read what it kept.
+        """
+        op = op or op_of(node)
         name = (op.base or op.name) if op else str(node.target)
         if name in self.unsupported:
             return "no-kernel", self.unsupported[name]
-        kernel = self.kernel_for(node)
-        if kernel is None:
-            return "no-kernel", f"{self.name} has no integer kernel for {name}"
-        broken = next((limit for limit in kernel.limits if not limit.holds(node)), None)
-        return ("limit", broken.reason) if broken else None
+        reason = "no-kernel", f"{self.name} has no integer kernel for {name}"
+        for row in self._candidates(name, op.activation) if op else ():
+            broken = next((limit for limit in row.limits if not limit.holds(node)), None)
+            if broken is None:
+                return row
+            reason = "limit", broken.reason
+        return reason
 
-
-def rank(*allowed: int) -> Limit:
-    """The input has one of these numbers of dimensions."""
-    text = " or ".join(map(str, allowed))
-    return Limit(f"the kernel takes {text}-dimensional input",
-                 lambda node: len(info(node.args[0]).shape or ()) in allowed)  # type: ignore[arg-type]
-
-
-def one_tensor() -> Limit:
-    """One operand is computed at run time, and the others are numbers."""
-
-    def holds(node: Node) -> bool:
-        computed = [a for a in node.args if isinstance(a, Node) and not is_constant(a)]
-        constants = (constant_of(a) for a in node.args if isinstance(a, Node) and is_constant(a))
-        return len(computed) == 1 and info(computed[0]).shape == info(node).shape and all(
-            c is not None and c.numel() == 1 for c in constants)
-
-    return Limit("both operands are tensors of several shapes, or not known when compiling", holds)
-
-
-def tensors() -> Limit:
-    """All operands are tensors that are computed at run time: no numbers, no constants."""
-    return Limit("one operand is a number or a constant",
-                 lambda node: all(isinstance(a, Node) and info(a).shape is not None
-                                  and not is_constant(a) for a in node.args))
-
-
-def broadcast_channels() -> Limit:
-    """Both operands have one shape, or the second is N×C×1×1."""
-
-    def holds(node: Node) -> bool:
-        a, b = (info(n).shape or () for n in node.args[:2])  # type: ignore[arg-type]
-        return a == b or (len(a) == len(b) == 4 and (
-            _per_channel(a, b) or _per_channel(b, a)))
-
-    return Limit("the kernel takes operands of one shape, or one of N×C×1×1", holds)
+    def _candidates(self, op: str, activation: str) -> tuple[Kernel, ...]:
+        """Rows for both, else for the operator alone: the range of its output can be the clamp."""
+        own = self.rows(op, activation)
+        return own if own or activation not in ABSORBED else self.rows(op)
 
 
 def _same_integers(a: QSpec, b: QSpec) -> bool:
     return (a.low, a.high, a.symmetric) == (b.low, b.high, b.symmetric)
 
 
-def _per_channel(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return a[:2] == b[:2] and b[2:] == (1, 1)
-
-
-def option(name: str, *allowed: Any, reason: str = "") -> Limit:
-    """An attribute has one of these values."""
-    text = " or ".join(map(repr, allowed))
-    return Limit(reason or f"the kernel needs {name}={text}",
-                 lambda node: attribute(node, name) in allowed)
-
-
-def constant_weight() -> Limit:
-    """The weight is known when compiling, so that it can be packed."""
-    return Limit("its weight is computed at run time", lambda node: _is_stored(node.args[1]))
-
-
-def _is_stored(weight: object) -> bool:
-    integer = getattr(weight, "target", None) is dequantize_weight
-    return integer or constant_of(weight) is not None
-
-
-def nonempty_channels() -> Limit:
-    """Zero channels: nothing to compute, and engines disagree about it."""
-    return Limit("it has zero channels", lambda node: 0 not in (info(node).shape or (0,))[1:])
+__all__ = ["ELEMENTWISE_OPS", "Kernel", "Limit", "Pairing", "Target", "broadcast_channels",
+           "constant_weight", "nonempty_channels", "one_tensor", "option", "rank", "tensors"]

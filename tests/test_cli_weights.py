@@ -114,6 +114,7 @@ def test_a_file_with_other_names_or_shapes(tmp_path, change, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:the outputs for the example inputs")  # weights of two bits
 @pytest.mark.parametrize("scheme, target", [
     ("int8_static", "fbgemm"), ("int8_weight_only", "x86"), ("W2A8", "reference"),
     ("fp16", "reference")])

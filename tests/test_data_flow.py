@@ -66,13 +66,12 @@ def test_sensitivity_traces_once(monkeypatch):
 @pytest.fixture
 def wrong_add(monkeypatch):
     """This machine's kernel for sums is two steps off."""
-    calls.get_call("add")
-    right = calls._CALLS["add"]
+    right = calls.CALLS["add"]
 
     def add(a, b, scale, zero_point):
         return right.function(a, b, scale, max(zero_point - 2, 0))
 
-    monkeypatch.setitem(calls._CALLS, "add", replace(right, function=add))
+    monkeypatch.setitem(calls.CALLS, "add", replace(right, implementation=add))
 
 
 @pytest.fixture

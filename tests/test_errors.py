@@ -58,6 +58,17 @@ def bad_table():
                    unsupported={"covn": "typo"})
 
 
+def bad_rows():
+    from dataclasses import replace
+
+    from fxq.targets.base import option, rank
+
+    rows = (Kernel("conv2d", "conv2d_rleu", "relu"), Kernel("linear", "linear"),
+            Kernel("relu", "relu", limits=(option("groups", 1),)),
+            Kernel("mean", "mean", limits=rank(4)))
+    return replace(get_target("fbgemm"), name="toy", kernels=rows, unsupported={})
+
+
 def missing_engine():
     from fxq.kernels.calls import require_engine
 
@@ -163,7 +174,7 @@ def wrong_layout():
 
 CASES = (random_numbers, counter, buffer_in_place, cache, autocast, meta_weights, sparse_input,
          set_of_tensors, numpy_output, own_failure, other_batch, branch, hook, unknown_target,
-         strict, nan_batch, no_batches, no_shape, other_flag, bad_table, missing_engine,
+         strict, nan_batch, no_batches, no_shape, other_flag, bad_table, bad_rows, missing_engine,
          in_place_view, wrong_size, wrong_layout)
 
 

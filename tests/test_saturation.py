@@ -7,6 +7,7 @@ from torch import nn
 import fxq
 from fxq.analysis.saturation import ANY, ANY_X86, VNNI_ONLY, Proof
 from fxq.cli.isa import compare_isas
+from fxq.system.machine import has_vnni
 from tests.helpers import MINMAX
 from tests.nets import ramp
 
@@ -31,7 +32,7 @@ def compiled(target="fbgemm", isa=None, model=None):
     ("x86", "any", ANY_X86), ("qnnpack", None, ANY), ("qnnpack", "any", ANY)])
 def test_stamp(target, isa, expected):
     """T53, T54: the stamp says which CPUs are safe; QNNPACK never saturates."""
-    if not fxq.system.machine.has_vnni() and isa is None:
+    if not has_vnni() and isa is None:
         expected = ANY_X86 if expected == VNNI_ONLY else expected
     assert compiled(target, isa).report.isa == expected
 

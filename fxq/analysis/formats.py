@@ -15,8 +15,9 @@ from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
+from fxq.analysis.float_reasons import Reason
 from fxq.analysis.overrides import scheme_of
-from fxq.analysis.placement import FEWEST_STEPS, Placement, Reason, place, spread_of
+from fxq.analysis.placement import FEWEST_STEPS, Placement, place, spread_of
 from fxq.analysis.value_formats import choose_qparams
 from fxq.ir.facts import info, tensor_inputs
 from fxq.ir.ops import Kind, base_name, channel_axis, op_name, op_of

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import fx
 from torch.fx import Node
 
 from fxq.analysis.context import Context
+from fxq.analysis.float_reasons import Reason, kernel_or_why_not
 from fxq.analysis.overrides import scheme_of
 from fxq.ir.facts import info, tensor_inputs, why_untraceable
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import constant_of
+from fxq.kernels.calls import get_call
 from fxq.kernels.lookup_tables import FLOAT, choose
+from fxq.kernels.rows import Kernel
 from fxq.quantization.schemes import Mode
 
 # A kernel averages at the scale of its input. Below this many steps the rounding noise of the
 # average (step / sqrt(12), against an even spread) comes within 24 dB of the signal.
 FEWEST_STEPS = 16
-Reason = tuple[str, str]  # a stable code, and one sentence
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Placement:
     `float_output` are integer nodes whose kernel gives float results, because nothing reads
     them as integers; `dynamic` nodes round their float input at run time, `weight_only` nodes
     compute in float with integer weights; `reasons` has (code, sentence) for each operator that
-    stays in float.
+    stays in float, `rows` the kernel of each integer or dynamic one.
     """
 
     integer: frozenset[Node]
@@ -40,6 +41,7 @@ class Placement:
     reasons: dict[Node, Reason]
     dynamic: frozenset[Node] = frozenset()
     weight_only: frozenset[Node] = frozenset()
+    rows: Mapping[Node, Kernel] = field(default_factory=dict)
 
 
 def place(module: fx.GraphModule, context: Context,
@@ -50,13 +52,17 @@ def place(module: fx.GraphModule, context: Context,
     """
     integer: set[Node] = set()
     reasons: dict[Node, Reason] = {}
+    rows: dict[Node, Kernel] = {}
     others: dict[Mode, set[Node]] = {Mode.DYNAMIC: set(), Mode.WEIGHT_ONLY: set()}
     for node in module.graph.nodes:
         skipped = node.op in ("placeholder", "output", "get_attr")
         if skipped or not (info(node).is_float_tensor or why_untraceable(node)):
             continue
         mode = scheme_of(node, context.scheme).mode
-        reason = refused.get(node) or _why_not(node, mode, integer, context)
+        row, reason = kernel_or_why_not(node, mode, integer, context)
+        if row is not None:
+            rows[node] = row
+        reason = refused.get(node, reason)
         if reason:
             reasons[node] = reason
         if mode is Mode.STATIC and not reason:
@@ -65,13 +71,14 @@ def place(module: fx.GraphModule, context: Context,
             others[mode].add(node)
     while _join_quantized_inputs(integer, reasons):
         pass
-    _keep_unread_functions_in_float(module, integer, reasons, context)
+    _keep_unread_functions_in_float(module, integer, reasons, rows, context)
     if context.scheme.float_averages:
         _keep_averages_in_float(module, integer, reasons)
         _keep_fine_averages_in_float(module, integer, reasons, context)
     reasons = {n: reasons[n] for n in module.graph.nodes if n in reasons}  # in the graph's order
-    return Placement(frozenset(integer), _float_outputs(integer, context), reasons,
-                     frozenset(others[Mode.DYNAMIC]), frozenset(others[Mode.WEIGHT_ONLY]))
+    dynamic, weight_only = map(frozenset, others.values())
+    return Placement(frozenset(integer), _float_outputs(integer, rows), reasons, dynamic,
+                     weight_only, {n: row for n, row in rows.items() if n in integer | dynamic})
 
 
 def _has_integer_weight(node: Node, mode: Mode, reason: Reason | None) -> bool:
@@ -93,28 +100,26 @@ def _join_quantized_inputs(integer: set[Node], reasons: dict[Node, Reason]) -> b
 
 
 def _keep_unread_functions_in_float(module: fx.GraphModule, integer: set[Node],
-                                    reasons: dict[Node, Reason],
+                                    reasons: dict[Node, Reason], rows: Mapping[Node, Kernel],
                                     context: Context) -> None:
     """Functions without a kernel whose result nobody reads as integers: rounding buys nothing."""
     for node in reversed(module.graph.nodes):
-        row = context.target.kernel_for(node) if node in integer else None
-        if not row or row.call != "function":
+        if node not in integer or get_call(rows[node].call).form != "function":
             continue
         if not any(u in integer for u in node.users):
             integer.discard(node)
             reasons[node] = ("float-output", "it has no kernel, and its result is read in float")
-        elif _layer_gives_float(node, integer, context) and choose(
+        elif _layer_gives_float(node, integer, rows) and choose(
                 node, context.target.costs).way == FLOAT:
             integer.discard(node)
             reasons[node] = ("float-input", "the layer before it gives float without a cast")
 
 
-def _layer_gives_float(node: Node, integer: set[Node], context: Context) -> bool:
+def _layer_gives_float(node: Node, integer: set[Node], rows: Mapping[Node, Kernel]) -> bool:
     """The function is all that reads a layer whose kernel can skip the rounding in between."""
     source = node.args[0]
-    row = context.target.kernel_for(source) if isinstance(source, Node) and (
-        source in integer and set(source.users) == {node}) else None
-    return bool(row and row.float_call)
+    return isinstance(source, Node) and source in integer and set(source.users) == {node} and bool(
+        rows[source].float_call)
 
 
 def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
@@ -165,56 +170,7 @@ def _is_average(node: Node) -> bool:
     return _averages(node)
 
 
-def _float_outputs(integer: set[Node], context: Context) -> frozenset[Node]:
+def _float_outputs(integer: set[Node], rows: Mapping[Node, Kernel]) -> frozenset[Node]:
     return frozenset(
-        n for n in integer if (row := context.target.kernel_for(n)) is not None
-        and row.float_call and not any(u in integer for u in n.users)
-        and (op := op_of(n)) is not None and op.activation == row.absorbs)
-
-
-def _why_not(node: Node, mode: Mode, integer: set[Node],
-             context: Context) -> Reason | None:
-    op = op_of(node)
-    if op is None:
-        why = why_untraceable(node)
-        return ("untraceable", why) if why else ("opaque", "fxq does not know this operator")
-    if mode is Mode.FLOAT:
-        return ("scheme", "the scheme leaves it in float") if (
-            context.scheme.mode is Mode.FLOAT) else (
-            "override", "the scheme's overrides keep it in float")
-    if mode is Mode.WEIGHT_ONLY:
-        return "weight-only", "the scheme stores its weights as integers, and computes in float"
-    if mode is Mode.DYNAMIC:
-        return _why_not_dynamic(node, context)
-    reason = context.target.why_not(node)
-    if reason:
-        return reason
-    inputs = [n for n in tensor_inputs(node) if constant_of(n) is None]
-    if not inputs:
-        return "constant", "it reads constants only"
-    if not all(info(n).dtype is torch.float32 for n in (node, *inputs)):
-        return "dtype", "the kernels take float32 values only"
-    if context.given.complete and not _is_given(node, inputs, integer, context):
-        return "given", "it has no format where the model was prepared"
-    if op.kind is not Kind.MAC and not any(n in integer for n in inputs):
-        return "float-input", "its input is in float, and converting it would cost more"
-    return None
-
-
-def _is_given(node: Node, inputs: list[Node], integer: set[Node], context: Context) -> bool:
-    """Whoever decided the formats has one for the node's value, and for what it reads."""
-    op, given = op_of(node), context.given
-    known = all(n in integer or info(n).value in given.formats for n in inputs)
-    if op is not None and op.kind is Kind.MAC:
-        return known and info(node).value in given.weights
-    return known and (info(node).value in given.formats or (
-        op is not None and op.kind is Kind.SAME))
-
-
-def _why_not_dynamic(node: Node, context: Context) -> Reason | None:
-    op = op_of(node)
-    if op is None or op.kind is not Kind.MAC:
-        return "dynamic", "only linear layers take their range at run time"
-    if op.rank:  # measured: the output takes the input's scale and zero point
-        return "dynamic", "torch's dynamic convolutions requantize with the range of their input"
-    return context.target.why_not(node)
+        n for n in integer if rows[n].float_call and not any(u in integer for u in n.users)
+        and (op := op_of(n)) is not None and op.activation == rows[n].absorbs)

@@ -14,25 +14,25 @@ from fxq.ir import integers
 from fxq.ir.facts import is_on_integers
 from fxq.ir.ops import channel_axis, op_of
 from fxq.ir.rewriter import constant_of
+from fxq.kernels.rows import Kernel, Pairing, row_of
 from fxq.quantization.weights import IntegerWeight, worst_pair
-from fxq.targets.base import Pairing, Target
+from fxq.targets.base import Target
 
 ANY_X86, VNNI_ONLY, ANY = "any x86 CPU", "x86 CPUs with VNNI", "any CPU"
 
 
-def pairing_for(node: Node, context: Context) -> Pairing | None:
-    """The pairing that a layer's weights must be kept safe from, or None."""
+def pairing_for(node: Node, row: Kernel | None, context: Context) -> Pairing | None:
+    """The pairing that the weights of a layer with this kernel must be kept safe from, or None."""
     spec = scheme_of(node, context.scheme).weight
     if not context.scheme.pair_safe or spec.bits > 8 or not spec.symmetric:
         return None  # wider formats are simulated: there is no such kernel
-    found = pairing_of(node, context.target)
+    found = pairing_of(node, row)
     return found if found and (found.even_with_vnni or not context.vnni) else None
 
 
-def pairing_of(node: Node, target: Target) -> Pairing | None:
+def pairing_of(node: Node, row: Kernel | None) -> Pairing | None:
     """The pairing of the kernel that a layer takes, on one CPU or another."""
-    kernel = target.kernel_for(node) if op_of(node) else None
-    return next((p for p in kernel.pairings if p.when(node)), None) if kernel else None
+    return next((p for p in row.pairings if p.when(node)), None) if row else None
 
 
 def integer_weight(node: Node) -> IntegerWeight | None:
@@ -64,11 +64,11 @@ class Proof:
         return VNNI_ONLY if self.unsafe else ANY_X86
 
 
-def prove(module: fx.GraphModule, target: Target) -> Proof:
+def prove(module: fx.GraphModule) -> Proof:
     """Look at every pair of integer weights that meets in 16 bits."""
     channels = unsafe = 0
     for node in module.graph.nodes:
-        known, pairing = integer_weight(node), pairing_of(node, target)
+        known, pairing = integer_weight(node), pairing_of(node, row_of(node))
         if known is None or pairing is None or known.values.dtype is not torch.int8:
             continue
         worst = worst_pair(channels_first(known.values, node), pairing.arrange)

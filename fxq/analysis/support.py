@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
-from fxq.ir.ops import ABSORBED, OPS, Kind
+from fxq.ir.ops import OPS, Kind
+from fxq.kernels.calls import get_call
+from fxq.kernels.rows import Kernel
 from fxq.targets import TARGETS, Target
 
 _HEAD = """# Operators
@@ -29,18 +31,20 @@ def operator_page() -> str:
 def _cell(target: Target, name: str) -> str:
     if name in target.unsupported:
         return f"no: {target.unsupported[name]}"
-    rows = [row for absorbs in ("", *ABSORBED) for row in target.rows(name, absorbs)]
+    rows = [row for row in target.kernels if row.op == name] or target.rows(name)
     if not rows:
         return "no kernel"
-    ways = dict.fromkeys(_way(target, row.call, row.engine) for row in rows)
+    ways = dict.fromkeys(_way(target, row) for row in rows)
     absorbed = [a for a in dict.fromkeys(row.absorbs for row in rows) if a]
-    common = [limit.reason for limit in rows[-1].limits]
+    common = [limit.reason for limit in (target.rows(name) or rows)[-1].limits]
     parts = [" or ".join(ways), *([f"with {', '.join(absorbed)}"] if absorbed else []),
              *([f"limits: {'; '.join(common)}"] if common else [])]
     return ", ".join(parts)
 
 
-def _way(target: Target, call: str, engine: str) -> str:
+def _way(target: Target, row: Kernel) -> str:
     if target.simulates:
         return "plain integers"
-    return "function" if call == "function" else f"{engine} kernel" if engine else "kernel"
+    if get_call(row.call).form == "function":
+        return "function"
+    return f"{row.engine} kernel" if row.engine else "kernel"

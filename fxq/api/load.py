@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fxq.analysis.context import Context
+from fxq.analysis.kernel_rows import choose_rows
 from fxq.analysis.saturation import VNNI_ONLY
 from fxq.artifact.read import Opened, open_artifact
 from fxq.artifact.write import Content, invented
@@ -58,6 +59,7 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
                       reproducers=False)
     try:
         with isolated(), quiet():
+            choose_rows(opened.module, chosen)
             takes = (opened.convention.signature.names, shape_program(opened.module))
             executable = link(opened.module, manager, takes, runtime)
     except (ConfigError, TargetUnavailableError):

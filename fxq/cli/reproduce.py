@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fxq.analysis.context import Context
+from fxq.analysis.kernel_rows import choose_rows
 from fxq.artifact.allow_list import DTYPES
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.write_graph import Portable
@@ -49,6 +50,7 @@ def run(folder: Path) -> str:
     context = Context(get_target(case["target"]), Scheme(**scheme),
                       Statistics.load(folder / "statistics.safetensors"),
                       native_half=case["native_half"])
+    choose_rows(module, context.target)
     inputs = [_drawn(row, generator) for row in case["inputs"]]
     manager = Manager(context, inputs, stage=item.before)
     try:

@@ -74,7 +74,7 @@ def _reference(prepared: Prepared, module: fx.GraphModule, manager: Manager, cou
     with manager.clock.step("graph as data, input shapes"):
         content, shapes = _content(prepared, module, manager.stage), shape_program(module)
         integers = manager.stage is Stage.REFERENCE and target.engine
-        isa = prove(module, target).isa(target) if integers else ""
+        isa = prove(module).isa(target) if integers else ""
     return Reference(module, manager, shapes, content, count, refused, graph_bytes(module), isa)
 
 

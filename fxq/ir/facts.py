@@ -33,6 +33,10 @@ class Fact(Generic[T]):
         value = node.meta.get(self.key)
         return value if isinstance(value, self.kind) else None
 
+    def is_set(self, node: Node) -> bool:
+        """A value was recorded, be it None."""
+        return self.key in node.meta
+
     def set(self, node: Node, value: T | None) -> None:
         """Record a value; None forgets it."""
         node.meta[self.key] = value
@@ -69,6 +73,7 @@ UNTRACEABLE = Fact("fxq.untraceable", str)  # why a module is called as it is
 REPLACED = Fact("fxq.was", str)  # the name of the node that this one stands for
 FLOAT_WEIGHT = Fact("fxq.float_weight", Tensor)  # a layer's weight before it was rounded
 BIAS_CORRECTED = Fact("fxq.bias_corrected", bool)
+ROW = Fact("fxq.row", object)  # of its target's table, as chosen: see `fxq.kernels.rows`
 KERNEL = Fact("fxq.kernel", str)  # LOWERED: the canonical name of the kernel that runs
 PACKED = Fact("fxq.packed", str)  # packed weights: their type and shape, as printed
 PACKED_BYTES = Fact("fxq.bytes", int)  # packed weights: bytes of weight, scales and bias
@@ -77,8 +82,7 @@ MACS = Fact("fxq.macs", int)  # LOWERED: multiply-accumulates of the layer behin
 
 FACTS: tuple[Fact[Any], ...] = (
     INFO, FORMAT, PLACED, UNFOLDED, DROPOUTS, GIVEN_FORMAT, UNTRACEABLE, REPLACED, FLOAT_WEIGHT,
-    BIAS_CORRECTED, KERNEL, PACKED, PACKED_BYTES, PLACE,
-    MACS)
+    BIAS_CORRECTED, ROW, KERNEL, PACKED, PACKED_BYTES, PLACE, MACS)
 
 
 def carry(old: Node, new: Node) -> None:

@@ -131,6 +131,11 @@ def is_integer_node(node: Node) -> bool:
     return node.op == "call_function" and node.target in _DOMAIN
 
 
+def is_integer_operator(node: Node) -> bool:
+    """It reads and gives integers of one format: no quantize or dequantize."""
+    return node.target is clamp_on_integers or float_op_of(node) is not None
+
+
 def float_op_of(node: Node) -> Op | None:
     """The float operator that an integer operator stands for."""
     return _FLOAT_OP.get(node.target) if node.op == "call_function" else None

@@ -14,8 +14,8 @@ from fxq.ir.ops import attribute, attributes, groups_of, op_of
 from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.kernels import calls
 from fxq.kernels.needs import why_not_packed
+from fxq.kernels.rows import row_of
 from fxq.quantization.formats import QParams
-from fxq.targets.base import Target
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -27,34 +27,34 @@ def integer_behind(node: Any) -> Any:
 
 
 def _weighted(node: Node, call: calls.Call, out: QParams, rewriter: Rewriter,
-              target: Target) -> Arguments:
-    packed = packed_weight(node, call, rewriter, target)
+              engine: str) -> Arguments:
+    packed = packed_weight(node, call, rewriter, engine)
     return (integer_behind(node.args[0]), packed, out.scale, out.zero_point), {}
 
 
 def _adding(node: Node, call: calls.Call, out: QParams, rewriter: Rewriter,
-            target: Target) -> Arguments:
+            engine: str) -> Arguments:
     """The sum comes second, and its memory takes the result."""
-    packed = packed_weight(node, call, rewriter, target)
+    packed = packed_weight(node, call, rewriter, engine)
     source, other = (integer_behind(node.args[i]) for i in (0, 3))
     return (source, other, packed, out.scale, out.zero_point), {}
 
 
-def packed_weight(node: Node, call: calls.Call, rewriter: Rewriter, target: Target) -> Node:
-    """The weight and bias of a layer, packed for the target's engine."""
+def packed_weight(node: Node, call: calls.Call, rewriter: Rewriter, engine: str) -> Node:
+    """The weight and bias of a layer, packed for an engine as the layer's row says."""
     weight = node.args[1]
     assert isinstance(weight, Node)
     bias = integers.constant_value(node.args[2])
     reason = why_not_packed(node, call, bias)
     if reason:
-        raise VerificationError(f"{label(node)} cannot be packed for {target.name}", why=reason)
+        raise VerificationError(f"{label(node)} cannot be packed for {engine}", why=reason)
     values, scales = (constant_of(a) for a in weight.args[:2])
     assert values is not None and scales is not None
     axis: Any = weight.kwargs["axis"]
-    geometry, row = _geometry(node, values), target.kernel_for(node)
+    geometry, row = _geometry(node, values), row_of(node)
     if row is not None and row.expand_groups:
         values, geometry = _one_group(values, geometry[-1]), (*geometry[:-1], 1)
-    packed = calls.prepack(call, target.engine_of(node), values, scales, axis, bias, geometry)
+    packed = calls.prepack(call, engine, values, scales, axis, bias, geometry)
     name = rewriter.packed(f"{label(node)}.packed", packed, node)
     PACKED.set(name, f"s8{list(values.shape)}".replace(" ", "") + (
         "/ch" if scales.numel() > 1 else ""))
@@ -99,7 +99,7 @@ def _cat(node: Node, call: calls.Call, out: QParams, *_: Any) -> Arguments:
 
 
 def _affine(node: Node, call: calls.Call, out: QParams, rewriter: Rewriter,
-            target: Target) -> Arguments:
+            engine: str) -> Arguments:
     scale = constant_of(node.args[1])
     assert scale is not None
     path = label(node)

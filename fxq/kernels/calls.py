@@ -1,51 +1,75 @@
 """The one place that knows torch's quantized kernels and their deprecated tensor types.
 
 A kernel takes and gives quantized tensors; `to_quantized`, `integers_of` and `from_quantized`
-convert at the border, from and to plain integer or float tensors. Everything is probed when a
-target is first used, so that a torch without these kernels gives one clear error.
+convert at the border, from and to plain integer or float tensors. Names of `torch.ops.quantized`
+are looked up when a graph is lowered, so that targets can be imported (and their rows checked)
+where torch lacks these kernels, and using one gives one clear error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxq.errors import ConfigError, TargetUnavailableError
+from fxq.errors import TargetUnavailableError
+from fxq.ir.op_functions import getitem
 from fxq.quantization.formats import QParams
 from fxq.system.torch_state import quiet, using_engine
 
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel's function and how its arguments are laid out (see `passes/lower.py`).
+    """A kernel's function and how its arguments are laid out (a form of `fxq.kernels.arguments`).
 
-    Of a kernel with weights, `rank` is how many dimensions they have and `axis` the one of their
-    scales.
+    `implementation` is a function, or the name of an operator of `torch.ops.quantized`, which is
+    looked up when it is needed; so is `prepack`. Of a kernel with weights, `rank` is how many
+    dimensions they have and `axis` the one of their scales.
     """
 
     name: str
-    function: Callable[..., Any]
+    implementation: str | Callable[..., Any]
     form: str
-    prepack: str = ""
+    prepack: str | Callable[..., Any] = ""
     rank: int = 0
     axis: int = 0
 
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What a LOWERED graph calls: of a builtin, the resolved operator (the cheapest way)."""
+        found: Callable[..., Any] = _resolved(self.implementation, "_op")
+        return found
 
-def _op(name: str) -> Any:
-    """The resolved builtin behind `torch.ops.quantized.<name>` (the cheapest way to call it)."""
-    return getattr(torch.ops.quantized, name)._op
+    @property
+    def prepack_function(self) -> Callable[..., Any]:
+        """What packs weights; its arguments are (weight, bias, *geometry)."""
+        found: Callable[..., Any] = _resolved(self.prepack)
+        return found
 
 
-# form -> kernel names. "same" rows are torch functions that act on quantized tensors.
+def _resolved(source: str | Callable[..., Any], part: str = "") -> Any:
+    if not isinstance(source, str):
+        return source
+    try:
+        found = getattr(torch.ops.quantized, source)
+        return getattr(found, part) if part else found
+    except AttributeError as error:
+        raise TargetUnavailableError(
+            "this torch has no quantized CPU kernels", why=str(error),
+            fix="use target='reference', or torch 2.11 to 2.15") from error
+
+
 _ADDING = ("conv2d_add", "conv2d_add_relu")
 # name -> dimensions of the weights, and the one of their scales
 _WEIGHTED = {"conv1d": (3, 0), "conv2d": (4, 0), "conv3d": (5, 0), "conv_transpose1d": (3, 1),
              "conv_transpose2d": (4, 1), "conv_transpose3d": (5, 1), "linear": (2, 0)}
+# Functions of torch that act on quantized tensors.
 _SAME: dict[str, Callable[..., Any]] = {
     "relu": torch.relu, "clamp": torch.clamp, "max_pool1d": F.max_pool1d,
     "max_pool2d": torch.max_pool2d, "avg_pool2d": torch._C._nn.avg_pool2d,
@@ -55,7 +79,7 @@ _SAME: dict[str, Callable[..., Any]] = {
     "squeeze": torch.squeeze, "unsqueeze": torch.unsqueeze, "narrow": torch.narrow,
     "contiguous": Tensor.contiguous, "channel_shuffle": torch.channel_shuffle,
     "pixel_shuffle": torch.pixel_shuffle, "pixel_unshuffle": torch.pixel_unshuffle,
-    "pad": F.pad}
+    "pad": F.pad, "getitem": getitem}
 
 
 def look_up(input: Tensor, table: Tensor, scale: float, zero_point: int) -> Tensor:
@@ -83,66 +107,53 @@ def interpolate(input: Tensor, **attributes: Any) -> Tensor:
 
 
 _SAME["interpolate"] = interpolate
+_FIXED: dict[str, Callable[..., Any]] = {
+    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "hardsigmoid": torch._C._nn.hardsigmoid}
+_BUILTIN = {"binary": ("add", "add_relu", "mul", "mul_relu"), "cat": ("cat",),
+            "affine": ("batch_norm2d", "batch_norm2d_relu"), "layer_norm": ("layer_norm",),
+            "scaled": ("hardswish",), "leaky_relu": ("leaky_relu",), "elu": ("elu",)}
 
 
-def _calls() -> dict[str, Call]:
-    rows = [Call(n, _op(n), "weighted", f"{n}_prepack", *w) for n, w in _WEIGHTED.items()]
-    rows += [Call(f"{n}_relu", _op(f"{n}_relu"), "weighted", f"{n}_prepack", *_WEIGHTED[n])
-             for n in ("conv1d", "conv2d", "conv3d", "linear")]
-    rows += [Call(n, _op(n), "adding", "conv2d_prepack", *_WEIGHTED["conv2d"]) for n in _ADDING]
-    rows += [Call(n, _op(f"linear_with_input_q_dq_qweight_dq_{relu}output_fp32"), "float",
-                  "linear_prepack", *_WEIGHTED["linear"])
-             for n, relu in (("linear_float", ""), ("linear_relu_float", "relu_"))]
-    rows += [Call(n, _op(n), "dynamic", "linear_prepack", *_WEIGHTED["linear"])
-             for n in ("linear_dynamic", "linear_relu_dynamic")]
-    rows += [Call(n, _op(n), "binary") for n in ("add", "add_relu", "mul", "mul_relu")]
-    rows += [Call(n, _op(n), "affine") for n in ("batch_norm2d", "batch_norm2d_relu")]
-    rows += [Call("layer_norm", _op("layer_norm"), "layer_norm"),
-             Call("function", look_up, "function")]
-    rows += [Call("cat", _op("cat"), "cat"), Call("hardswish", _op("hardswish"), "scaled"),
-             Call("leaky_relu", _op("leaky_relu"), "leaky_relu"), Call("elu", _op("elu"), "elu")]
-    rows += [Call("sigmoid", torch.sigmoid, "fixed"), Call("tanh", torch.tanh, "fixed"),
-             Call("hardsigmoid", torch._C._nn.hardsigmoid, "fixed")]
-    rows += [Call(n, f, "same") for n, f in _SAME.items()]
-    return {row.name: row for row in rows}
+def _calls() -> Iterator[Call]:
+    for name, weights in _WEIGHTED.items():
+        yield Call(name, name, "weighted", f"{name}_prepack", *weights)
+    for name in ("conv1d", "conv2d", "conv3d", "linear"):
+        yield Call(f"{name}_relu", f"{name}_relu", "weighted", f"{name}_prepack", *_WEIGHTED[name])
+    for name in _ADDING:
+        yield Call(name, name, "adding", "conv2d_prepack", *_WEIGHTED["conv2d"])
+    for name, relu in (("linear_float", ""), ("linear_relu_float", "relu_")):
+        yield Call(name, f"linear_with_input_q_dq_qweight_dq_{relu}output_fp32", "float",
+                   "linear_prepack", *_WEIGHTED["linear"])
+    for name in ("linear_dynamic", "linear_relu_dynamic"):
+        yield Call(name, name, "dynamic", "linear_prepack", *_WEIGHTED["linear"])
+    for form, names in _BUILTIN.items():
+        yield from (Call(name, name, form) for name in names)
+    yield from (Call(name, f, "fixed") for name, f in _FIXED.items())
+    yield from (Call(name, f, "same") for name, f in _SAME.items())
+    yield Call("function", look_up, "function")
 
 
-_CALLS: dict[str, Call] = {}
-_NAMES: dict[Any, str] = {}
+CALLS: Mapping[str, Call] = {call.name: call for call in _calls()}
 
 
-def add_call(call: Call) -> Call:
-    """Make a kernel of one's own known to target tables; raises ConfigError for a name that is
-    taken."""
-    if get_calls().setdefault(call.name, call) != call:
-        raise ConfigError(f"two kernels are called {call.name!r}", fix="give it another name")
-    _NAMES[call.function] = call.name
-    return call
+def get_call(call: str | Call) -> Call:
+    """The kernel that a row names, or holds itself. Raises KeyError for an unknown name."""
+    return CALLS[call] if isinstance(call, str) else call
 
 
-def get_call(name: str) -> Call:
-    """A kernel by the name that target tables use."""
-    return get_calls()[name]
-
-
-def get_calls() -> dict[str, Call]:
-    """All kernels by name; raises TargetUnavailableError for a torch without them."""
-    if not _CALLS:
-        try:
-            _CALLS.update(_calls())
-        except AttributeError as error:
-            raise TargetUnavailableError(
-                "this torch has no quantized CPU kernels", why=str(error),
-                fix="use target='reference', or torch 2.11 to 2.15") from error
-        _NAMES.update({c.function: c.name for c in _CALLS.values()})
-        _NAMES.update({to_quantized: "quantize", from_quantized: "dequantize"})
-    return _CALLS
+@cache
+def _names() -> dict[Any, str]:
+    names: dict[Any, str] = {}
+    for call in (*CALLS.values(), QUANTIZE, DEQUANTIZE):
+        with suppress(TargetUnavailableError):
+            names[call.function] = call.name
+    return names
 
 
 def kernel_name(target: Any) -> str:
     """The canonical name of a LOWERED node's function, or an empty text."""
     try:
-        return _NAMES.get(target, "")
+        return _names().get(target, "")
     except TypeError:
         return ""
 
@@ -153,6 +164,8 @@ IN_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.tanh: torch.tanh_}
 to_quantized = torch.quantize_per_tensor  # (float tensor, scale, zero point, torch.quint8)
 from_quantized = torch.dequantize
+QUANTIZE = Call("quantize", to_quantized, "border")
+DEQUANTIZE = Call("dequantize", from_quantized, "border")
 
 
 def quantized_dtype(qparams: QParams) -> torch.dtype:
@@ -180,7 +193,7 @@ def prepack(call: Call, engine: str, weight: Tensor, scales: Tensor, axis: int,
         else:
             zeros = torch.zeros(scales.numel(), dtype=torch.int64)
             packed = torch._make_per_channel_quantized_tensor(weight, scales.double(), zeros, axis)
-        return getattr(torch.ops.quantized, call.prepack)(packed, bias, *geometry)
+        return call.prepack_function(packed, bias, *geometry)
 
 
 def require_engine(engine: str) -> None:

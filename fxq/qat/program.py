@@ -101,12 +101,14 @@ def layer_of(node: Node, names: dict[int, str], model: nn.Module, placement: Pla
     rounded = node in placement.integer or node in placement.weight_only
     half = getattr(torch, scheme.half) if scheme.half and (
         why_not_half(node, getattr(torch, scheme.half), context) is None) else None
+    pairing = pairing_for(node, placement.rows[node], context) if (
+        node in placement.integer) else None
     return Layer(
         info(node).value, op, dict(node.kwargs), names[weight.data_ptr()],
         "" if bias is None else names[bias.data_ptr()],
         norm_names(origin.norm, names, model) if origin else None,
         scheme.weight if rounded else None, scheme.weight_calibrator,
-        weight_axis(node, context), pairing_for(node, context) if rounded else None, half)
+        weight_axis(node, context), pairing, half)
 
 
 def norm_names(norm: Norm, names: dict[int, str], model: nn.Module) -> NormNames:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxq.kernels.calls import Call, add_call
+from fxq.kernels.calls import Call
 from fxq.targets import Kernel
 from fxq.targets.fbgemm import FBGEMM
 
@@ -21,7 +21,6 @@ def table_hardswish(input: Tensor, scale: float, zero_point: int) -> Tensor:
     return torch._make_per_tensor_quantized_tensor(values, scale, zero_point)
 
 
-add_call(Call("table_hardswish", table_hardswish, "scaled"))
 TOY = replace(FBGEMM, name="toy", summary="FBGEMM with a hardswish of its own", kernels=(
-    Kernel("hardswish", "table_hardswish"),
+    Kernel("hardswish", Call("table_hardswish", table_hardswish, "scaled")),
     *(row for row in FBGEMM.kernels if row.op != "hardswish")))
