@@ -54,7 +54,7 @@ class ActivationIntoProducer(Rule):
         if any(isinstance(v, Node) for v in match.last.kwargs.values()):  # 2
             return "the bounds are computed at run time"
         names = op_name(match.first), op_name(match.last)
-        if names[1] not in ACTIVATIONS and not self.target.rows(*names):  # 3
+        if names[1] not in ACTIVATIONS and not self.target.absorbs(*names):  # 3
             return f"{self.target.name} has no kernel for {names[0]} with {names[1]}"
         return None
 
