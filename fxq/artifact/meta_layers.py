@@ -60,7 +60,7 @@ def transposed(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, str
     _check_weights(input, weight, bias, weight.shape[1] * groups)
     wide = (_wide(v, rank) for v in (stride, padding, output_padding, dilation))
     each = list(zip(input.shape[2:], weight.shape[2:], *wide, strict=True))
-    if any(more >= max(s, d) for _, _, s, _, more, d in each) or 0 in input.shape:
+    if any(more >= max(s, d) for _, _, s, _, more, d in each) or 0 in input.shape[1:]:
         raise ValueError("output padding is not below stride and dilation, or nothing is there")
     sizes = [(n - 1) * s - 2 * p + d * (k - 1) + more + 1 for n, k, s, p, more, d in each]
     if min(sizes) < 1:
