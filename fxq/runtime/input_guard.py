@@ -21,7 +21,8 @@ from torch import Tensor, fx
 from fxq.errors import InputError
 from fxq.ir.facts import info, set_info
 from fxq.runtime.input_ranges import describe
-from fxq.runtime.shape_program import Outcome, Refused, Shape, ShapeProgram, place_of
+from fxq.runtime.shape_program import Outcome, Refused, ShapeProgram, place_of
+from fxq.runtime.shape_steps import Shape
 
 MOST_SHAPES = 4096  # that one model remembers; the oldest go first
 _PLAIN = (torch._C._disabled_torch_dispatch_impl, Tensor.__torch_dispatch__)
