@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from torch import fx
 
 from fxq.analysis.context import Context
 from fxq.analysis.kernel_rows import choose_rows
@@ -21,12 +24,15 @@ from fxq.errors import (
     TargetUnavailableError,
 )
 from fxq.frontend.operators import load_operator
+from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
 from fxq.kernels.calls import require_engine
 from fxq.runtime.shape_program import shape_program
 from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target, get_target, known_target
+
+LARGEST_CHECKED = 1 << 30  # bytes
 
 
 def load(path: str | Path, *, target: str | Target | None = None, runtime: str = "auto",
@@ -35,11 +41,12 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
 
     `target` overrides the one that it was compiled for, where this machine lacks its engine.
     `runtime="auto"` measures the runtimes on this machine, and `verify` compares each kernel of
-    this machine with the file's integers, step by step: without them a file loads several times
-    sooner. (The file does not say which runtime was faster where it was compiled: the same model
-    gives the same bytes.) A file makes no plugin load: `operators` names those of installed plugins
-    that it may call, and so may `target`. Raises ArtifactError for a file that is damaged, foreign
-    or too new, and TargetUnavailableError, with what is missing, for a machine that cannot run it.
+    this machine with the file's integers, step by step, where all values of a run take less than
+    1 GB together: without them a file loads several times sooner. (The file does not say which
+    runtime was faster where it was compiled: the same model gives the same bytes.) `operators`
+    names those of installed plugins that the file may hold: a file alone makes none of them load.
+    Raises ArtifactError for a file that is damaged, foreign or too new, and
+    TargetUnavailableError, with what is missing, for a machine that cannot run it.
     """
     for name in operators:
         load_operator(name)
@@ -54,7 +61,8 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
         raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
                                      why="pairs of its weights saturate without VNNI",
                                      fix='compile it again with isa="any"')
-    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify,
+    small = _bytes_of_values(opened.module) < LARGEST_CHECKED
+    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify and small,
                       stage=opened.stage, texts={opened.stage: format_graph(opened.module)},
                       reproducers=False)
     try:
@@ -70,6 +78,11 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
     content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
     return CompiledModel(executable, opened.convention, content, replace(
         report, runtime=executable.runtime, runtime_choice=executable.choice), manager.texts)
+
+
+def _bytes_of_values(module: fx.GraphModule) -> int:
+    """Of all values of a run, as float32: the check keeps them all."""
+    return sum(4 * math.prod(info(n).shape or (0,)) for n in module.graph.nodes)
 
 
 def _target_of(opened: Opened, target: str | Target | None) -> Target:
