@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,6 +92,13 @@ def test_each_rule_on_what_it_is_for():
     assert_agrees("adaptive_avg_pool2d", x, output_size=(None, 3))
     assert_agrees("layer_norm", x, meta(6), meta(6), normalized_shape=[6])
     assert_agrees("channel_shuffle", x, groups=4)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "clamp", "erf"])
+def test_integers_are_left_to_torch(name):
+    """Operators that make floats of integers are asked about."""
+    x = torch.empty(2, 3, dtype=torch.int64, device="meta")
+    assert RULES[OPS[name].call](x) is None
 
 
 def test_loading_imports_no_compiler(saved):

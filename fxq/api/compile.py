@@ -101,7 +101,7 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
         sqnr=far.sqnr, runtime=executable.runtime, calibration=prepared.calibration,
         left_in_float=reference.left_in_float, runtime_choice=executable.choice,
         configuration=_configuration(prepared, strict, runtime),
-        steps=tuple((name, seconds * 1e3) for name, seconds in manager.clock.steps),
+        steps=tuple((name, seconds * 1e3) for name, seconds in manager.clock.totals().items()),
         seconds=prepared.seconds + time.perf_counter() - start)
     return CompiledModel(executable, prepared.convention, reference.content, report,
                          manager.texts, check_finite)

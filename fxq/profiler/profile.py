@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -166,8 +167,8 @@ def _device(module: fx.GraphModule) -> str:
 
 
 def _moved(floats: fx.GraphModule | None, device: str) -> fx.GraphModule | None:
-    """The float side on the device of the compiled one, laid out like it."""
-    return to_device(floats, device) if floats is not None and device != "cpu" else floats
+    """The float side on the device of the compiled one, laid out like it; a copy, if it moves."""
+    return to_device(copy.deepcopy(floats), device) if floats and device != "cpu" else floats
 
 
 def _batch(inputs: list[Tensor]) -> int:

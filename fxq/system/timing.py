@@ -29,6 +29,13 @@ class Clock:
         yield
         self.steps.append((name, time.perf_counter() - start))
 
+    def totals(self) -> dict[str, float]:
+        """Seconds by name, in the order of the first of each."""
+        found: dict[str, float] = {}
+        for name, seconds in self.steps:
+            found[name] = found.get(name, 0.0) + seconds
+        return found
+
 
 @dataclass(frozen=True)
 class Spread:
