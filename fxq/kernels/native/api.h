@@ -1,0 +1,32 @@
+// The C interface of the library: plain pointers, no torch, no exceptions across it.
+#pragma once
+#include <cstdint>
+
+#include "native.h"
+
+extern "C" {
+int32_t fxq_abi();                        // raised when a struct or a function here changes
+int32_t fxq_best_isa();                   // fxq::Isa of this processor, lowered by FXQ_NATIVE_ISA
+const char* fxq_isa_name(int32_t isa);
+
+// Weights, copied and checked. Null on failure, with a sentence in `error` (`size` bytes).
+void* fxq_layer_new(const fxq::Layer* layer, char* error, int32_t size);
+void fxq_layer_free(void* layer);
+
+// A program over views. Every read and write is checked against `lane_bytes` (one arena), against
+// `wide_bytes` (one image's part of the memory for all) and, at each run, against the callers'
+// tensors. `tables` are rows of 256 bytes, copied. Layers must outlive the program.
+void* fxq_program_new(const fxq::Instruction* code, int32_t instructions, const fxq::View* views,
+                      int32_t view_count, void* const* layers, int32_t layer_count,
+                      const uint8_t* tables, int32_t table_count, int64_t lane_bytes,
+                      int64_t wide_bytes, int32_t images, int32_t isa, char* error, int32_t size);
+void fxq_program_free(void* program);
+
+// 0, or a code below. `externals` and `bytes` are the caller's tensors. Safe in many threads.
+int32_t fxq_program_run(void* program, void* const* externals, const int64_t* bytes,
+                        int32_t externals_count, int32_t threads);
+// The same, with nanoseconds added for each step (over the threads that worked on it).
+int32_t fxq_program_profile(void* program, void* const* externals, const int64_t* bytes,
+                            int32_t externals_count, int32_t threads, int64_t* nanoseconds);
+const char* fxq_program_kernel(void* program, int32_t step);  // "dense vnni", ...
+}

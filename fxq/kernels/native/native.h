@@ -1,0 +1,73 @@
+// What a program is made of. All of it is plain data that Python fills in through ctypes.
+//
+// A program computes one image (a batch runs it once for each). Values lie in NHWC, as uint8, in an
+// arena, with a border of their zero point where a reader needs one, so that no kernel knows edges.
+#pragma once
+#include <cstdint>
+
+namespace fxq {
+
+// Where a value lies: in the arena of the lane (thread) that computes the image, in memory that
+// holds all images of the call, or in a tensor of the caller.
+enum Space : int32_t { LANE = 0, WIDE = 1, EXTERNAL = 2 };  // EXTERNAL + k is the k-th tensor
+
+constexpr int64_t SLACK = 64;  // bytes that may be read, never written, behind a value
+
+struct View {
+  int32_t space, zero_point;        // borders hold the zero point
+  int64_t offset, image;            // bytes to pixel (0, 0); from one image to the next
+  int32_t h, w, c, element;         // element: bytes of one number, 1 (uint8) or 4 (float)
+  int64_t row, pixel, channel;      // bytes; `channel` is `element` but for tensors of the caller
+  int32_t top, left, bottom, right; // stored border, in pixels
+};
+
+enum Op : int32_t {
+  ENTER,      // float tensor of the caller -> uint8: rint(x * m0) + zero, NaN becomes `high`
+  LEAVE,      // uint8 -> float tensor of the caller: (q - zero_in) * m0
+  CONV,       // dense and grouped convolutions and linear layers (1x1 on one pixel)
+  DEPTHWISE,  // one input channel for each output channel
+  ADD,        // rint((a - zero_in) * m0 + (b - zero_other) * m1) + zero
+  MULTIPLY,   // rint((a - zero_in) * (b - zero_other) * m0) + zero; b may be one pixel
+  TABLE,      // table[q], or a copy where there is no table
+  MAX_POOL, AVERAGE_POOL,   // the mean is rint(float(sum - n * zero_in) / n * 1), see below
+  SHUFFLE,    // channel shuffle with `groups`
+  NEAREST,    // nearest-neighbour resize to the size of the output
+  FLATTEN,    // NHWC -> one pixel of C*H*W channels in NCHW order
+  TRANSPOSED, // transposed convolution
+};
+
+enum Flags : int32_t {
+  WIDE_STEP = 1,   // computes all images of the call at once; its values are WIDE or EXTERNAL
+  FLOAT_OUT = 2,   // CONV: stores float(sum) * multiplier (+ relu where `low` is the zero point)
+  RESIDUAL = 4,    // CONV: adds (other - zero_other) * m1 before rounding
+  INCLUDE_PAD = 8, // AVERAGE_POOL: divides by kh*kw also at the edges
+};
+
+// One step. A weighted step computes, for each output number,
+//   sum = bias[o] + Σ (x - zero_in) * weight          exact, in 32 bits
+//   v   = float(sum) * multiplier[o]                  (float32, each operation rounded to nearest)
+//   v  += float(other - zero_other) * m1              with RESIDUAL
+//   q   = clamp(rint(v) + zero_out, low, high)        half to even
+//   out = table ? table[q] : q
+// Averages: v = float(sum of (x - zero_in)) / float(count), or * m0 after it where m0 is not 1.
+struct Instruction {
+  int32_t op, flags;
+  int32_t in, other, out;           // views; -1 for none
+  int32_t layer, table;             // weights and tables of the program; -1 for none
+  int32_t kh, kw, sh, sw, dh, dw;   // kernel, stride, dilation
+  int32_t ph, pw;                   // padding at top and left (bottom and right follow from sizes)
+  int32_t groups;
+  int32_t zero_in, zero_other, zero_out, low, high;
+  float m0, m1;
+};
+
+// Weights as the file holds them; they are packed for the host when the layer is made.
+struct Layer {
+  int32_t outputs, inputs, groups, kh, kw;  // inputs: channels of one group
+  int32_t transposed, zero_in, reserved;
+  const int8_t* weight;       // [outputs][inputs][kh][kw]; transposed: [inputs*groups][outputs/groups][kh][kw]
+  const int32_t* bias;        // [outputs], at the scale of the sums
+  const float* multiplier;    // [outputs]
+};
+
+}  // namespace fxq
