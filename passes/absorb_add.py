@@ -6,8 +6,8 @@
 
   1. The target's table has a row for the convolution with the sum, and its limits hold.
   2. Only the sum reads the convolution, and both operands have one shape.
-  3. The kernel writes over r8: the sum is its last reader, no view shares its memory, and the
-     convolution does not read it too.
+  3. Where the kernel writes over r8: the sum is its last reader, no view shares its memory, and
+     the convolution does not read it too.
 
 The convolution is no longer rounded before the sum, so that results are closer to float.
 """
@@ -27,6 +27,7 @@ from fxq.ir.facts import info, is_on_integers, place_on_integers
 from fxq.ir.ops import OPS, op_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Effect, Stage
+from fxq.kernels.calls import get_call
 from fxq.kernels.rows import keep_row
 from fxq.passes.base import Pass
 
@@ -62,9 +63,12 @@ def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Cont
         if conv is None or row is None:
             continue
         source = _behind(conv.args[0])
-        if source in overwritten or not _may_be_overwritten(rest, add, source, order):
+        overwrites = get_call(row.call).form == "adding"
+        if overwrites and (source in overwritten
+                           or not _may_be_overwritten(rest, add, source, order)):
             continue
-        overwritten.add(_behind(rest))
+        if overwrites:
+            overwritten.add(_behind(rest))
         new = rewriter.call(OPS[_SUMS[op_name(add)]], (*conv.args[:3], rest), dict(conv.kwargs),
                             like=add)
         place_on_integers(new)

@@ -33,6 +33,7 @@ from fxq.kernels.lookup_tables import FLOAT, choose, table_of
 from fxq.kernels.needs import why_not_format
 from fxq.kernels.rows import row_of
 from fxq.passes.base import Pass
+from fxq.passes.lower_integers import lower_integers
 from fxq.quantization.formats import QParams
 from fxq.targets.base import Target
 
@@ -48,6 +49,9 @@ class Lower(Pass):
 
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter, fed = Rewriter(module), _fed_by_inputs(module.graph)
+        if context.target.plain:
+            lower_integers(module, rewriter)
+            return rewriter.result()
         for node in list(module.graph.nodes):
             if node.target is integers.quantize:
                 _lower_quantize(node, rewriter, context.target, fed)

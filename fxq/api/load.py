@@ -26,7 +26,6 @@ from fxq.errors import (
 from fxq.frontend.operators import load_operator
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
-from fxq.kernels.calls import require_engine
 from fxq.runtime.shape_program import shape_program
 from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
@@ -54,8 +53,7 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
         target = get_target(target)  # its package may bring the operators of the file
     opened = open_artifact(path)
     chosen = _target_of(opened, target)
-    if chosen.engine:
-        require_engine(chosen.engine)
+    chosen.require()
     report = replace(read_report(opened.manifest["report"]), target=chosen.name)
     if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
         raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",

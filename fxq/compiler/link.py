@@ -29,7 +29,7 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
     is more than one step off, ConfigError for a runtime that cannot run the graph.
     """
     target, guard = manager.context.target, None
-    if manager.stage is Stage.REFERENCE and target.engine:  # else REFERENCE is executed as it is
+    if manager.stage is Stage.REFERENCE and (target.engine or target.plain):
         with manager.clock.step("engine guard"):
             guard = guard_for(module, target)
         manager.run(module, LOWER)

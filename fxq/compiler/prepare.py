@@ -23,7 +23,6 @@ from fxq.frontend.operators import load_operators
 from fxq.frontend.signature import signature_of
 from fxq.frontend.trace import private_copy
 from fxq.ir.sizes import macs
-from fxq.kernels import calls
 from fxq.passes.base import Pass
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.observer import Observer
@@ -172,7 +171,6 @@ def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
     if overrides:
         kind = replace(kind, overrides=checked_overrides(model, overrides))
     check_legal(chosen, kind)
-    if chosen.engine:
-        calls.require_engine(chosen.engine)
+    chosen.require()
     return Context(chosen, kind, native_half=chosen.device == "cuda" or is_native(kind.half),
                    vnni=kind.isa == "host" and has_vnni())

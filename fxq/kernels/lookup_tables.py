@@ -87,5 +87,6 @@ def _every_value(operand: object) -> object:
     if (constant := constant_of(operand)) is not None:
         return constant.reshape(())
     format_ = integers.qparams_argument(operand)
-    every = torch.arange(format_.low, format_.high + 1)
+    every = torch.arange(256) if format_.dtype is torch.uint8 else torch.arange(
+        format_.low, format_.high + 1)
     return integers.dequantize(every, **integers.qparams_kwargs(format_))
