@@ -23,6 +23,7 @@ from fxq.passes.lower import Lower
 from fxq.passes.normalize import Normalize
 from fxq.passes.pair_safe_weights import PairSafeWeights
 from fxq.passes.quantize_bias import QuantizeBias
+from fxq.passes.recognize_moves import RecognizeMoves
 from fxq.passes.tabulate import Tabulate
 from fxq.system import plugins
 
@@ -30,6 +31,7 @@ Step = tuple[Pass, str]  # a pass, and the reason for its place
 
 FUSE_STEPS: tuple[Step, ...] = (
     (Normalize(), "first: every later pass knows one spelling per operator"),
+    (RecognizeMoves(), "early: values that only move keep their format, and have kernels"),
     (FoldPad(), "before batch norms, which need the convolution next to them"),
     (FoldBatchNorm(), "before activations, which come behind the norm"),
     (BatchNormToAffine(), "what no layer could take; before activations, so that it absorbs one"),

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.ir import arithmetic, integers
+from fxq.ir import arithmetic
 from fxq.ir.facts import info
+from fxq.ir.ops import OPS, op_of
 from fxq.ir.rewriter import constant_of
 from fxq.runtime.native.plan import FLOAT_OUT, INCLUDE_PAD, RESIDUAL, Plan, Unplanned
 from fxq.runtime.native.values import Value
@@ -127,15 +128,11 @@ def _multiply(plan: Plan, node: Node) -> None:
 
 
 def _look_up(plan: Plan, node: Node) -> None:
-    if node not in plan.absorbed:
-        _table(plan, node, _constant(node.args[1]))
-
-
-def _table(plan: Plan, node: Node, table: Tensor | None) -> None:
+    if node in plan.absorbed:
+        return
     source = _source(plan, node)
-    result = plan.fresh(node, *_size(source))
-    plan.append("TABLE", node, source, result, table=table)
-    plan.values[node] = result
+    result = plan.values[node] = plan.fresh(node, *_size(source))
+    plan.append("TABLE", node, source, result, table=_constant(node.args[1]))
 
 
 def _concatenate(plan: Plan, node: Node) -> None:
@@ -181,9 +178,8 @@ def _average(plan: Plan, node: Node) -> None:
 
 
 def _attributes(node: Node) -> Mapping[str, Any]:
-    """Those of an operator on integers, defaults included."""
-    op = integers.float_op_of(node)
-    assert op is not None
+    """Those of an operator that moves values, defaults included."""
+    op = op_of(node) or OPS[_NAMES[node.target]]
     return {name: node.kwargs.get(name, default) for name, default in op.attributes.items()}
 
 
@@ -222,6 +218,13 @@ def _flatten(plan: Plan, node: Node) -> None:
     plan.add("FLATTEN", node, source, (1, 1, source.c * source.h * source.w))
 
 
+def _reshape(plan: Plan, node: Node) -> None:
+    source, shape = _source(plan, node), _attributes(node)["shape"]
+    if isinstance(shape[1], int) and shape[1] not in (-1, source.c * source.h * source.w):
+        raise Unplanned("a reshape that moves images into each other")
+    _flatten(plan, node)
+
+
 def _pad(plan: Plan, node: Node) -> None:
     source, (left, right, *rows) = _source(plan, node), _attributes(node)["pad"]
     top, bottom = rows or (0, 0)
@@ -232,29 +235,21 @@ def _same(plan: Plan, node: Node) -> None:
     plan.values[node] = _source(plan, node)
 
 
-def _clamp(plan: Plan, node: Node) -> None:
-    kw: Any = node.kwargs
-    _table(plan, node, torch.arange(256).clamp(kw["low"], kw["high"]).to(torch.uint8))
-
-
-def _relu(plan: Plan, node: Node) -> None:
-    zero: Any = node.kwargs["zero_point"]
-    _table(plan, node, torch.arange(256).clamp(min=zero).to(torch.uint8))
-
-
-_INTEGER: Mapping[str, Emit] = {
-    "max_pool1d": _max_pool, "max_pool2d": _max_pool, "channel_shuffle": _shuffle,
-    "interpolate": _interpolate, "narrow": _narrow, "flatten": _flatten, "pad": _pad,
-    "contiguous": _same, "relu": _relu, "squeeze": _flatten}
+# Functions of torch that move integers; two stand in for those that torch has on floats only.
+_NAMES: Mapping[Any, str] = {arithmetic.max_pool1d: "max_pool1d", arithmetic.nearest: "interpolate"}
+_MOVES: Mapping[Any, Emit] = {
+    arithmetic.max_pool1d: _max_pool, arithmetic.nearest: _interpolate,
+    **{OPS[name].call: emit for name, emit in (
+        ("max_pool2d", _max_pool), ("channel_shuffle", _shuffle), ("narrow", _narrow),
+        ("flatten", _flatten), ("squeeze", _flatten), ("reshape", _reshape), ("pad", _pad),
+        ("contiguous", _same))}}
 EMIT: Mapping[Any, Emit] = {
     arithmetic.conv: _conv, arithmetic.conv_add: _conv, arithmetic.linear: _linear,
     arithmetic.linear_float: _linear_float, arithmetic.add: _add,
     arithmetic.multiply: _multiply, arithmetic.look_up: _look_up,
     arithmetic.concatenate: _concatenate, arithmetic.average: _average,
-    arithmetic.enter: _enter, arithmetic.leave: _leave, integers.clamp_on_integers: _clamp,
-    **{integers.INTEGER_OPS[name]: emit for name, emit in _INTEGER.items()}}
+    arithmetic.enter: _enter, arithmetic.leave: _leave, **_MOVES}
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({
     arithmetic.conv, arithmetic.conv_add, arithmetic.linear, arithmetic.add, arithmetic.multiply,
-    arithmetic.average, arithmetic.enter, *(integers.INTEGER_OPS[n] for n in (
-        "max_pool1d", "max_pool2d"))})
+    arithmetic.average, arithmetic.enter, arithmetic.max_pool1d, OPS["max_pool2d"].call})

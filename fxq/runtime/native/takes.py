@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from fxq.ir import arithmetic, integers
+from fxq.ir import arithmetic
 from fxq.ir.facts import info
+from fxq.ir.ops import OPS
 from fxq.ir.rewriter import constant_of
 from fxq.runtime.native.emit import EMIT
+from fxq.runtime.native.plan import zero_of
 
 _IMAGE = (2, 3, 4)  # dimensions of a value: batch, channels, and up to two of space
 
@@ -21,21 +23,26 @@ def takes(node: Any) -> bool:
     if not isinstance(node, Node) or node.op != "call_function" or node.target not in EMIT:
         return False
     condition = _CONDITIONS.get(node.target, lambda _: True)
-    operands = [n for n in node.all_input_nodes if constant_of(n) is None]
-    return all(_is_image(n) for n in (node, *operands)) and condition(node)
+    operands = [n for n in node.all_input_nodes if constant_of(n) is None
+                and info(n).shape is not None]
+    return all(_is_image(n, node.target) for n in (node, *operands)) and condition(node)
 
 
-def _is_image(node: Node) -> bool:
+def _is_image(node: Node, function: Any) -> bool:
+    """Up to two dimensions of space; integers, but for what crosses the border to floats."""
     known = info(node)
-    return known.shape is not None and len(known.shape) in _IMAGE and known.dtype in (
-        torch.uint8, torch.float32)
+    types = (torch.uint8, torch.float32) if function in _BORDER else (torch.uint8,)
+    return known.shape is not None and len(known.shape) in _IMAGE and known.dtype in types
+
+
+_BORDER = (arithmetic.enter, arithmetic.leave, arithmetic.linear_float)
 
 
 def _shape(node: Any) -> tuple[int, ...]:
     return info(node).shape or ()
 
 
-def _one_bias(node: Node) -> bool:
+def _eight_bits(node: Node) -> bool:
     weight = constant_of(node.args[1])
     return weight is not None and weight.dtype is torch.int8
 
@@ -43,9 +50,13 @@ def _one_bias(node: Node) -> bool:
 def _flat(node: Node) -> bool:
     """It joins all channels and pixels of each image."""
     before, after = _shape(node.args[0]), _shape(node)
-    return len(after) == 2 and after[0] == before[0] and not any(
-        isinstance(v, Node) for v in node.kwargs.values()) and (
-        node.kwargs.get("start_dim", 1) == 1)
+    return len(after) == 2 and after[0] == before[0] and node.kwargs.get("start_dim", 1) == 1
+
+
+def _reshaped(node: Node) -> bool:
+    """The same, said with sizes: the batch, and all the rest."""
+    shape: Any = node.kwargs["shape"]
+    return _flat(node) and len(shape) == 2 and isinstance(shape[1], int)
 
 
 def _squeezed(node: Node) -> bool:
@@ -78,11 +89,11 @@ def _zero_pad(node: Node) -> bool:
     return (len(pad) in (2, 4) and all(isinstance(p, int) for p in pad)
             and len(pad) // 2 <= len(_shape(node)) - 2
             and node.kwargs.get("mode", "constant") == "constant"
-            and not node.kwargs.get("value"))
+            and node.kwargs.get("value") == zero_of(node))
 
 
 def _pools_images(node: Node) -> bool:
-    return len(_shape(node)) == (4 if "2d" in str(node.target.__name__) else 3)  # type: ignore[union-attr]
+    return len(_shape(node)) == (3 if node.target is arithmetic.max_pool1d else 4)
 
 
 def _averages_space(node: Node) -> bool:
@@ -98,12 +109,13 @@ def _whole_image(node: Node) -> bool:
     return len(_shape(node.args[0])) == 2
 
 
-_INTEGER: Mapping[str, Callable[[Node], bool]] = {
-    "flatten": _flat, "squeeze": _squeezed, "interpolate": _nearest, "narrow": _channels,
-    "pad": _zero_pad, "max_pool1d": _pools_images, "max_pool2d": _pools_images}
+_MOVES: Mapping[str, Callable[[Node], bool]] = {
+    "flatten": _flat, "reshape": _reshaped, "squeeze": _squeezed, "narrow": _channels,
+    "pad": _zero_pad, "max_pool2d": _pools_images}
 _CONDITIONS: Mapping[Any, Callable[[Node], bool]] = {
-    arithmetic.conv: _one_bias, arithmetic.conv_add: _one_bias,
+    arithmetic.conv: _eight_bits, arithmetic.conv_add: _eight_bits,
     arithmetic.linear: _whole_image, arithmetic.linear_float: _whole_image,
     arithmetic.add: _same_or_pixel, arithmetic.multiply: _same_or_pixel,
     arithmetic.concatenate: _joins_channels, arithmetic.average: _averages_space,
-    **{integers.INTEGER_OPS[name]: condition for name, condition in _INTEGER.items()}}
+    arithmetic.max_pool1d: _pools_images, arithmetic.nearest: _nearest,
+    **{OPS[name].call: condition for name, condition in _MOVES.items()}}
