@@ -1,0 +1,7 @@
+// Instructions of this file: after the standard headers, so that no code shared with others uses them.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vbmi")
+#endif
+#include <immintrin.h>

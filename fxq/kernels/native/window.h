@@ -1,0 +1,32 @@
+// Where a pool's window lies in the image.
+#pragma once
+#include "work.h"
+
+namespace fxq {
+namespace {
+
+struct Window {
+  int32_t begin, end;  // the taps inside the image
+  int32_t padded;      // pixels, clipped only to the padded image, as torch counts them
+};
+
+inline Window window(int32_t start, int32_t k, int32_t dilation, int32_t size, int32_t padding) {
+  const int32_t end = least(start + (k - 1) * dilation + 1, size + padding);
+  const int32_t outside = start < 0 ? ceil_div(-start, dilation) : 0;  // whole taps before 0
+  return {start + outside * dilation, least(end, size), end - start};
+}
+
+inline Window window_y(const Step& s, int32_t y) {
+  return window(y * s.code.sh - s.code.ph, s.code.kh, s.code.dh, s.in.h, s.code.ph);
+}
+inline Window window_x(const Step& s, int32_t x) {
+  return window(x * s.code.sw - s.code.pw, s.code.kw, s.code.dw, s.in.w, s.code.pw);
+}
+
+inline int32_t divisor(const Step& s, Window y, Window x) {
+  if (s.code.flags & INCLUDE_PAD) return y.padded * x.padded;
+  return (y.end - y.begin) * (x.end - x.begin);
+}
+
+}  // namespace
+}  // namespace fxq
