@@ -38,7 +38,8 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
         inputs = InputGuard(names, shapes, target.device)
         check_arrivals(module, inputs)
     with manager.clock.step("choose runtime"):
-        name, function, choice = select(module, list(manager.inputs), runtime, target.device)
+        name, function, choice = select(module, list(manager.inputs), runtime, target,
+                                        manager.last_outputs)
     return Executable(function, module, inputs, guard, name, choice)
 
 

@@ -73,9 +73,9 @@ def _linear(plan: Plan, node: Node) -> None:
 def _linear_float(plan: Plan, node: Node) -> None:
     source, weight = _source(plan, node), _constant(node.args[1])
     _refuse_rows(source)
-    low = 0 if node.kwargs["relu"] else -1  # at the zero point, which floats have at 0: a ReLU
-    result = _float_result(plan, (plan.images, weight.shape[0]))
-    plan.append("CONV", node, source, result, **_ONE, groups=1, flags=FLOAT_OUT, low=low,
+    bounds = {"low": 0, "high": 255, "zero_out": 0 if node.kwargs["relu"] else 1}
+    result = _float_result(plan, (plan.images, weight.shape[0]))  # low at the zero point: a ReLU
+    plan.append("CONV", node, source, result, **_ONE, **bounds, groups=1, flags=FLOAT_OUT,
                 zero_in=node.kwargs["zero_in"])
     plan.values[node] = result
 
