@@ -58,16 +58,18 @@ class Segment:
 
     def link(self, tensors: Sequence[Tensor]) -> Linked:
         """The program for such inputs. Raises Unplanned."""
-        plan = self.plan(tensors)
-        return Linked(plan, [self._layer(s) for s in plan.steps], len(tensors))
+        plan = self.plan([_channels_last(t) for t in tensors])
+        turned = [i for i, t in enumerate(tensors) if _channels_last(t) is not t]
+        return Linked(plan, [self._layer(s) for s in plan.steps], len(tensors), turned)
 
     def plan(self, tensors: Sequence[Tensor]) -> Plan:
         """The values and steps for such inputs. Raises Unplanned."""
         inputs = dict(zip(self.part.inputs, tensors, strict=True))
         plan = Plan(self.part.nodes, self.part.outputs, images_of(inputs), WRITERS)
         for node, tensor in inputs.items():
-            plan.values[node] = plan.external(tensor.shape, tensor.stride(),
-                                              tensor.element_size(), zero_of(node))
+            value = plan.external(tensor.shape, tensor.stride(), tensor.element_size(),
+                                  zero_of(node))
+            plan.values[node] = value if tensor.is_floating_point() else _import(plan, node, value)
         for node in self.part.nodes:
             EMIT[node.target](plan, node)
         for node in self.part.outputs:
@@ -87,6 +89,13 @@ class Segment:
         return self.layers[step.node]
 
 
+def _import(plan: Plan, node: Node, value: Value) -> Value:
+    """Integers of the caller in memory of the program's own, which can have a border."""
+    inside = plan.fresh(node, value.h, value.w, value.c)
+    plan.append("TABLE", node, value, inside)
+    return inside
+
+
 def _export(plan: Plan, node: Node) -> None:
     """An output of integers is copied into a tensor of the caller, in channels_last."""
     value = plan.values[node]
@@ -103,9 +112,10 @@ def _export(plan: Plan, node: Node) -> None:
 class Linked:
     """A program and the tensors of its calls: the inputs, then the outputs that each allocates."""
 
-    def __init__(self, plan: Plan, layers: Sequence[library.Layer | None], inputs: int) -> None:
+    def __init__(self, plan: Plan, layers: Sequence[library.Layer | None], inputs: int,
+                 turned: Sequence[int]) -> None:
         lane, wide = plan.finish()
-        self.plan, self.bytes = plan, (lane, wide)
+        self.plan, self.bytes, self.turned = plan, (lane, wide), tuple(turned)
         table = _Rows(wide)
         code = [table.instruction(step, layer)
                 for step, layer in zip(plan.steps, layers, strict=True)]
@@ -116,10 +126,20 @@ class Linked:
         self.order = [plan.values[n].storage.space - EXTERNAL - inputs for n in plan.outputs]
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        if self.turned:
+            tensors = tuple([_channels_last(t) if i in self.turned else t
+                             for i, t in enumerate(tensors)])
         made = [torch.empty_strided(shape, strides, dtype=dtype)
                 for shape, strides, dtype in self.outputs]
         self.program.run([t.data_ptr() for t in (*tensors, *made)], torch.get_num_threads())
         return tuple([made[i] for i in self.order])
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Integers with their channels side by side, as kernels read them."""
+    if tensor.dtype is not torch.uint8 or tensor.stride(1) == 1:
+        return tensor
+    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 class _Rows:
