@@ -16,7 +16,7 @@ from fxq.kernels.native import library
 from fxq.runtime.native.emit import EMIT, WRITERS
 from fxq.runtime.native.plan import Plan, Step, Unplanned, images_of, zero_of
 from fxq.runtime.native.segments import Part, alone
-from fxq.runtime.native.values import EXTERNAL, Value
+from fxq.runtime.native.values import EXTERNAL, SLACK, Value
 from fxq.runtime.python import Function, build
 
 MOST_PROGRAMS = 32  # that one part keeps; the oldest go first
@@ -59,7 +59,7 @@ class Segment:
     def link(self, tensors: Sequence[Tensor]) -> Linked:
         """The program for such inputs. Raises Unplanned."""
         plan = self.plan([_channels_last(t) for t in tensors])
-        turned = [i for i, t in enumerate(tensors) if _channels_last(t) is not t]
+        turned = [i for i, t in enumerate(tensors) if t.dtype is torch.uint8]
         return Linked(plan, [self._layer(s) for s in plan.steps], len(tensors), turned)
 
     def plan(self, tensors: Sequence[Tensor]) -> Plan:
@@ -120,7 +120,8 @@ class Linked:
         code = [table.instruction(step, layer)
                 for step, layer in zip(plan.steps, layers, strict=True)]
         self.program = library.Program(code, table.views, table.layers, table.tables, lane, wide,
-                                       plan.images, [o.bytes for o in plan.externals])
+                                       plan.images, [o.bytes + SLACK * (i in self.turned)
+                                                     for i, o in enumerate(plan.externals)])
         made = plan.externals[inputs:]
         self.outputs = [(o.shape, o.strides, o.dtype) for o in made]
         self.order = [plan.values[n].storage.space - EXTERNAL - inputs for n in plan.outputs]
@@ -136,10 +137,12 @@ class Linked:
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
-    """Integers with their channels side by side, as kernels read them."""
-    if tensor.dtype is not torch.uint8 or tensor.stride(1) == 1:
+    """Integers with their channels side by side and slack behind, as kernels read them."""
+    if tensor.dtype is not torch.uint8:
         return tensor
-    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
+    turned = tensor.movedim(1, -1)
+    memory = torch.empty(tensor.numel() + SLACK, dtype=torch.uint8)
+    return memory[:tensor.numel()].view(turned.shape).copy_(turned).movedim(-1, 1)
 
 
 class _Rows:
