@@ -6,7 +6,9 @@
 
 extern "C" {
 int32_t fxq_abi();                        // raised when a struct or a function here changes
-int32_t fxq_best_isa();                   // fxq::Isa of this processor, lowered by FXQ_NATIVE_ISA
+int32_t fxq_sizeof(int32_t which);         // of View (0), Instruction (1), Layer (2)
+int32_t fxq_best_isa();                   // fxq::Isa of this processor, lowered by FXQ_NATIVE_ISA,
+                                          // which must name one: -1 else
 const char* fxq_isa_name(int32_t isa);
 
 // Weights, copied and checked. Null on failure, with a sentence in `error` (`size` bytes).
@@ -28,5 +30,8 @@ int32_t fxq_program_run(void* program, void* const* externals, const int64_t* by
 // The same, with nanoseconds added for each step (over the threads that worked on it).
 int32_t fxq_program_profile(void* program, void* const* externals, const int64_t* bytes,
                             int32_t externals_count, int32_t threads, int64_t* nanoseconds);
+// The same with the wall time of each step; images that run side by side share theirs.
+int32_t fxq_program_clocks(void* program, void* const* externals, const int64_t* bytes,
+                           int32_t externals_count, int32_t threads, int64_t* busy, int64_t* wall);
 const char* fxq_program_kernel(void* program, int32_t step);  // "dense vnni", ...
 }
