@@ -7,7 +7,7 @@ import importlib.util
 import warnings
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -38,16 +38,19 @@ class BuildWithLibrary(build_py):
             warnings.warn(f"fxq is installed without its native library: {error}", stacklevel=1)
 
 
+class OfOnePlatform(Distribution):
+    """Files lie where a platform's belong."""
+
+    def has_ext_modules(self):
+        return True
+
+
 class Wheel(bdist_wheel):
     """The library is called through ctypes: of one platform, for every Python."""
-
-    def finalize_options(self):
-        super().finalize_options()
-        self.root_is_pure = False
 
     def get_tag(self):
         compiled = (Path(self.bdist_dir) / FOLDER / native.NAME).exists()
         return "py3", "none", super().get_tag()[2] if compiled else "any"
 
 
-setup(cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": Wheel})
+setup(distclass=OfOnePlatform, cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": Wheel})
