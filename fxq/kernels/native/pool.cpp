@@ -145,7 +145,7 @@ void Pool::publish(int32_t units) {
   wake_one();
 }
 
-// Each thread that wakes up wakes two more, so that nobody's start costs more than one call.
+// Each thread that wakes up for a new stage wakes two more: nobody's start costs more than that.
 void Pool::wake_one() {
   const int32_t threads = threads_.load(std::memory_order_relaxed);
   for (int32_t t = 0; t < threads; ++t) {
@@ -186,6 +186,7 @@ void Pool::wait(int32_t thread, uint64_t seen) {
   seat.asleep.store(1);
   while (!changed() && seat.asleep.load()) futex(seat.asleep, FUTEX_WAIT, 1);
   seat.asleep.store(0);
+  if (!changed()) return;
   wake_one();
   wake_one();
 }
