@@ -1,0 +1,127 @@
+"""Compile the native library. Run as `python -m fxq.kernels.native.build`; setup.py calls it too.
+
+It stands alone: setup.py loads it from its file, before fxq is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NAME = "libfxq_native.so"
+NOTE = "missing.txt"  # lies where the library would, and says why there is none
+# Products and sums are rounded one by one, as in the definition of the arithmetic.
+FLAGS = ("-O3", "-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
+         "-fvisibility=hidden", "-pthread")
+
+
+class CannotBuild(Exception):
+    """There is no compiler here, or it failed; the message is one sentence."""
+
+
+def compiler() -> list[str]:
+    """The C++ compiler's command: $CXX, g++, c++ or clang++. Raises CannotBuild."""
+    for command in filter(None, (os.environ.get("CXX"), "g++", "c++", "clang++")):
+        words = command.split()
+        if words and shutil.which(words[0]):
+            return words
+        if command == os.environ.get("CXX"):
+            raise CannotBuild(f"CXX names {command!r}, which is no program here")
+    raise CannotBuild("no C++ compiler was found")
+
+
+def sources() -> list[Path]:
+    """The files to compile."""
+    return sorted(HERE.glob("*.cpp"))
+
+
+def is_current(library: Path) -> bool:
+    """The library exists and no source is newer."""
+    files = [*sources(), *HERE.glob("*.h"), HERE / "build.py"]
+    return library.exists() and library.stat().st_mtime >= max(f.stat().st_mtime for f in files)
+
+
+def build(folder: Path = HERE) -> Path:
+    """Make `folder` hold a library of these sources, or a note. Raises CannotBuild."""
+    library, note = folder / NAME, folder / NOTE
+    if is_current(library):
+        return library
+    try:
+        _compile(library, compiler())
+    except CannotBuild as error:
+        library.unlink(missing_ok=True)
+        note.write_text(f"{error}\n")
+        raise
+    note.unlink(missing_ok=True)
+    return library
+
+
+def _compile(library: Path, command: list[str]) -> None:
+    """One object file for each source, in parallel; the library appears when it is whole."""
+    with _objects() as objects, ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = [(source, objects / f"{source.stem}.o") for source in sources()]
+        list(pool.map(lambda f: _object(command, *f), files))
+        whole = library.with_name(f"{NAME}.{os.getpid()}")
+        try:
+            _run([*command, *FLAGS, "-shared", "-o", str(whole), *(str(o) for _, o in files)])
+            whole.replace(library)
+        finally:
+            whole.unlink(missing_ok=True)
+
+
+@contextmanager
+def _objects() -> Iterator[Path]:
+    """A folder for object files: in a checkout one that stays, so that few are made anew."""
+    root = HERE.parents[2]
+    if (root / "pyproject.toml").exists() and os.access(root, os.W_OK):
+        kept = root / "build" / "native"
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory() as passing:
+        yield Path(passing)
+
+
+def _object(command: list[str], source: Path, target: Path) -> None:
+    stamp = target.with_suffix(".command")
+    words = [*command, *FLAGS, "-c", str(source)]
+    newest = max(f.stat().st_mtime for f in (source, *HERE.glob("*.h")))
+    if target.exists() and target.stat().st_mtime >= newest and stamp.exists() \
+            and stamp.read_text() == repr(words):
+        return
+    whole = target.with_suffix(f".{os.getpid()}.o")
+    _run([*words, "-o", str(whole)])
+    whole.replace(target)
+    stamp.write_text(repr(words))
+
+
+def _run(words: list[str]) -> None:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CannotBuild(f"the C++ compiler {words[0]} does not start: {error}") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or [""]
+        raise CannotBuild(f"the C++ compiler {words[0]} failed: {lines[0].strip()[:300]}")
+
+
+def main() -> int:
+    """Build in place; say what is there."""
+    try:
+        sys.stdout.write(f"{build()}\n")
+    except CannotBuild as error:
+        sys.stderr.write(f"fxq's native library was not built: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
