@@ -29,6 +29,7 @@ inline Vector words_of(int32_t x) { return _mm512_set1_epi16(short(x)); }
 inline Floats floats_of(float x) { return _mm512_set1_ps(x); }
 
 inline Vector max_bytes(Vector a, Vector b) { return _mm512_max_epu8(a, b); }
+inline Vector min_bytes(Vector a, Vector b) { return _mm512_min_epu8(a, b); }
 inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
 inline Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
@@ -48,6 +49,19 @@ inline Vector high_words(Vector a, Vector b) { return _mm512_unpackhi_epi16(a, b
 inline Vector add_words(Vector a, Vector b) { return _mm512_adds_epi16(a, b); }  // saturates
 inline Vector pack_ints(Vector a, Vector b) { return _mm512_packs_epi32(a, b); }
 inline Vector pack_words(Vector a, Vector b) { return _mm512_packus_epi16(a, b); }
+
+// Depthwise: GROUP taps of one channel lie in the 32 bits of a lane. See depthwise_vectors.h.
+constexpr int32_t GROUP = 4;
+inline Sums interleave(const uint8_t* const rows[GROUP], int64_t at) {
+  const Vector a = load(rows[0] + at), b = load(rows[1] + at), c = load(rows[2] + at), d = load(rows[3] + at);
+  const Vector low_ab = low_bytes(a, b), low_cd = low_bytes(c, d);
+  const Vector high_ab = high_bytes(a, b), high_cd = high_bytes(c, d);
+  return {{low_words(low_ab, low_cd), high_words(low_ab, low_cd),
+           low_words(high_ab, high_cd), high_words(high_ab, high_cd)}};
+}
+inline Vector dot(Vector sum, Vector taps, Vector weights) {
+  return _mm512_dpbusd_epi32(sum, taps, weights);
+}
 
 }  // namespace
 }  // namespace fxq

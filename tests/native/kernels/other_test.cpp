@@ -189,7 +189,7 @@ const Row ROWS[] = {
     {LEAVE, {"leave plain", PLAIN, prepare_leave_plain, prepare_leave_plain}},
     {MAX_POOL, {"max pool plain", PLAIN, prepare_max_pool_plain, prepare_max_pool_plain}},
     {AVERAGE_POOL, {"average pool plain", PLAIN, prepare_average_pool_plain, prepare_average_pool_plain}},
-    {DEPTHWISE, {"depthwise plain", PLAIN, prepare_depthwise_plain, prepare_depthwise_plain}},
+    {DEPTHWISE, {"depthwise vnni", AVX512_VNNI, prepare_depthwise_plain, prepare_depthwise_vnni}},
     {SHUFFLE, {"shuffle plain", PLAIN, prepare_shuffle_plain, prepare_shuffle_plain}},
     {NEAREST, {"nearest plain", PLAIN, prepare_nearest_plain, prepare_nearest_plain}},
     {FLATTEN, {"flatten plain", PLAIN, prepare_flatten_plain, prepare_flatten_plain}},
