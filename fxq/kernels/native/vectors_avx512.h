@@ -23,12 +23,18 @@ inline void store(uint8_t* p, Vector x, int64_t bytes) {  // at most WIDTH
   if (bytes >= WIDTH) return store(p, x);
   _mm512_mask_storeu_epi8(p, (__mmask64(1) << bytes) - 1, x);
 }
+// The first `count` numbers, at most a vector's: the tensors of a caller have no SLACK behind them.
+inline __mmask16 first(int64_t count) { return count >= 16 ? 0xffff : __mmask16((1u << count) - 1); }
+inline Floats load_floats(const void* p, int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
+inline void store_floats(void* p, Floats x, int64_t count) { _mm512_mask_storeu_ps(p, first(count), x); }
 inline Vector zeros() { return _mm512_setzero_si512(); }
 inline Vector bytes_of(int32_t x) { return _mm512_set1_epi8(char(x)); }
+inline Vector ints_of(int32_t x) { return _mm512_set1_epi32(x); }
 inline Vector words_of(int32_t x) { return _mm512_set1_epi16(short(x)); }
 inline Floats floats_of(float x) { return _mm512_set1_ps(x); }
 
 inline Vector max_bytes(Vector a, Vector b) { return _mm512_max_epu8(a, b); }
+inline Vector min_bytes(Vector a, Vector b) { return _mm512_min_epu8(a, b); }
 inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
 inline Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
@@ -45,9 +51,50 @@ inline Vector low_bytes(Vector a, Vector b) { return _mm512_unpacklo_epi8(a, b);
 inline Vector high_bytes(Vector a, Vector b) { return _mm512_unpackhi_epi8(a, b); }
 inline Vector low_words(Vector a, Vector b) { return _mm512_unpacklo_epi16(a, b); }
 inline Vector high_words(Vector a, Vector b) { return _mm512_unpackhi_epi16(a, b); }
+inline Vector low_ints(Vector a, Vector b) { return _mm512_unpacklo_epi32(a, b); }
+inline Vector high_ints(Vector a, Vector b) { return _mm512_unpackhi_epi32(a, b); }
+inline Vector low_longs(Vector a, Vector b) { return _mm512_unpacklo_epi64(a, b); }
+inline Vector high_longs(Vector a, Vector b) { return _mm512_unpackhi_epi64(a, b); }
+inline Vector shuffle_bytes(Vector x, Vector in_lane) { return _mm512_shuffle_epi8(x, in_lane); }
+inline Vector permute_ints(Vector x, Vector index) { return _mm512_permutexvar_epi32(index, x); }
+
+// The 128-bit lanes of a vector, from and to other addresses; `lanes` of them, `bytes` of each.
+constexpr int32_t LANES = WIDTH / 16;
+inline Vector gather_lanes(const uint8_t* const from[LANES]) {
+  const auto one = [&](int k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from[k])); };
+  const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(one(0)), one(1), 1);
+  const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(one(2)), one(3), 1);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+template <int LANE_>
+inline void scatter_lane(uint8_t* to, Vector x, int64_t bytes) {
+  const __m128i part = _mm512_extracti32x4_epi32(x, LANE_);
+  if (bytes >= 16) _mm_storeu_si128(reinterpret_cast<__m128i*>(to), part);
+  else _mm_mask_storeu_epi8(to, __mmask16((1u << bytes) - 1), part);
+}
+inline void scatter_lanes(uint8_t* to, int64_t step, Vector x, int64_t lanes, int64_t bytes) {
+  scatter_lane<0>(to, x, bytes);
+  if (lanes > 1) scatter_lane<1>(to + step, x, bytes);
+  if (lanes > 2) scatter_lane<2>(to + 2 * step, x, bytes);
+  if (lanes > 3) scatter_lane<3>(to + 3 * step, x, bytes);
+}
 inline Vector add_words(Vector a, Vector b) { return _mm512_adds_epi16(a, b); }  // saturates
 inline Vector pack_ints(Vector a, Vector b) { return _mm512_packs_epi32(a, b); }
 inline Vector pack_words(Vector a, Vector b) { return _mm512_packus_epi16(a, b); }
+
+// Depthwise: GROUP taps of one channel lie in the 32 bits of a lane. See depthwise_vectors.h.
+constexpr int32_t GROUP = 4;
+inline Sums interleave(const uint8_t* const rows[GROUP], int64_t at) {
+  const Vector a = load(rows[0] + at), b = load(rows[1] + at), c = load(rows[2] + at), d = load(rows[3] + at);
+  const Vector low_ab = low_bytes(a, b), low_cd = low_bytes(c, d);
+  const Vector high_ab = high_bytes(a, b), high_cd = high_bytes(c, d);
+  return {{low_words(low_ab, low_cd), high_words(low_ab, low_cd),
+           low_words(high_ab, high_cd), high_words(high_ab, high_cd)}};
+}
+inline Vector ones() { return bytes_of(1); }  // weights that add taps
+inline Vector dot(Vector sum, Vector taps, Vector weights) {
+  return _mm512_dpbusd_epi32(sum, taps, weights);
+}
 
 }  // namespace
 }  // namespace fxq

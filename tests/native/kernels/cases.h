@@ -24,11 +24,11 @@ inline int32_t draw(int32_t low, int32_t high) {  // both included
 }
 inline bool chance(int32_t percent) { return draw(1, 100) <= percent; }
 
-// `bytes` that end (SLACK later), or begin, at a page that nobody may touch.
+// `bytes` that end (`slack` later), or begin, at a page that nobody may touch.
 class Guarded {
  public:
-  explicit Guarded(int64_t bytes, bool at_end) {
-    const int64_t page = 4096, used = bytes + SLACK, pages = (used + page - 1) / page;
+  Guarded(int64_t bytes, bool at_end, int64_t slack) {
+    const int64_t page = 4096, used = bytes + slack, pages = (used + page - 1) / page;
     size_ = (pages + 2) * page;
     memory_ = static_cast<uint8_t*>(mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (memory_ == MAP_FAILED || mprotect(memory_ + page, pages * page, PROT_READ | PROT_WRITE)) abort();

@@ -1,0 +1,166 @@
+// DEPTHWISE over vectors of either width.
+//
+// A row of pixels is one line of bytes, whatever the channels are, so that no lane is wasted. GROUP
+// input rows are interleaved into a strip: each of its lanes of 32 bits holds GROUP vertical taps of a
+// channel. A strip serves several output rows, and column kx of the kernel is the strip kx pixels on.
+//
+//   input row y    a0 a1 a2 ..     strip:  lane 0: a0 b0 c0 d0   lane 1: a1 b1 c1 d1 ..
+//             y+1  b0 b1 b2 ..     output row 0 += lane * (w0 w1 w2  0)
+//             y+2  c0 c1 c2 ..     output row 1 += lane * ( 0 w0 w1 w2)
+//             y+3  d0 d1 d2 ..
+//
+// Register block: ROWS output rows x BLOCKS blocks (one period apart: the same weights) x 4 vectors.
+// The order of unpack is kept in four planes: vector v of a block holds bytes 4v to 4v+3 of each 16.
+// A shift by a multiple of 4 bytes is then another plane, or 16 bytes further on. Pixels that are not
+// side by side (stride, slices of a concatenation) are copied so, or read where they lie if they fill
+// whole blocks; a result of pixels that do not lie side by side is written to lines first.
+#pragma once
+
+namespace fxq {
+namespace {
+
+inline void store_planes(uint8_t* to, int32_t plane, const Sums& x) {
+  for (int k = 0; k < 4; ++k) store(to + k * plane, x.v[k]);
+}
+
+struct Rows {
+  const uint8_t* at[GROUP];
+};
+
+inline void interleave_line(const Rows& rows, int64_t bytes, uint8_t* strip, int32_t plane) {
+  for (int64_t i = 0; i < bytes; i += WIDTH) store_planes(strip + i, plane, interleave(rows.at, i));
+}
+
+// A store may spill into the next pixel's place, which is written after it.
+inline void copy_pixels(const uint8_t* from, int64_t stride, int32_t pixels, int32_t lanes, uint8_t* to) {
+  for (int32_t x = 0; x < pixels; ++x, from += stride, to += lanes)
+    for (int32_t i = 0; i < lanes; i += WIDTH) store(to + i, load(from + i));
+}
+
+// Fills the four planes of one group and phase with `pixels` pixels that lie `stride` bytes apart.
+inline void fill_strip(const Shape& g, Rows rows, int64_t stride, int32_t pixels, uint8_t* strip,
+                       uint8_t* lines) {
+  if (stride != g.lanes && g.lanes % WIDTH == 0) {
+    for (int32_t x = 0; x < pixels; ++x, strip += g.lanes) {
+      interleave_line(rows, g.lanes, strip, g.plane);
+      for (auto& row : rows.at) row += stride;
+    }
+    return;
+  }
+  if (stride != g.lanes)
+    for (int i = 0; i < GROUP; ++i) {
+      copy_pixels(rows.at[i], stride, pixels, g.lanes, lines + i * g.line);
+      rows.at[i] = lines + i * g.line;
+    }
+  interleave_line(rows, int64_t(pixels) * g.lanes, strip, g.plane);
+}
+
+struct Epilogue {
+  Vector zero, low, high;
+};
+
+template <int ROWS>
+struct Lines {
+  uint8_t* at[ROWS];
+};
+
+// BLOCKS blocks of ROWS rows at byte `at` of the line; the last one may end before its WIDTH bytes.
+template <int ROWS, int BLOCKS>
+inline void compute(const Shape& g, const int32_t* offset, int32_t taps, const uint8_t* weights,
+                    const uint8_t* strip, const Epilogue& e, const Lines<ROWS>& out, int64_t at, int64_t end) {
+  Vector sum[ROWS][BLOCKS][4];
+  for (int r = 0; r < ROWS; ++r)
+    for (int b = 0; b < BLOCKS; ++b)
+      for (int k = 0; k < 4; ++k) sum[r][b][k] = load(weights + k * WIDTH);
+  const uint8_t* w = weights + 8 * WIDTH;
+  for (int32_t t = 0; t < taps; ++t, offset += 4, w += ROWS * 4 * WIDTH)
+    for (int k = 0; k < 4; ++k) {
+      Vector x[BLOCKS];
+      for (int b = 0; b < BLOCKS; ++b) x[b] = load(strip + offset[k] + at + int64_t(b) * g.period);
+      for (int r = 0; r < ROWS; ++r) {
+        const Vector tap = load(w + (4 * r + k) * WIDTH);
+        for (int b = 0; b < BLOCKS; ++b) sum[r][b][k] = dot(sum[r][b][k], x[b], tap);
+      }
+    }
+  for (int b = 0; b < BLOCKS; ++b)
+    for (int r = 0; r < ROWS; ++r) {
+      Sums q;
+      for (int k = 0; k < 4; ++k)
+        q.v[k] = to_ints(mul(to_floats(sum[r][b][k]), load_floats(weights + (4 + k) * WIDTH)));
+      const Vector low = add_words(pack_ints(q.v[0], q.v[1]), e.zero);
+      const Vector high = add_words(pack_ints(q.v[2], q.v[3]), e.zero);
+      const Vector result = min_bytes(max_bytes(pack_words(low, high), e.low), e.high);
+      const int64_t to = at + int64_t(b) * g.period;
+      store(out.at[r] + to, result, end - to);
+    }
+}
+
+template <int ROWS>
+inline void compute_line(const Step& s, const Shape& g, const uint8_t* strip, const Epilogue& e,
+                         const Lines<ROWS>& out, int64_t end) {
+  constexpr int BLOCKS = ROWS == 4 ? 1 : 2;
+  const int32_t taps = g.groups * s.code.kw, bytes = 8 * WIDTH + taps * ROWS * 4 * WIDTH;
+  const auto* weights = static_cast<const uint8_t*>(s.packed);
+  for (int32_t block = 0; block < g.period; block += WIDTH, weights += bytes) {
+    int64_t at = block;
+    for (; at + int64_t(BLOCKS - 1) * g.period < end; at += int64_t(BLOCKS) * g.period)
+      compute<ROWS, BLOCKS>(g, offsets_of(s), taps, weights, strip, e, out, at, end);
+    for (; at < end; at += g.period)
+      compute<ROWS, 1>(g, offsets_of(s), taps, weights, strip, e, out, at, end);
+  }
+}
+
+// Output pixels x0 to x0 + pixels of the rows from y on, of which `valid` exist.
+template <int ROWS>
+inline void compute_part(const Step& s, const Operands& image, int32_t y, int32_t valid, int32_t x0,
+                         int32_t pixels, Lookup look_up, uint8_t* scratch) {
+  const Shape& g = shape_of(s);
+  const Instruction& k = s.code;
+  uint8_t* lines = scratch + 4ll * g.groups * g.phases * g.plane;
+  const int32_t last_slot = (valid - 1) * k.sh + k.kh - 1;  // further rows meet weights of 0
+  for (int32_t i = 0; i < g.groups; ++i)
+    for (int32_t p = 0; p < g.phases; ++p) {
+      const int32_t extra = extra_pixels(k, p);
+      if (extra < 0) continue;
+      Rows rows;
+      for (int j = 0; j < GROUP; ++j)
+        rows.at[j] = pixel(s.in, image.in, y * k.sh - k.ph + least(i * GROUP + j, last_slot) * k.dh,
+                           x0 * k.sw - k.pw + p);
+      uint8_t* strip = scratch + (i * g.phases + p) * 4ll * g.plane;
+      fill_strip(g, rows, s.in.pixel * k.sw, pixels + extra, strip, lines);
+    }
+  const bool direct = s.out.pixel == g.lanes && s.out.c == g.lanes;
+  const int64_t end = int64_t(pixels) * g.lanes;
+  Lines<ROWS> out;
+  for (int r = 0; r < ROWS; ++r)
+    out.at[r] = direct && r < valid ? pixel(s.out, image.out, y + r, x0) : lines + (GROUP + r) * g.line;
+  const Epilogue e{words_of(k.zero_out), bytes_of(k.low), bytes_of(k.high)};
+  compute_line<ROWS>(s, g, scratch, e, out, end);
+  for (int r = 0; r < valid; ++r) {
+    if (s.table) look_up(s.table, out.at[r], out.at[r], end);
+    for (int32_t x = 0; x < pixels && !direct; ++x)
+      for (int32_t c = 0; c < s.out.c; c += WIDTH)
+        store(pixel(s.out, image.out, y + r, x0 + x) + c, load(out.at[r] + int64_t(x) * g.lanes + c), s.out.c - c);
+  }
+}
+
+template <int ROWS>
+void depthwise_rows(const Step& s, const Operands& o, int32_t chunk, uint8_t* scratch) {
+  const Lookup look_up = best_lookup();
+  const int32_t width = shape_of(s).width;
+  for_units(s, o, chunk, [&](const Operands& image, int32_t unit) {
+    const int32_t y = unit * ROWS, valid = least(ROWS, s.out.h - y);
+    for (int32_t x = 0; x < s.out.w; x += width)
+      compute_part<ROWS>(s, image, y, valid, x, least(width, s.out.w - x), look_up, scratch);
+  });
+}
+
+bool prepare_depthwise(Step& s, int32_t images) {
+  if (!shape_depthwise(s, images, WIDTH, GROUP)) return false;
+  const int32_t rows = shape_of(s).rows;
+  s.run = rows == 4 ? depthwise_rows<4> : rows == 2 ? depthwise_rows<2> : depthwise_rows<1>;
+  return true;
+}
+
+}  // namespace
+}  // namespace fxq
