@@ -27,6 +27,7 @@
 #endif
 #include <immintrin.h>
 
+#define FXQ_VBMI  // every processor with tiles has it
 #include "dense_avx512.h"
 
 namespace fxq {
@@ -143,10 +144,10 @@ class Results {
 #pragma GCC unroll 4
       for (int i = 0; i < count * V; i++) s[i] = _mm512_load_si512(sums + i * 16);
 #pragma GCC unroll 4
-      for (int i = 0; i < count; i++, out += out_step, other += other_step)
-        rows[i] = {out, other, mask};
+      for (int i = 0; i < count; i++)
+        rows[i] = {out + i * out_step, adds<K> ? other + i * other_step : nullptr, mask};
+      out += count * out_step, other += count * other_step;
       finish<V, K>(epilogue, s, multiplier, rows, count);
-      if (epilogue.table) look_up(epilogue.table, rows, count);
     }
     tile_->out = out, tile_->other = other;
     tile_->x += groups * count, row_ += groups * count;
@@ -162,7 +163,6 @@ class Results {
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) rows[i] = next();
     finish<V, K>(epilogue_, sums, multiplier_, rows, count);
-    if (epilogue_.table) look_up(epilogue_.table, rows, count);
   }
 
   // The next row; one that is not stored has an address within the tensor all the same.
@@ -248,7 +248,7 @@ void run_panel(const Step& step, const Operands& operands, const Grid& grid, con
     const uint8_t* w = panel.weights;
     for (int32_t run = 0; run < packed.runs; run++)
       for (int32_t k = runs[run]; k < runs[run] + packed.run_bytes; k += 64, w += V * 1024) {
-        multiply<V>(tiles[0].in + k, two ? tiles[1].in + k : nullptr, grid.in.pixel, w);
+        ;
         results.store(quota);
       }
     results.store(groups);
