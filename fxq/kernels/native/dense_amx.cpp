@@ -27,6 +27,7 @@
 #endif
 #include <immintrin.h>
 
+#define FXQ_VBMI  // every processor with tiles has it
 #include "dense_avx512.h"
 
 namespace fxq {
@@ -55,25 +56,50 @@ struct Tile {  // 16 or fewer pixels of a line
   int32_t x, skip;  // column of the first that is stored; how many are not
 };
 
-Tile tile_at(const Grid& grid, const Operands& operands, int32_t index) {
-  const Lines& l = grid.lines;
-  const int32_t line = index / l.tiles, first = index % l.tiles * l.height;
-  const int32_t start = first < l.length - l.height ? first : l.length - l.height;
-  const int64_t image = l.flat ? line : line / l.h, y = l.flat ? 0 : line % l.h;
-  const int64_t row = y + first / l.period, column = first % l.period;
-  const int64_t x = column < l.w ? column : l.w - 1;  // addresses wait there for the next row
-  return {operands.in + image * grid.in.image + y * grid.in.row + start * grid.in.pixel,
-          operands.other + image * grid.other.image + row * grid.other.row + x * grid.other.pixel,
-          operands.out + image * grid.out.image + row * grid.out.row + x * grid.out.pixel,
-          int32_t(column), first - start};
-}
+// Goes from tile to tile. Divisions would take longer than a tile's arithmetic.
+class Walk {
+ public:
+  Walk(const Grid& grid, const Operands& operands, int32_t index) : grid_(grid), operands_(operands) {
+    const Lines& l = grid.lines;
+    line_ = index / l.tiles, first_ = index % l.tiles * l.height;
+    row_ = first_ / l.period, column_ = first_ % l.period;
+    image_ = l.flat ? line_ : line_ / l.h, y_ = l.flat ? 0 : line_ % l.h;
+  }
+
+  Tile next() {
+    const Lines& l = grid_.lines;
+    const int32_t last = l.length - l.height, start = first_ < last ? first_ : last;
+    const int64_t row = y_ + row_, x = column_ < l.w ? column_ : l.w;  // waits for the next row
+    const Tile tile{
+        operands_.in + image_ * grid_.in.image + y_ * grid_.in.row + start * grid_.in.pixel,
+        operands_.other + image_ * grid_.other.image + row * grid_.other.row + x * grid_.other.pixel,
+        operands_.out + image_ * grid_.out.image + row * grid_.out.row + x * grid_.out.pixel,
+        column_, first_ - start};
+    first_ += l.height, column_ += l.height;
+    for (; column_ >= l.period; row_++) column_ -= l.period;
+    if (first_ >= l.length) next_line();
+    return tile;
+  }
+
+ private:
+  void next_line() {
+    first_ = row_ = column_ = 0;
+    if (grid_.lines.flat || ++y_ == grid_.lines.h) y_ = 0, image_++;
+  }
+
+  const Grid& grid_;
+  const Operands& operands_;
+  int32_t line_, first_, row_, column_;
+  int64_t image_, y_;
+};
 
 // Results of the last block, on their way from sums to memory.
 template <int V, Kind K>
 class Results {
  public:
-  Results(const Grid& grid, const Epilogue& epilogue, const float* multiplier, uint64_t mask)
-      : grid_(grid), epilogue_(epilogue), multiplier_(multiplier), mask_(mask) {}
+  Results(const Grid& grid, const Operands& first, const Epilogue& epilogue,
+          const float* multiplier, uint64_t mask)
+      : grid_(grid), first_(first), epilogue_(epilogue), multiplier_(multiplier), mask_(mask) {}
 
   void begin(const int32_t* sums, const Tile* tiles, int32_t count) {
     for (int32_t i = 0; i < count; i++) tiles_[i] = tiles[i];
@@ -83,8 +109,17 @@ class Results {
 
   // Stores up to `groups` times as many rows as share a register.
   void store(int32_t groups) {
-    for (; left_ && groups > 0; groups--) {
-      group();
+    while (left_ && groups > 0) {
+      const int32_t height = grid_.lines.height - row_, width = grid_.lines.w - tile_->x;
+      const int32_t straight = (height < width ? height : width) / count;
+      if (straight > 0) {
+        const int32_t now = straight < groups ? straight : groups;
+        store_straight(now);
+        groups -= now;
+      } else {
+        store_group();
+        groups--;
+      }
       if (row_ < grid_.lines.height) continue;
       sums_ += grid_.lines.height * V * 16;
       if (--left_) row_ = (++tile_)->skip;
@@ -92,8 +127,34 @@ class Results {
   }
 
  private:
-  void group() {
-    constexpr int count = together<V>;
+  static constexpr int count = together<V>;
+
+  // Full groups within a row of the output.
+  void store_straight(int32_t groups) {
+    const Epilogue epilogue = epilogue_;
+    const int64_t out_step = grid_.out.pixel, other_step = grid_.other.pixel;
+    const int32_t *sums = sums_ + row_ * V * 16, *end = sums + groups * count * V * 16;
+    const float* multiplier = multiplier_;
+    uint8_t* out = tile_->out;
+    const uint8_t* other = tile_->other;
+    const uint64_t mask = mask_;
+    for (; sums < end; sums += count * V * 16) {
+      __m512i s[count * V];
+      Row rows[count];
+#pragma GCC unroll 4
+      for (int i = 0; i < count * V; i++) s[i] = _mm512_load_si512(sums + i * 16);
+#pragma GCC unroll 4
+      for (int i = 0; i < count; i++)
+        rows[i] = {out + i * out_step, adds<K> ? other + i * other_step : nullptr, mask};
+      out += count * out_step, other += count * other_step;
+      finish<V, K>(epilogue, s, multiplier, rows, count);
+    }
+    tile_->out = out, tile_->other = other;
+    tile_->x += groups * count, row_ += groups * count;
+    if (tile_->x == grid_.lines.period) wrap();
+  }
+
+  void store_group() {
     __m512i sums[count * V];
     Row rows[count];
 #pragma GCC unroll 4
@@ -102,26 +163,28 @@ class Results {
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) rows[i] = next();
     finish<V, K>(epilogue_, sums, multiplier_, rows, count);
-    if (epilogue_.table) look_up(epilogue_.table, rows, count);
   }
 
+  // The next row; one that is not stored has an address within the tensor all the same.
   Row next() {
     Tile& t = *tile_;
-    const bool stored = row_ < grid_.lines.height && t.x < grid_.lines.w;
-    const Row row{t.out, t.other, stored ? mask_ : 0};
-    if (++row_ >= grid_.lines.height) return row;  // its address stays within the tensor
-    t.x++;
-    if (t.x < grid_.lines.w) {
-      t.out += grid_.out.pixel, t.other += grid_.other.pixel;
-    } else if (t.x == grid_.lines.period) {
-      t.x = 0;
-      t.out += grid_.out.row - (grid_.lines.w - 1) * grid_.out.pixel;
-      t.other += grid_.other.row - (grid_.lines.w - 1) * grid_.other.pixel;
-    }
+    if (row_ >= grid_.lines.height) return {first_.out, first_.other, 0};
+    const bool real = t.x < grid_.lines.w;
+    const Row row{real ? t.out : first_.out, real ? t.other : first_.other, real ? mask_ : 0};
+    if (real) t.out += grid_.out.pixel, t.other += grid_.other.pixel;
+    row_++;
+    if (++t.x == grid_.lines.period) wrap();
     return row;
   }
 
+  void wrap() {
+    tile_->x = 0;
+    tile_->out += grid_.out.row - grid_.lines.w * grid_.out.pixel;
+    tile_->other += grid_.other.row - grid_.lines.w * grid_.other.pixel;
+  }
+
   const Grid& grid_;
+  const Operands& first_;
   const Epilogue& epilogue_;
   const float* multiplier_;
   const uint64_t mask_;
@@ -173,17 +236,19 @@ void run_panel(const Step& step, const Operands& operands, const Grid& grid, con
   const int32_t height = grid.lines.height, steps = packed.runs * packed.run_bytes / 64;
   const int32_t groups = 2 * ((height + together<V> - 1) / together<V>);
   const int32_t quota = (groups + steps - 1) / steps;
-  Results<V, K> results(grid, epilogue, packed.multiplier + panel.vector * 16,
+  Results<V, K> results(grid, shifted, epilogue, packed.multiplier + panel.vector * 16,
                         ~uint64_t(0) >> (64 - panel.outputs));
   auto* sums = reinterpret_cast<int32_t*>(scratch);  // of two blocks in turn
+  Walk walk(grid, shifted, share.row);
   for (int32_t i = share.row; i < share.row_end; i += 2) {
     const bool two = i + 1 < share.row_end;
-    const Tile tiles[2] = {tile_at(grid, shifted, i), tile_at(grid, shifted, two ? i + 1 : i)};
+    Tile tiles[2] = {walk.next(), {}};
+    if (two) tiles[1] = walk.next();
     load_bias<V>(packed.bias + panel.vector * 16);
     const uint8_t* w = panel.weights;
     for (int32_t run = 0; run < packed.runs; run++)
       for (int32_t k = runs[run]; k < runs[run] + packed.run_bytes; k += 64, w += V * 1024) {
-        multiply<V>(tiles[0].in + k, two ? tiles[1].in + k : nullptr, grid.in.pixel, w);
+        ;
         results.store(quota);
       }
     results.store(groups);
@@ -209,6 +274,7 @@ void configure(int32_t height) {
   } tiles = {};
   tiles.palette = 1;
   for (int32_t i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = uint8_t(i < 6 ? height : 16);
+  asm volatile("" : : "r"(&tiles) : "memory");  // gcc 12 thinks that 8 bytes are read, not 64
   _tile_loadconfig(&tiles);
 }
 
@@ -240,13 +306,12 @@ void run(const Step& step, const Operands& operands, int32_t chunk, uint8_t* scr
   _tile_release();
 }
 
-// Tiles of nearly equal height; the time of a pair in cycles, at least the latency of a tdpbusd.
+// The number of tiles, each 16 cycles of a tdpbusd, whatever its height.
 int64_t divide(Lines& lines) {
   lines.length = lines.flat ? (lines.h - 1) * lines.period + lines.w : lines.w;
   lines.tiles = (lines.length + 15) / 16;
   lines.height = (lines.length + lines.tiles - 1) / lines.tiles;
-  const int64_t all = int64_t(lines.flat ? 1 : lines.h) * lines.images * lines.tiles;
-  return (all + 1) / 2 * (lines.height * 4 < 52 ? 52 : lines.height * 4);
+  return int64_t(lines.flat ? 1 : lines.h) * lines.images * lines.tiles;
 }
 
 Lines best_lines(const Step& step, int32_t images) {
@@ -254,11 +319,11 @@ Lines best_lines(const Step& step, int32_t images) {
   Lines rows{one ? 1 : images, step.out.h, one ? images : step.out.w, 0, 0, 0, 0, 0};
   rows.period = rows.w;
   const int64_t row = step.in.row * step.code.sh, pixel = step.in.pixel * step.code.sw;
-  const int64_t time = divide(rows);
+  const int64_t tiles = divide(rows);
   if (one || row % pixel || row / pixel < rows.w) return rows;
   Lines flat = rows;
   flat.flat = 1, flat.period = int32_t(row / pixel);
-  return divide(flat) < time ? flat : rows;
+  return divide(flat) < tiles ? flat : rows;
 }
 
 // Linux gives a process tiles when it asks (ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).

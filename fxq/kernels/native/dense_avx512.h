@@ -1,11 +1,15 @@
 // From sums to stored results in AVX-512. Included behind a file's `#pragma GCC target`; everything
 // is in an unnamed namespace, since a shared symbol could run these instructions on older CPUs.
+// FXQ_VBMI: whether tables are looked up in registers here (gcc does not define __AVX512VBMI__ for
+// a pragma); where they are not, the caller does it on what was stored.
 #pragma once
 
 namespace fxq {
 namespace {
 
 enum Kind { QUANTIZE, ADD_OTHER, FLOATS, FLOATS_ADD_OTHER };
+template <Kind K>
+constexpr bool adds = K == ADD_OTHER || K == FLOATS_ADD_OTHER;
 
 struct Epilogue {
   __m512 m1;
@@ -32,7 +36,7 @@ struct Row {             // of results: one pixel's part of a panel
 template <Kind K>
 inline __m512 scaled(const Epilogue& e, __m512i sum, const float* multiplier, const uint8_t* other) {
   __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(multiplier));
-  if (K != ADD_OTHER && K != FLOATS_ADD_OTHER) return v;
+  if (!adds<K>) return v;
   __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(other)));
   return _mm512_add_ps(v, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(q, e.zero_other)), e.m1));
 }
@@ -46,6 +50,16 @@ inline __m512i bytes_of(const Epilogue& e, const __m512i* q) {
   bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, e.low), e.high);
   return _mm512_permutexvar_epi32(order, bytes);
 }
+
+#ifdef FXQ_VBMI
+inline __m512i look_up(const uint8_t* table, __m512i q) {
+  const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), q,
+                                               _mm512_loadu_si512(table + 64));
+  const __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), q,
+                                                _mm512_loadu_si512(table + 192));
+  return _mm512_mask_blend_epi8(_mm512_movepi8_mask(q), low, high);
+}
+#endif
 
 template <int V>
 inline void store_bytes(const Row* rows, int count, __m512i bytes) {
@@ -72,7 +86,8 @@ inline void store_floats(const Epilogue& e, const __m512i* sums, const float* mu
                          const Row* rows, int count) {
   for (int i = 0; i < count; i++)
     for (int v = 0; v < V; v++) {
-      __m512 x = scaled<K>(e, sums[i * V + v], multiplier + v * 16, rows[i].other + v * 16);
+      const uint8_t* other = adds<K> ? rows[i].other + v * 16 : nullptr;
+      __m512 x = scaled<K>(e, sums[i * V + v], multiplier + v * 16, other);
       if (e.relu) x = _mm512_max_ps(x, _mm512_setzero_ps());
       _mm512_mask_storeu_ps(rows[i].out + v * 64, __mmask16(rows[i].mask >> v * 16), x);
     }
@@ -92,31 +107,16 @@ inline void finish(const Epilogue& e, const __m512i* sums, const float* multipli
 #pragma GCC unroll 4
   for (int j = 0; j < 4; j++) {
     const int i = j / V, v = j % V;
-    q[j] = i < count ? _mm512_cvtps_epi32(scaled<K>(e, sums[j], multiplier + v * 16,
-                                                    rows[i].other + v * 16))
+    const uint8_t* other = adds<K> ? rows[i].other + v * 16 : nullptr;
+    q[j] = i < count ? _mm512_cvtps_epi32(scaled<K>(e, sums[j], multiplier + v * 16, other))
                      : _mm512_setzero_si512();
   }
-  store_bytes<V>(rows, count, bytes_of(e, q));
-}
-
-#ifdef __AVX512VBMI__
-inline void look_up(const uint8_t* table, const Row* rows, int count) {
-  const __m512i t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
-  const __m512i t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
-  for (int i = 0; i < count; i++) {
-    __m512i q = _mm512_maskz_loadu_epi8(rows[i].mask, rows[i].out);
-    __m512i low = _mm512_permutex2var_epi8(t0, q, t1), high = _mm512_permutex2var_epi8(t2, q, t3);
-    _mm512_mask_storeu_epi8(rows[i].out, rows[i].mask,
-                            _mm512_mask_blend_epi8(_mm512_movepi8_mask(q), low, high));
-  }
-}
-#else
-inline void look_up(const uint8_t* table, const Row* rows, int count) {
-  for (int i = 0; i < count; i++)
-    for (uint64_t o = 0; o < 64 && rows[i].mask >> o; o++)
-      if (rows[i].mask >> o & 1) rows[i].out[o] = table[rows[i].out[o]];
-}
+  __m512i bytes = bytes_of(e, q);
+#ifdef FXQ_VBMI
+  if (e.table) bytes = look_up(e.table, bytes);
 #endif
+  store_bytes<V>(rows, count, bytes);
+}
 
 }  // namespace
 }  // namespace fxq

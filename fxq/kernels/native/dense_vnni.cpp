@@ -25,12 +25,33 @@
 namespace fxq {
 namespace {
 
+// One line of stored results at a time; byte permutes are not on every processor with VNNI.
+using LookUp = void (*)(const uint8_t* table, const Row* rows, int count);
+
+void look_up(const uint8_t* table, const Row* rows, int count) {
+  for (int i = 0; i < count; i++)
+    for (uint64_t o = 0; o < 64 && rows[i].mask >> o; o++) rows[i].out[o] = table[rows[i].out[o]];
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")))
+void look_up_vbmi(const uint8_t* table, const Row* rows, int count) {
+  const __m512i t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
+  const __m512i t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
+  for (int i = 0; i < count; i++) {
+    const __m512i q = _mm512_maskz_loadu_epi8(rows[i].mask, rows[i].out);
+    const __m512i low = _mm512_permutex2var_epi8(t0, q, t1), high = _mm512_permutex2var_epi8(t2, q, t3);
+    _mm512_mask_storeu_epi8(rows[i].out, rows[i].mask,
+                            _mm512_mask_blend_epi8(_mm512_movepi8_mask(q), low, high));
+  }
+}
+
 struct Work {  // what tiles of a panel share
   Epilogue epilogue;
   const uint8_t* weights;
   const int32_t *runs, *bias;
   const float* multiplier;
   int32_t run_count, run_bytes;
+  LookUp look_up;
 };
 
 template <int R, int V, Kind K>
@@ -69,7 +90,7 @@ void tile(const Work& work, const uint8_t* const* in, const Row* rows) {
     case FLOATS: finish_rows<R, V, FLOATS>(work, s, rows); break;
     case FLOATS_ADD_OTHER: finish_rows<R, V, FLOATS_ADD_OTHER>(work, s, rows); break;
   }
-  if (work.epilogue.table) look_up(work.epilogue.table, rows, R);
+  if (work.epilogue.table) work.look_up(work.epilogue.table, rows, R);
 }
 
 using Tile = void (*)(const Work&, const uint8_t* const*, const Row*);
@@ -120,7 +141,8 @@ struct Cursor {
 void run_panel(const Step& step, const Operands& operands, const Share& share, const Panel& panel) {
   const Packed& packed = packed_of(step);
   const Work work{epilogue_of(step), panel.weights, runs_of(step), packed.bias + panel.vector * 16,
-                  packed.multiplier + panel.vector * 16, packed.runs, packed.run_bytes};
+                  packed.multiplier + panel.vector * 16, packed.runs, packed.run_bytes,
+                  has_vbmi() ? look_up_vbmi : look_up};
   const int32_t total = share.row_end - share.row, most = MOST_ROWS[panel.vectors];
   const int32_t blocks = (total + most - 1) / most;  // of nearly the same size: 49 rows: 6s and 5s
   Cursor cursor{step, operands, panel, 0, 0, 0};
