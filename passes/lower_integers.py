@@ -19,7 +19,7 @@ from torch.fx import Node
 
 from fxq.ir import arithmetic, integers
 from fxq.ir.facts import KERNEL, MACS, info, is_on_integers, qparams
-from fxq.ir.ops import OPS, Op, attributes, op_name, op_of
+from fxq.ir.ops import OPS, Op
 from fxq.ir.rewriter import Rewriter, label
 from fxq.ir.sizes import macs
 from fxq.kernels.calls import Call, get_call
@@ -29,7 +29,6 @@ from fxq.kernels.integer_calls import (
     Arguments,
     Unfit,
     average_kwargs,
-    every_value,
     layer_float,
     result,
 )
@@ -121,7 +120,7 @@ def _lower_clamp(node: Node, rewriter: Rewriter) -> None:
     assert isinstance(source, Node) and format_ is not None
     low, high = (int(node.kwargs[k]) for k in ("low", "high"))  # type: ignore[arg-type]
     if "low" in source.kwargs and set(source.users) == {node} and qparams(source) == format_:  # 2
-        for key, bound in (("low", low), ("high", high)):
+        for key in ("low", "high"):
             inside = min(max(int(source.kwargs[key]), low), high)  # type: ignore[arg-type]
             source.update_kwarg(key, inside)
         rewriter.replace(node, source, "clamped where it is made")

@@ -28,7 +28,7 @@ from fxq.analysis.overrides import scheme_of
 from fxq.analysis.saturation import channels_first, integer_weight
 from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, qparams
-from fxq.ir.ops import Kind, attribute, op_of
+from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
 from fxq.kernels.integer_layers import sum_scales, weights_per_output

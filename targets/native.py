@@ -83,6 +83,8 @@ _KERNELS: tuple[Kernel, ...] = (
     Kernel("add",         CALLS["add"],        "relu",     (tensors(), _ONE_SHAPE)),
     Kernel("mul",         CALLS["mul"],        "",         (tensors(), broadcast_channels())),
     Kernel("mul",         CALLS["mul"],        "relu",     (tensors(), broadcast_channels())),
+    Kernel("affine",      CALLS["affine"],     "",         (rank(4), nonempty_channels())),
+    Kernel("affine",      CALLS["affine"],     "relu",     (rank(4), nonempty_channels())),
     Kernel("cat",         CALLS["cat"]),
     Kernel("avg_pool2d",  CALLS["average"],    "",         _AVERAGE),
     Kernel("adaptive_avg_pool2d", CALLS["average"], "",    _TO_ONE),
@@ -109,7 +111,6 @@ _VOLUMES = "its kernels compute images; volumes run in float"
 _UNSUPPORTED: Mapping[str, str] = {
     **dict.fromkeys(("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d",
                      "adaptive_avg_pool3d"), _VOLUMES),
-    "affine": "a norm on its own is cheaper in float than a pass over integers",
     "batch_norm": "batch statistics are needed at run time",
     "layer_norm": "statistics of each row are needed at run time",
     "group_norm": "statistics of each group are needed at run time",

@@ -132,7 +132,8 @@ def leave(input: Tensor, *, zero: int, scale: float) -> Tensor:
 @declare_pure
 def max_pool1d(input: Tensor, **attributes: Any) -> Tensor:
     """torch has none on integers: its values are whole numbers in float32."""
-    return F.max_pool1d(input.float(), **attributes).to(input.dtype)
+    pooled: Tensor = F.max_pool1d(input.float(), **attributes)
+    return pooled.to(input.dtype)
 
 
 @declare_pure

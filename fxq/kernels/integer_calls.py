@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ir import arithmetic, integers
-from fxq.ir.facts import info, qparams
+from fxq.ir.facts import info
 from fxq.ir.ops import attribute, attributes, op_of
 from fxq.ir.rewriter import Rewriter, label
 from fxq.kernels.calls import Call
-from fxq.kernels.integer_layers import constants_of, multiplier
+from fxq.kernels.integer_layers import Constants, affine_constants, constants_of, multiplier
 from fxq.quantization.formats import QParams
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -35,16 +35,17 @@ def format_behind(node: Any) -> QParams:
     return integers.qparams_argument(node)
 
 
-def result(out: QParams, op_activation: str = "") -> dict[str, Any]:
-    """Zero point, bounds and type of a result; a ReLU is a bound."""
-    low = max(out.low, out.zero_point) if op_activation.endswith("relu") else out.low
-    kwargs = {"zero": out.zero_point, "low": low, "high": out.high}
+def result(out: QParams) -> dict[str, Any]:
+    """Zero point, bounds and type of a result."""
+    kwargs = {"zero": out.zero_point, "low": out.low, "high": out.high}
     return kwargs if out.dtype is torch.uint8 else kwargs | {"dtype": out.dtype}
 
 
 def _result(node: Node, out: QParams) -> dict[str, Any]:
-    op = op_of(node)
-    kwargs = result(out, op.activation if op else "")
+    """An activation that an operator has absorbed is a bound of its result."""
+    op, kwargs = op_of(node), result(out)
+    if op and op.rectified:
+        kwargs["low"] = max(out.low, out.zero_point)
     if op and op.activation == "clamp":
         bounds = (attribute(node, "min"), attribute(node, "max"))
         kwargs |= {key: out.integer(bound) for key, bound in
@@ -74,9 +75,9 @@ def _geometry(node: Node, names: tuple[str, ...]) -> dict[str, Any]:
 _STEPS = ("stride", "padding", "output_padding", "dilation")
 
 
-def _weighted(node: Node, scaled: Callable[[Tensor], Tensor], rewriter: Rewriter) -> list[Node]:
+def _weighted(node: Node, found: Constants | str, scaled: Callable[[Tensor], Tensor],
+              rewriter: Rewriter) -> list[Node]:
     """Input, weight, bias, and what sums are multiplied with."""
-    found = constants_of(node)
     if isinstance(found, str):
         raise Unfit(found)
     path, source = label(node), node.args[0]
@@ -90,7 +91,7 @@ def _weighted(node: Node, scaled: Callable[[Tensor], Tensor], rewriter: Rewriter
 def _layer(node: Node, out: QParams, rewriter: Rewriter) -> Arguments:
     op = op_of(node)
     zero_in = format_behind(node.args[0]).zero_point
-    args = _weighted(node, lambda scales: multiplier(scales, out), rewriter)
+    args = _weighted(node, constants_of(node), lambda scales: multiplier(scales, out), rewriter)
     geometry = _geometry(node, _STEPS) if op and op.rank else {}
     return tuple(args), geometry | {"zero_in": zero_in} | _result(node, out)
 
@@ -101,11 +102,20 @@ def _layer_add(node: Node, out: QParams, rewriter: Rewriter) -> Arguments:
     return (*args, node.args[3].args[0]), kwargs | joins  # type: ignore[union-attr]
 
 
+def _affine(node: Node, out: QParams, rewriter: Rewriter) -> Arguments:
+    """A depthwise convolution of one pixel."""
+    source, channels = format_behind(node.args[0]), (info(node).shape or (0, 0))[1]
+    found = affine_constants(node, source)
+    args = _weighted(node, found, lambda scales: multiplier(scales, out), rewriter)
+    ones = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": channels}
+    return tuple(args), ones | {"zero_in": source.zero_point} | _result(node, out)
+
+
 def layer_float(node: Node, rewriter: Rewriter) -> Arguments:
     """A linear layer whose result nobody reads as integers."""
     op, zero_in = op_of(node), format_behind(node.args[0]).zero_point
-    args = _weighted(node, lambda scales: scales.float(), rewriter)
-    return tuple(args), {"zero_in": zero_in, "relu": bool(op and op.activation == "relu")}
+    args = _weighted(node, constants_of(node), lambda scales: scales.float(), rewriter)
+    return tuple(args), {"zero_in": zero_in, "relu": bool(op and op.rectified)}
 
 
 def _sum(node: Node, out: QParams, _: Rewriter) -> Arguments:
@@ -146,7 +156,8 @@ def _in_format(node: Node, format_: QParams, out: QParams, rewriter: Rewriter) -
 
 def every_value(format_: QParams) -> Tensor:
     """The real numbers that the 256 integers of eight bits stand for."""
-    return integers.dequantize(torch.arange(256), **integers.qparams_kwargs(format_))
+    values: Tensor = integers.dequantize(torch.arange(256), **integers.qparams_kwargs(format_))
+    return values
 
 
 def _average(node: Node, out: QParams, _: Rewriter) -> Arguments:
@@ -184,8 +195,8 @@ def _behind(node: Node) -> tuple[Any, ...]:
 
 Form = Callable[[Node, QParams, Rewriter], Arguments]
 INTEGER_FORMS: Mapping[str, Form] = {
-    "layer": _layer, "layer_add": _layer_add, "sum": _sum, "product": _product, "join": _join,
-    "average": _average}
+    "layer": _layer, "layer_add": _layer_add, "affine": _affine, "sum": _sum,
+    "product": _product, "join": _join, "average": _average}
 
 
 def _layers() -> dict[str, Call]:
@@ -203,6 +214,7 @@ INTEGER_CALLS: Mapping[str, Call] = {
     "conv2d_add": Call("conv2d_add", arithmetic.conv_add, "layer_add", rank=4),
     "linear": Call("linear", arithmetic.linear, "layer", rank=2),
     "linear_float": Call("linear_float", arithmetic.linear_float, "layer_float", rank=2),
+    "affine": Call("affine", arithmetic.conv, "affine"),
     "add": Call("add", arithmetic.add, "sum"),
     "mul": Call("mul", arithmetic.multiply, "product"),
     "cat": Call("cat", arithmetic.concatenate, "join"),

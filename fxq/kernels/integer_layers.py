@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ir import integers
-from fxq.ir.facts import qparams
+from fxq.ir.facts import info, qparams
 from fxq.ir.ops import groups_of, op_of
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.needs import why_not_weight
-from fxq.quantization.formats import QParams
+from fxq.quantization.formats import SMALLEST, QParams
 
 LARGEST_SUM = 2**31  # sums of 8-bit values are held in 32 bits; wider ones are only simulated
 
@@ -49,6 +49,24 @@ def constants_of(node: Node) -> Constants | str:
     if not bool((bias.abs() < LARGEST_SUM).all()):
         return "a bias does not fit into 32 bits"
     return Constants(weight, bias.to(torch.int32), scales)
+
+
+def affine_constants(node: Node, source: QParams) -> Constants | str:
+    """A scale and a shift per channel, as a depthwise 1x1 convolution with weights of ±127.
+
+    The multiplier of a channel carries its scale, so that no bits are lost. A weight is smaller
+    only where the shift would not fit into the sums otherwise.
+    """
+    scale, shift = (None if (c := constant_of(a)) is None else c.double() for a in node.args[1:3])
+    channels = (info(node).shape or (0, 0))[1]
+    if scale is None or shift is None or scale.shape != (channels,) or shift.shape != scale.shape:
+        return "its scale and shift are not one number for each channel"
+    least = torch.maximum(shift.abs() / 2**30, torch.tensor(SMALLEST, dtype=torch.float64))
+    sums = torch.maximum(scale.abs() * source.scale / 127, least)
+    weight = torch.round(scale * source.scale / sums).to(torch.int8)
+    if not bool(torch.isfinite(sums).all()):
+        return "its scale or shift is no finite number"
+    return Constants(weight.reshape(-1, 1, 1, 1), torch.round(shift / sums).to(torch.int32), sums)
 
 
 def sum_scales(node: Node, scale: float) -> Tensor:
@@ -114,4 +132,5 @@ def _bias(node: Node, scales: Tensor) -> Tensor | None:
     return None if bias is None else torch.round(bias.double() / scales)
 
 
-__all__ = ["Constants", "constants_of", "multiplier", "sum_scales", "weights_per_output"]
+__all__ = ["Constants", "affine_constants", "constants_of", "multiplier", "sum_scales",
+           "weights_per_output"]
