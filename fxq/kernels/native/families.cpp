@@ -8,7 +8,7 @@ namespace fxq {
 const Family FAMILIES[] = {
     {ENTER, {prepare_enter_plain, nullptr, nullptr, prepare_enter_avx512, nullptr}},
     {LEAVE, {prepare_leave_plain, nullptr, nullptr, prepare_leave_avx512, nullptr}},
-    {CONV, {prepare_conv_plain, prepare_conv_avx2, prepare_conv_avxvnni, prepare_conv_vnni, prepare_conv_amx}},
+    {CONV, {prepare_conv_plain, nullptr, nullptr, prepare_conv_vnni, prepare_conv_amx}},
     {DEPTHWISE, {prepare_depthwise_plain, nullptr, nullptr, prepare_depthwise_vnni, nullptr}},
     {ADD, {prepare_add_plain, nullptr, nullptr, prepare_add_avx512, nullptr}},
     {MULTIPLY, {prepare_multiply_plain, nullptr, nullptr, prepare_multiply_avx512, nullptr}},

@@ -111,11 +111,14 @@ class Plan:
 
     def external(self, shape: Sequence[int], strides: Sequence[int], element: int,
                  zero: int = 0) -> Value:
-        """A tensor of the caller; strides are in elements, as torch gives them."""
-        h, w = space_of(shape)
+        """A tensor of the caller; strides are in elements, as torch gives them.
+
+        Integers are channels_last, without gaps.
+        """
+        (h, w), c = space_of(shape), shape[1]
         image, channel, row, pixel = (s * element for s in _image_strides(shape, strides))
-        storage = Storage(h, w, shape[1], element, EXTERNAL + len(self.externals),
-                          (image, row, pixel, channel))
+        at = (image, row, pixel, channel) if element == 4 else (h * w * c, w * c, c, 1)
+        storage = Storage(h, w, c, element, EXTERNAL + len(self.externals), at)
         self.externals.append(Outside(tuple(shape), tuple(strides), element))
         return Value(storage, h, w, shape[1], zero, rank=len(shape))
 
