@@ -10,7 +10,7 @@
 // The pixels of an A tile are loaded where they lie, so they must be equally far apart: they are
 // part of a *line*, one row of the output, or the whole image, its border pixels computed too and
 // not stored. A line's tiles have the same height; the last one overlaps, and stores only the rest.
-// The vectors of a block's results are stored while the next block's tiles are multiplied.
+// A block's results are stored while the next block's tiles are multiplied.
 #include <cstring>
 
 #include <sys/syscall.h>
@@ -107,19 +107,14 @@ class Results {
     row_ = tile_->skip;
   }
 
-  // Stores up to `groups` times as many rows as share a register.
-  void store(int32_t groups) {
-    while (left_ && groups > 0) {
+  void store() {
+    while (left_) {
       const int32_t height = grid_.lines.height - row_, width = grid_.lines.w - tile_->x;
       const int32_t straight = (height < width ? height : width) / count;
-      if (straight > 0) {
-        const int32_t now = straight < groups ? straight : groups;
-        store_straight(now);
-        groups -= now;
-      } else {
+      if (straight > 0)
+        store_straight(straight);
+      else
         store_group();
-        groups--;
-      }
       if (row_ < grid_.lines.height) continue;
       sums_ += grid_.lines.height * V * 16;
       if (--left_) row_ = (++tile_)->skip;
@@ -233,9 +228,6 @@ void run_panel(const Step& step, const Operands& operands, const Grid& grid, con
   const Epilogue epilogue = epilogue_of(step);
   const Operands shifted{operands.in + panel.channel, operands.other + panel.output,
                          operands.out + panel.output * step.out.element, operands.images};
-  const int32_t height = grid.lines.height, steps = packed.runs * packed.run_bytes / 64;
-  const int32_t groups = 2 * ((height + together<V> - 1) / together<V>);
-  const int32_t quota = (groups + steps - 1) / steps;
   Results<V, K> results(grid, shifted, epilogue, packed.multiplier + panel.vector * 16,
                         ~uint64_t(0) >> (64 - panel.outputs));
   auto* sums = reinterpret_cast<int32_t*>(scratch);  // of two blocks in turn
@@ -248,15 +240,14 @@ void run_panel(const Step& step, const Operands& operands, const Grid& grid, con
     const uint8_t* w = panel.weights;
     for (int32_t run = 0; run < packed.runs; run++)
       for (int32_t k = runs[run]; k < runs[run] + packed.run_bytes; k += 64, w += V * 1024) {
-        ;
-        results.store(quota);
+        multiply<V>(tiles[0].in + k, two ? tiles[1].in + k : nullptr, grid.in.pixel, w);
+        results.store();  // of the last block, beside the first products
       }
-    results.store(groups);
-    store_sums<V>(sums, height, two);
+    store_sums<V>(sums, grid.lines.height, two);
     results.begin(sums, tiles, two ? 2 : 1);
     sums = reinterpret_cast<int32_t*>(scratch) + (sums == reinterpret_cast<int32_t*>(scratch) ? 2048 : 0);
   }
-  results.store(groups);
+  results.store();
 }
 
 using RunPanel = void (*)(const Step&, const Operands&, const Grid&, const Share&, const Panel&,
