@@ -52,7 +52,6 @@ def _over_image(node: Node) -> bool:
 
 _AVERAGE = (rank(4), option("divisor_override", None, reason="it divides by a number of its own"),
             Limit("it counts padding, but not all of it, at the lower edge", _inside))
-_TO_ONE = (rank(4), option("output_size", 1, (1, 1), reason="it averages to more than one pixel"))
 _PAD = (option("mode", "constant", reason="only zero padding keeps its meaning on integers"),
         option("value", None, 0, 0.0, reason="only zero padding keeps its meaning"))
 _NEAREST = (rank(4), option("mode", "nearest", reason="between pixels, float is more exact"))
@@ -87,7 +86,7 @@ _KERNELS: tuple[Kernel, ...] = (
     Kernel("affine",      CALLS["affine"],     "relu",     (rank(4), nonempty_channels())),
     Kernel("cat",         CALLS["cat"]),
     Kernel("avg_pool2d",  CALLS["average"],    "",         _AVERAGE),
-    Kernel("adaptive_avg_pool2d", CALLS["average"], "",    _TO_ONE),
+    Kernel("adaptive_avg_pool2d", CALLS["average"], "",    (rank(4),)),
     Kernel("mean",        CALLS["average"],    "",         (Limit(
         "it averages over other dimensions than an image's", _over_image),)),
     Kernel("relu",        CALLS["select"]),

@@ -175,7 +175,9 @@ def average_kwargs(node: Node, values: Mapping[str, Any], source: QParams,
         wide = {k: _pair(values[k]) for k in names if values[k] is not None}
         kwargs = wide | {k: values[k] for k in ("ceil_mode", "count_include_pad")}
     elif "output_size" in values:
-        kwargs = {"dims": (rank - 2, rank - 1), "keepdim": True}
+        size = _pair(values["output_size"])
+        kwargs = {"dims": (rank - 2, rank - 1), "keepdim": True} if set(size) == {1} else {
+            "output_size": size}
     else:
         dims = values["dim"] if isinstance(values["dim"], list | tuple) else (values["dim"],)
         full = rank if values["keepdim"] else rank + len(dims)

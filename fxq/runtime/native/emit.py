@@ -14,7 +14,7 @@ from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.ops import OPS, op_of
 from fxq.ir.rewriter import constant_of
-from fxq.runtime.native.plan import FLOAT_OUT, INCLUDE_PAD, RESIDUAL, Plan, Unplanned
+from fxq.runtime.native.plan import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL, Plan, Unplanned
 from fxq.runtime.native.values import Value
 from fxq.runtime.native.windows import border, pooled, window
 
@@ -166,6 +166,12 @@ def _average(plan: Plan, node: Node) -> None:
     source, kw = _source(plan, node), node.kwargs
     fields: dict[str, Any] = {**_rounding(node), "m0": kw.get("multiplier", 1.0)}
     kernel: Any = kw.get("kernel_size")
+    shares: Any = kw.get("output_size")
+    if shares is not None:
+        h, w = (n or whole for n, whole in zip(shares, (source.h, source.w), strict=True))
+        plan.add("AVERAGE_POOL", node, source, (h, w, source.c), **fields, flags=ADAPTIVE,
+                 **window((-(-source.h // h), -(-source.w // w)), 1, 0, 1, 2))
+        return
     if kernel is None:  # over the whole image
         plan.add("AVERAGE_POOL", node, source, (1, 1, source.c), **fields,
                  **window((source.h, source.w), 1, 0, 1, 2))

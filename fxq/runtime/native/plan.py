@@ -16,7 +16,7 @@ from fxq.ir.rewriter import constant_of
 from fxq.runtime.native.memory import place, side_by_side
 from fxq.runtime.native.values import EXTERNAL, LANE, WIDE, Storage, Value
 
-WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD = 1, 2, 4, 8  # `Flags` of native.h
+WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE = 1, 2, 4, 8, 16  # `Flags` of native.h
 
 
 class Unplanned(Exception):
