@@ -36,9 +36,10 @@ def _rounding(node: Node) -> dict[str, Any]:
 
 
 def _conv(plan: Plan, node: Node) -> None:
-    args, kw, source = node.args, node.kwargs, _source(plan, node)
-    weight = _constant(args[1])
-    rank, groups = weight.dim() - 2, kw["groups"]
+    args, source = node.args, _source(plan, node)
+    kw: Mapping[str, Any] = node.kwargs
+    weight, groups = _constant(args[1]), kw["groups"]
+    rank = weight.dim() - 2
     geometry = window(weight.shape[2:], kw["stride"], kw["padding"], kw["dilation"], rank)
     size = (*pooled(source, geometry), weight.shape[0])
     source.ask_border(*border(source, geometry, size))
@@ -73,7 +74,7 @@ def _linear(plan: Plan, node: Node) -> None:
 def _linear_float(plan: Plan, node: Node) -> None:
     source, weight = _source(plan, node), _constant(node.args[1])
     _refuse_rows(source)
-    bounds = {"low": 0, "high": 255, "zero_out": 0 if node.kwargs["relu"] else 1}
+    bounds: dict[str, Any] = {"low": 0, "high": 255, "zero_out": 0 if node.kwargs["relu"] else 1}
     result = _float_result(plan, (plan.images, weight.shape[0]))  # low at the zero point: a ReLU
     plan.append("CONV", node, source, result, **_ONE, **bounds, groups=1, flags=FLOAT_OUT,
                 zero_in=node.kwargs["zero_in"])

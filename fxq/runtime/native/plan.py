@@ -214,7 +214,8 @@ def space_of(shape: Sequence[int]) -> tuple[int, int]:
     """Height and width of a value with up to two dimensions of space."""
     if not 2 <= len(shape) <= 4:
         raise Unplanned(f"a value of {len(shape)} dimensions")
-    return (1, 1, *shape[2:])[-2:] if len(shape) != 3 else (1, shape[2])
+    h, w = (1, 1, *shape[2:])[-2:]
+    return (1, shape[2]) if len(shape) == 3 else (h, w)
 
 
 def _image_strides(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int, int, int]:

@@ -168,10 +168,12 @@ class _Rows:
     def instruction(self, step: Step, layer: library.Layer | None) -> library.Instruction:
         operands = {"in": step.source, "other": step.other, "out": step.result}
         places = {name: self.view(value) for name, value in operands.items()}
-        for rows, row, name in ((self.layers, layer, "layer"), (self.tables, step.table, "table")):
+        tables: tuple[tuple[list[Any], Any, str], ...] = (
+            (self.layers, layer, "layer"), (self.tables, step.table, "table"))
+        for rows, row, name in tables:
             places[name] = -1 if row is None else len(rows)
             if row is not None:
-                rows.append(row)  # type: ignore[attr-defined]
+                rows.append(row)
         return library.Instruction(op=library.OPS[step.op], **places, **step.fields)
 
 

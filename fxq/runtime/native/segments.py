@@ -79,15 +79,14 @@ class Shell:
 def with_calls(module: fx.GraphModule, parts: Sequence[Part],
                calls: Sequence[Callable[..., Any]]) -> Shell:
     """The graph in which each part is one call that gives the tuple of its outputs."""
-    graph, twins, inside = fx.Graph(), {}, {n: i for i, p in enumerate(parts) for n in p.nodes}
-    written: set[int] = set()
+    graph, inside = fx.Graph(), {n: i for i, p in enumerate(parts) for n in p.nodes}
+    twins: dict[Node, Node] = {}
 
     def write(index: int) -> None:
         part = parts[index]
         call = graph.call_function(calls[index], tuple(twins[n] for n in part.inputs))
         for position, node in enumerate(part.outputs):
             twins[node] = graph.call_function(getitem, (call,), {"index": position})
-        written.add(index)
 
     def visit(node: Node) -> None:
         stack = [node]
