@@ -36,9 +36,7 @@ void set_width(Shape& g, const Step& s, int32_t width, int32_t pixels) {
 }
 
 int64_t strip_bytes(const Shape& g) { return 4ll * g.groups * g.phases * g.plane; }
-int64_t scratch_bytes(const Shape& g, int32_t group) {
-  return strip_bytes(g) + int64_t(group + g.rows) * g.line;
-}
+int64_t scratch_bytes(const Shape& g) { return strip_bytes(g) + int64_t(g.rows) * g.line; }
 
 Shape shape(const Step& s, int32_t width, int32_t group) {
   const Instruction& k = s.code;
@@ -52,7 +50,7 @@ Shape shape(const Step& s, int32_t width, int32_t group) {
   g.phases = least(k.sw, (k.kw - 1) * k.dw + 1);
   int32_t parts = 1;
   do set_width(g, s, width, ceil_div(s.out.w, parts)), ++parts;
-  while (g.width > 1 && (strip_bytes(g) > STRIP_BYTES || scratch_bytes(g, group) > SCRATCH));
+  while (g.width > 1 && (strip_bytes(g) > STRIP_BYTES || scratch_bytes(g) > SCRATCH));
   return g;
 }
 
@@ -134,7 +132,7 @@ void add_offsets(Step& s, const Shape& g) {
 
 bool shape_depthwise(Step& s, int32_t images, int32_t width, int32_t group) {
   const Shape g = shape(s, width, group);
-  if (s.code.flags & RESIDUAL || scratch_bytes(g, group) > SCRATCH || !fits(*s.weights)) return false;
+  if (s.code.flags & RESIDUAL || scratch_bytes(g) > SCRATCH || !fits(*s.weights)) return false;
   const double work = double(g.rows) * s.out.w * s.out.c * (s.code.kh * s.code.kw + 6);
   cut(s, images, g.units, work / (width == 64 ? 60 : 20));
   const auto* numbers = reinterpret_cast<const int32_t*>(&g);

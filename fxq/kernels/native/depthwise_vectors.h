@@ -12,47 +12,49 @@
 // Register block: ROWS output rows x BLOCKS blocks (one period apart: the same weights) x 4 vectors.
 // The order of unpack is kept in four planes: vector v of a block holds bytes 4v to 4v+3 of each 16.
 // A shift by a multiple of 4 bytes is then another plane, or 16 bytes further on. Pixels that are not
-// side by side (stride, slices of a concatenation) are copied so, or read where they lie if they fill
-// whole blocks; a result of pixels that do not lie side by side is written to lines first.
+// side by side (stride, slices of a concatenation) are merged into blocks when the strip is filled; a
+// result whose pixels do not lie side by side is written to lines first.
 #pragma once
 
 namespace fxq {
 namespace {
 
-inline void store_planes(uint8_t* to, int32_t plane, const Sums& x) {
-  for (int k = 0; k < 4; ++k) store(to + k * plane, x.v[k]);
-}
-
 struct Rows {
   const uint8_t* at[GROUP];
 };
 
-inline void interleave_line(const Rows& rows, int64_t bytes, uint8_t* strip, int32_t plane) {
-  for (int64_t i = 0; i < bytes; i += WIDTH) store_planes(strip + i, plane, interleave(rows.at, i));
+inline void put(const Vector rows[GROUP], uint8_t* strip, int32_t plane) {
+  const Sums x = interleave(rows);
+  for (int k = 0; k < 4; ++k) store(strip + k * plane, x.v[k]);
 }
 
-// A store may spill into the next pixel's place, which is written after it.
-inline void copy_pixels(const uint8_t* from, int64_t stride, int32_t pixels, int32_t lanes, uint8_t* to) {
-  for (int32_t x = 0; x < pixels; ++x, from += stride, to += lanes)
-    for (int32_t i = 0; i < lanes; i += WIDTH) store(to + i, load(from + i));
-}
-
-// Fills the four planes of one group and phase with `pixels` pixels that lie `stride` bytes apart.
-inline void fill_strip(const Shape& g, Rows rows, int64_t stride, int32_t pixels, uint8_t* strip,
-                       uint8_t* lines) {
-  if (stride != g.lanes && g.lanes % WIDTH == 0) {
-    for (int32_t x = 0; x < pixels; ++x, strip += g.lanes) {
-      interleave_line(rows, g.lanes, strip, g.plane);
-      for (auto& row : rows.at) row += stride;
-    }
-    return;
+// Fills the four planes of a strip from pixels that lie side by side ...
+inline void fill_line(const Rows& rows, int64_t bytes, uint8_t* strip, int32_t plane) {
+  for (int64_t i = 0; i < bytes; i += WIDTH) {
+    Vector x[GROUP];
+    for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + i);
+    put(x, strip + i, plane);
   }
-  if (stride != g.lanes)
-    for (int i = 0; i < GROUP; ++i) {
-      copy_pixels(rows.at[i], stride, pixels, g.lanes, lines + i * g.line);
-      rows.at[i] = lines + i * g.line;
+}
+
+// ... or `stride` bytes apart: a block is merged from the pixels that it meets.
+inline void fill_pixels(const Rows& rows, int64_t stride, int32_t pixels, int32_t lanes, uint8_t* strip,
+                        int32_t plane) {
+  int64_t at = 0;      // of the pixel that the block begins in
+  int32_t within = 0;  // its bytes that were taken
+  const int64_t bytes = int64_t(pixels) * lanes, end = pixels * stride;
+  for (int64_t i = 0; i < bytes; i += WIDTH) {
+    Vector x[GROUP];
+    for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + at + within);
+    int32_t filled = lanes - within;
+    for (; filled < WIDTH && at + stride < end; filled += lanes) {
+      at += stride;
+      for (int r = 0; r < GROUP; ++r) x[r] = merge(x[r], filled, rows.at[r] + at - filled);
     }
-  interleave_line(rows, int64_t(pixels) * g.lanes, strip, g.plane);
+    within = lanes - (filled - WIDTH);
+    if (within == lanes) at += stride, within = 0;
+    put(x, strip + i, plane);
+  }
 }
 
 struct Epilogue {
@@ -127,13 +129,15 @@ inline void compute_part(const Step& s, const Operands& image, int32_t y, int32_
         rows.at[j] = pixel(s.in, image.in, y * k.sh - k.ph + least(i * GROUP + j, last_slot) * k.dh,
                            x0 * k.sw - k.pw + p);
       uint8_t* strip = scratch + (i * g.phases + p) * 4ll * g.plane;
-      fill_strip(g, rows, s.in.pixel * k.sw, pixels + extra, strip, lines);
+      const int64_t stride = s.in.pixel * k.sw;
+      if (stride == g.lanes) fill_line(rows, int64_t(pixels + extra) * g.lanes, strip, g.plane);
+      else fill_pixels(rows, stride, pixels + extra, g.lanes, strip, g.plane);
     }
   const bool direct = s.out.pixel == g.lanes && s.out.c == g.lanes;
   const int64_t end = int64_t(pixels) * g.lanes;
   Lines<ROWS> out;
   for (int r = 0; r < ROWS; ++r)
-    out.at[r] = direct && r < valid ? pixel(s.out, image.out, y + r, x0) : lines + (GROUP + r) * g.line;
+    out.at[r] = direct && r < valid ? pixel(s.out, image.out, y + r, x0) : lines + r * g.line;
   const Epilogue e{words_of(k.zero_out), bytes_of(k.low), bytes_of(k.high)};
   compute_line<ROWS>(s, g, scratch, e, out, end);
   for (int r = 0; r < valid; ++r) {
