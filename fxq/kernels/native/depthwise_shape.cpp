@@ -8,7 +8,8 @@
 namespace fxq {
 namespace {
 
-constexpr int64_t STRIP_BYTES = 48 * 1024;    // best at most: near the first cache's size
+constexpr int64_t STRIP_BYTES = 24 * 1024;  // half of the first cache, if pixels stay enough:
+constexpr int32_t LEAST_PIXELS = 14;        // a strip begins with kw - 1 pixels of its neighbour
 constexpr int32_t LONGEST_PERIOD = 4096;
 
 int32_t round_up(int32_t a, int32_t b) { return ceil_div(a, b) * b; }
@@ -48,9 +49,11 @@ Shape shape(const Step& s, int32_t width, int32_t group) {
   if (least_multiple(g.lanes, width) > LONGEST_PERIOD) g.lanes = round_up(s.out.c, width);
   g.period = least_multiple(g.lanes, width);
   g.phases = least(k.sw, (k.kw - 1) * k.dw + 1);
-  int32_t parts = 1;
-  do set_width(g, s, width, ceil_div(s.out.w, parts)), ++parts;
-  while (g.width > 1 && (strip_bytes(g) > STRIP_BYTES || scratch_bytes(g) > SCRATCH));
+  for (int32_t parts = 1; parts <= s.out.w; ++parts) {
+    set_width(g, s, width, ceil_div(s.out.w, parts));
+    const bool enough = strip_bytes(g) <= STRIP_BYTES || g.width < 2 * LEAST_PIXELS;
+    if (enough && scratch_bytes(g) <= SCRATCH) break;
+  }
   return g;
 }
 

@@ -2,6 +2,7 @@
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
 #else
+#pragma GCC optimize("no-tree-pre")  // it makes gcc copy and spill accumulators
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 #endif
 #include <immintrin.h>
