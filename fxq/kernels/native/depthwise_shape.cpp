@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t STRIP_BYTES = 24 * 1024;  // half of the first cache, if pixels stay enough:
 constexpr int32_t LEAST_PIXELS = 14;        // a strip begins with kw - 1 pixels of its neighbour
 constexpr int32_t LONGEST_PERIOD = 4096;
+constexpr int32_t MOST_CHANNELS = 1 << 15, MOST_TAPS = 1 << 10;  // what is beyond has a plain kernel
 
 int32_t round_up(int32_t a, int32_t b) { return ceil_div(a, b) * b; }
 
@@ -29,16 +30,20 @@ int32_t rows_of(const Instruction& k, int32_t group) {
   return 1;
 }
 
-void set_width(Shape& g, const Step& s, int32_t width, int32_t pixels) {
-  const int32_t last = (s.code.kw - 1) * s.code.dw / s.code.sw;
-  g.width = pixels;
-  g.line = round_up((pixels + last) * g.lanes, width) + 2 * width;
-  g.plane = g.line / 64 % 2 ? g.line : g.line + 64;  // planes lie in different sets of the cache
-}
-
 int64_t strip_bytes(const Shape& g) { return 4ll * g.groups * g.phases * g.plane; }
 int64_t scratch_bytes(const Shape& g) { return strip_bytes(g) + int64_t(g.rows) * g.line; }
 
+// Sets the width of strips. False where they do not fit in the scratch memory.
+bool set_width(Shape& g, const Step& s, int32_t width, int32_t pixels) {
+  const int64_t last = (s.code.kw - 1) * s.code.dw / s.code.sw, bytes = (pixels + last) * g.lanes;
+  if (bytes > SCRATCH) return false;
+  g.width = pixels;
+  g.line = round_up(int32_t(bytes), width) + 2 * width;
+  g.plane = g.line / 64 % 2 ? g.line : g.line + 64;  // planes lie in different sets of the cache
+  return scratch_bytes(g) <= SCRATCH;
+}
+
+// A width of 0 where there is none.
 Shape shape(const Step& s, int32_t width, int32_t group) {
   const Instruction& k = s.code;
   Shape g{};
@@ -50,10 +55,11 @@ Shape shape(const Step& s, int32_t width, int32_t group) {
   g.period = least_multiple(g.lanes, width);
   g.phases = least(k.sw, (k.kw - 1) * k.dw + 1);
   for (int32_t parts = 1; parts <= s.out.w; ++parts) {
-    set_width(g, s, width, ceil_div(s.out.w, parts));
-    const bool enough = strip_bytes(g) <= STRIP_BYTES || g.width < 2 * LEAST_PIXELS;
-    if (enough && scratch_bytes(g) <= SCRATCH) break;
+    const int32_t pixels = ceil_div(s.out.w, parts);
+    const bool fits = set_width(g, s, width, pixels), enough = pixels < 2 * LEAST_PIXELS;
+    if (fits && (enough || strip_bytes(g) <= STRIP_BYTES)) return g;
   }
+  g.width = 0;
   return g;
 }
 
@@ -134,8 +140,10 @@ void add_offsets(Step& s, const Shape& g) {
 }  // namespace
 
 bool shape_depthwise(Step& s, int32_t images, int32_t width, int32_t group) {
+  const bool usual = s.out.c <= MOST_CHANNELS && int64_t(s.code.kh) * s.code.kw <= MOST_TAPS;
+  if (!usual || s.code.flags & RESIDUAL || !fits(*s.weights)) return false;
   const Shape g = shape(s, width, group);
-  if (s.code.flags & RESIDUAL || scratch_bytes(g) > SCRATCH || !fits(*s.weights)) return false;
+  if (!g.width) return false;
   const double work = double(g.rows) * s.out.w * s.out.c * (s.code.kh * s.code.kw + 6);
   cut(s, images, g.units, work / (width == 64 ? 60 : 20));
   const auto* numbers = reinterpret_cast<const int32_t*>(&g);
