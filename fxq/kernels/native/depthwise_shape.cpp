@@ -22,11 +22,11 @@ int32_t least_multiple(int32_t lanes, int32_t width) {
 }
 
 // The most rows that need no further group of input rows.
-int32_t rows_of(const Instruction& k, int32_t group) {
+int32_t rows_of(const Instruction& k, int32_t width, int32_t group) {
   if (k.dh > 1) return 1;
   const int32_t groups = ceil_div(k.kh, group);
-  for (int32_t rows : {4, 2})
-    if (ceil_div((rows - 1) * k.sh + k.kh, group) == groups) return rows;
+  for (int32_t rows : {4, 2})  // vectors of 32 bytes have 16 registers: too few for four rows
+    if (rows * 16 <= width && ceil_div((rows - 1) * k.sh + k.kh, group) == groups) return rows;
   return 1;
 }
 
@@ -47,7 +47,7 @@ bool set_width(Shape& g, const Step& s, int32_t width, int32_t pixels) {
 Shape shape(const Step& s, int32_t width, int32_t group) {
   const Instruction& k = s.code;
   Shape g{};
-  g.rows = rows_of(k, group);
+  g.rows = rows_of(k, width, group);
   g.groups = ceil_div((g.rows - 1) * k.sh + k.kh, group);
   g.units = ceil_div(s.out.h, g.rows);
   g.lanes = round_up(s.out.c, 4);

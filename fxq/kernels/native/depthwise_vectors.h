@@ -113,7 +113,7 @@ inline void compute(const Shape& g, const int32_t* offset, int32_t taps, const u
 template <int ROWS, int PACKED>
 inline void compute_line(const Step& s, const Shape& g, const uint8_t* strip, const Epilogue& e,
                          const Lines& out, int64_t end) {
-  constexpr int BLOCKS = ROWS > 2 ? 1 : 2;
+  constexpr int BLOCKS = 8 * ROWS > SUMS ? 1 : 2;
   const int32_t taps = g.groups * s.code.kw, bytes = 8 * WIDTH + taps * PACKED * 4 * WIDTH;
   const auto* weights = static_cast<const uint8_t*>(s.packed);
   for (int32_t block = 0; block < g.period; block += WIDTH, weights += bytes) {

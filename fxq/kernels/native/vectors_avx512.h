@@ -9,7 +9,7 @@
 namespace fxq {
 namespace {
 
-constexpr int32_t WIDTH = 64;
+constexpr int32_t WIDTH = 64, LANES = WIDTH / 16, SUMS = 16;  // of 32 registers
 using Vector = __m512i;
 using Floats = __m512;
 struct Quad { Floats v[4]; };
@@ -63,7 +63,6 @@ inline Vector shuffle_bytes(Vector x, Vector in_lane) { return _mm512_shuffle_ep
 inline Vector permute_ints(Vector x, Vector index) { return _mm512_permutexvar_epi32(index, x); }
 
 // The 128-bit lanes of a vector, from and to other addresses; `lanes` of them, `bytes` of each.
-constexpr int32_t LANES = WIDTH / 16;
 inline Vector gather_lanes(const uint8_t* const from[LANES]) {
   const auto one = [&](int k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from[k])); };
   const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(one(0)), one(1), 1);

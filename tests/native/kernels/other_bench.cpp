@@ -32,14 +32,14 @@ struct Set {
   Prepare prepare;
 };
 using Sets = std::vector<Set>;
-const Sets DEPTHWISE_SETS = {{"vnni", prepare_depthwise_vnni}};
-const Sets ADD_SETS = {{"avx512", prepare_add_avx512}};
-const Sets MULTIPLY_SETS = {{"avx512", prepare_multiply_avx512}};
-const Sets TABLE_SETS = {{"avx512", prepare_table_avx512}};
-const Sets MAX_SETS = {{"avx512", prepare_max_pool_avx512}};
-const Sets AVERAGE_SETS = {{"avx512", prepare_average_pool_avx512}};
-const Sets ENTER_SETS = {{"avx512", prepare_enter_avx512}};
-const Sets LEAVE_SETS = {{"avx512", prepare_leave_avx512}};
+const Sets DEPTHWISE_SETS = {{"avx2", prepare_depthwise_avx2}, {"avxvnni", prepare_depthwise_avxvnni}, {"vnni", prepare_depthwise_vnni}};
+const Sets ADD_SETS = {{"avx2", prepare_add_avx2}, {"avx512", prepare_add_avx512}};
+const Sets MULTIPLY_SETS = {{"avx2", prepare_multiply_avx2}, {"avx512", prepare_multiply_avx512}};
+const Sets TABLE_SETS = {{"avx2", prepare_table_avx2}, {"avx512", prepare_table_avx512}};
+const Sets MAX_SETS = {{"avx2", prepare_max_pool_avx2}, {"avx512", prepare_max_pool_avx512}};
+const Sets AVERAGE_SETS = {{"avx2", prepare_average_pool_avx2}, {"avx512", prepare_average_pool_avx512}};
+const Sets ENTER_SETS = {{"avx2", prepare_enter_avx2}, {"avx512", prepare_enter_avx512}};
+const Sets LEAVE_SETS = {{"avx2", prepare_leave_avx2}, {"avx512", prepare_leave_avx512}};
 
 void report(const std::string& name, Case& c, const Sets& sets, double macs) {
   printf("%-34s", name.c_str());
