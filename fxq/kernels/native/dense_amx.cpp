@@ -326,12 +326,12 @@ bool tiles_permitted() {
 }  // namespace
 
 bool prepare_conv_amx(Step& step, int32_t images) {
+  if (images * step.out.h * step.out.w < 2) return false;  // bound by weights: vnni is as fast
   if (!tiles_permitted() || !pack_dense(step, {AMX, 16, 2, 64, 1})) return false;
   const Lines lines = best_lines(step, images);
   const int32_t tiles = (lines.flat ? 1 : lines.h) * lines.images * lines.tiles;
-  split_dense(step, (tiles + 1) / 2, images, 1000);
-  const auto* numbers = reinterpret_cast<const int32_t*>(&lines);
-  step.numbers.insert(step.numbers.end(), numbers, numbers + sizeof lines / 4);
+  split_dense(step, (tiles + 1) / 2, images, 1500);
+  append_numbers(step, &lines.images, sizeof lines / sizeof lines.images);
   step.run = run;
   return true;
 }
