@@ -23,10 +23,12 @@ inline Epilogue epilogue_of(const Step& step) {
           _mm256_set1_epi8(int8_t(code.high))};
 }
 
-inline __m256 scaled(const Epilogue& e, __m256i sum, const float* multiplier, const uint8_t* other) {
-  const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(multiplier));
+inline __m256 scaled(const Work<Epilogue>& work, __m256i sum, const Row& row, int v8) {
+  const Epilogue& e = work.epilogue;
+  const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(work.multiplier + v8));
   if (!(e.step->code.flags & RESIDUAL)) return v;
-  const __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(other)));
+  const __m256i q =
+      _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(row.other + v8)));
   return _mm256_add_ps(v, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(q, e.zero_other)), e.m1));
 }
 
@@ -35,7 +37,7 @@ inline void store_floats(const Work<Epilogue>& work, const __m256i* sums, const 
   const Instruction& code = work.epilogue.step->code;
   alignas(32) float line[V * 8];
   for (int v = 0; v < V; v++) {
-    __m256 x = scaled(work.epilogue, sums[v], work.multiplier + v * 8, row.other + v * 8);
+    __m256 x = scaled(work, sums[v], row, v * 8);
     if (code.low == code.zero_out) x = _mm256_max_ps(x, _mm256_setzero_ps());
     _mm256_store_ps(line + v * 8, x);
   }
@@ -46,8 +48,7 @@ template <int V>
 inline void store_bytes(const Work<Epilogue>& work, const __m256i* sums, const Row& row) {
   const Epilogue& e = work.epilogue;
   __m256i q[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-  for (int v = 0; v < V; v++)
-    q[v] = _mm256_cvtps_epi32(scaled(e, sums[v], work.multiplier + v * 8, row.other + v * 8));
+  for (int v = 0; v < V; v++) q[v] = _mm256_cvtps_epi32(scaled(work, sums[v], row, v * 8));
   // Packs work within 128-bit lanes; one permute mends it.
   __m256i words = _mm256_adds_epi16(_mm256_packs_epi32(q[0], q[1]), e.zero_out);
   __m256i bytes = _mm256_packus_epi16(words, words);

@@ -226,7 +226,8 @@ void run_panel(const Step& step, const Operands& operands, const Grid& grid, con
   const Packed& packed = packed_of(step);
   const int32_t* runs = runs_of(step);
   const Epilogue epilogue = epilogue_of(step);
-  const Operands shifted{operands.in + panel.channel, operands.other + panel.output,
+  const Operands shifted{operands.in + panel.channel,
+                         adds<K> ? operands.other + panel.output : nullptr,
                          operands.out + panel.output * step.out.element, operands.images};
   Results<V, K> results(grid, shifted, epilogue, packed.multiplier + panel.vector * 16,
                         ~uint64_t(0) >> (64 - panel.outputs));

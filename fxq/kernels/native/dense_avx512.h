@@ -103,7 +103,7 @@ inline void finish(const Epilogue& e, const __m512i* sums, const float* multipli
 #pragma GCC unroll 4
   for (int j = 0; j < 4; j++) {
     const int i = j / V, v = j % V;
-    const uint8_t* other = adds<K> ? rows[i].other + v * 16 : nullptr;
+    const uint8_t* other = adds<K> && i < count ? rows[i].other + v * 16 : nullptr;
     q[j] = i < count ? _mm512_cvtps_epi32(scaled<K>(e, sums[j], multiplier + v * 16, other))
                      : _mm512_setzero_si512();
   }
