@@ -11,6 +11,7 @@
 // part of a *line*, one row of the output, or the whole image, its border pixels computed too and
 // not stored. A line's tiles have the same height; the last one overlaps, and stores only the rest.
 // A block's results are stored while the next block's tiles are multiplied.
+#if defined(__x86_64__)
 #include <cstring>
 
 #include <sys/syscall.h>
@@ -344,3 +345,4 @@ bool prepare_conv_amx(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
+#endif  // __x86_64__

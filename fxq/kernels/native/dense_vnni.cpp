@@ -10,6 +10,7 @@
 //   pixel 5 ->  s50  s51  s52  s53
 //
 // Panels of one to three vectors have 8 pixels.
+#if defined(__x86_64__)
 #include "dense.h"
 
 #ifdef __clang__
@@ -119,3 +120,4 @@ bool prepare_conv_vnni(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
+#endif  // __x86_64__
