@@ -13,6 +13,7 @@ from fxq.quantization.weight_calibrators import get_weight_rule
 
 Arrange = Callable[[Tensor], Tensor] | None
 _SPREAD = 2.0**-64
+_SLICE = 1 << 18  # numbers
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,10 @@ def round_weight(weight: Tensor, scales: Tensor, axis: int | None, spec: QSpec,
         shape[axis] = -1
     # torch multiplies by the reciprocal, so that the same weights give the same integers
     inverse = (1.0 / scales.to(torch.float32)).reshape(shape)
-    steps = torch.round(weight * inverse)
+    steps = (weight * inverse).round_()
     if zeros is not None:
         steps = steps + zeros.reshape(shape)
-    return steps.clamp(spec.low, spec.high).to(spec.dtype)
+    return steps.clamp_(spec.low, spec.high).to(spec.dtype)
 
 
 def safe_scales(source: Tensor, scales: Tensor, limit: int, arrange: Arrange,
@@ -101,6 +102,22 @@ def worst_pair(weight: Tensor, arrange: Arrange) -> Tensor:
         return torch.maximum(ordered[:, -2:].sum(1), -ordered[:, :2].sum(1)).float()
     laid_out = arrange(wide)
     return (laid_out[:, ::2] + laid_out[:, 1::2]).abs().amax(1).float()
+
+
+def rows(weight: Tensor) -> tuple[Tensor, ...]:
+    """Slices along the first dimension, so that float64 copies of them stay below 2 MB."""
+    each = weight[:1].numel()
+    return torch.split(weight, max(1, _SLICE // each)) if each else (weight,)
+
+
+def scaled(weight: Tensor, factor: Tensor) -> Tensor:
+    """weight · factor, computed in float64 and rounded once; both have as many rows."""
+    result, place = torch.empty_like(weight), 0
+    for part in rows(weight):
+        end = place + len(part)
+        result[place:end] = part.double() * factor[place:end]
+        place = end
+    return result
 
 
 def per_output(factor: Tensor, transposed: bool, groups: int, weight: Tensor) -> Tensor:
