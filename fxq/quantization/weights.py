@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -104,19 +104,17 @@ def worst_pair(weight: Tensor, arrange: Arrange) -> Tensor:
     return (laid_out[:, ::2] + laid_out[:, 1::2]).abs().amax(1).float()
 
 
-def rows(weight: Tensor) -> tuple[Tensor, ...]:
-    """Slices along the first dimension, so that float64 copies of them stay below 2 MB."""
-    each = weight[:1].numel()
-    return torch.split(weight, max(1, _SLICE // each)) if each else (weight,)
+def rows(weight: Tensor) -> Iterator[slice]:
+    """The first dimension in parts of which a float64 copy takes 2 MB at most."""
+    step = max(1, _SLICE // max(1, weight[:1].numel()))
+    return (slice(start, start + step) for start in range(0, len(weight), step))
 
 
 def scaled(weight: Tensor, factor: Tensor) -> Tensor:
     """weight · factor, computed in float64 and rounded once; both have as many rows."""
-    result, place = torch.empty_like(weight), 0
+    result = torch.empty_like(weight)
     for part in rows(weight):
-        end = place + len(part)
-        result[place:end] = part.double() * factor[place:end]
-        place = end
+        result[part] = weight[part].double() * factor[part]
     return result
 
 
