@@ -251,7 +251,7 @@ bool good(uint64_t seed) {
 }  // namespace
 
 int main(int count, char** given) {
-  const int32_t chains = count > 1 ? std::atoi(given[1]) : 300;
+  const int32_t chains = count > 1 ? std::atoi(given[1]) : 200;
   const uint64_t first = count > 2 ? std::strtoull(given[2], nullptr, 10) : 1;
   int32_t bad = 0;
   for (int32_t i = 0; i < chains && bad < 5; ++i) bad += !good(first + i);
