@@ -6,8 +6,8 @@
 
   1. The target's table has a row for the convolution with the sum, and its limits hold.
   2. Only the sum reads the convolution, and both operands have one shape.
-  3. The kernel writes over r8: the sum is its last reader, no view shares its memory, and the
-     convolution does not read it too.
+  3. Where the kernel writes over r8: the sum is its last reader, no view shares its memory, and
+     the convolution does not read it too.
 
 The convolution is no longer rounded before the sum, so that results are closer to float.
 """
@@ -27,6 +27,7 @@ from fxq.ir.facts import info, is_on_integers, place_on_integers
 from fxq.ir.ops import OPS, op_name, op_of
 from fxq.ir.rewriter import PassResult, Rewriter
 from fxq.ir.stages import Effect, Stage
+from fxq.kernels.calls import get_call
 from fxq.kernels.rows import keep_row
 from fxq.passes.base import Pass
 
@@ -45,14 +46,15 @@ class AbsorbAdd(Pass):
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
         overwritten: set[Node] = set()
-        for node in list(module.graph.nodes):
+        order = {n: i for i, n in enumerate(module.graph.nodes)}
+        for node in list(order):
             if op_name(node) in _SUMS and is_on_integers(node):
-                _absorb(node, overwritten, rewriter, context)
+                _absorb(node, order, overwritten, rewriter, context)
         return rewriter.result()
 
 
-def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Context) -> None:
-    order = {n: i for i, n in enumerate(rewriter.graph.nodes)}
+def _absorb(add: Node, order: dict[Node, int], overwritten: set[Node], rewriter: Rewriter,
+            context: Context) -> None:
     operands = [n for n in add.args if isinstance(n, Node)]
     if len(operands) < 2:
         return
@@ -62,13 +64,17 @@ def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Cont
         if conv is None or row is None:
             continue
         source = _behind(conv.args[0])
-        if source in overwritten or not _may_be_overwritten(rest, add, source, order):
+        overwrites = get_call(row.call).form == "adding"
+        if overwrites and (source in overwritten
+                           or not _may_be_overwritten(rest, add, source, order)):
             continue
-        overwritten.add(_behind(rest))
+        if overwrites:
+            overwritten.add(_behind(rest))
         new = rewriter.call(OPS[_SUMS[op_name(add)]], (*conv.args[:3], rest), dict(conv.kwargs),
                             like=add)
         place_on_integers(new)
         keep_row(new, row)
+        order[new] = order[add]  # it takes the sum's place
         rewriter.replace(add, new, "the convolution adds")
         return
 

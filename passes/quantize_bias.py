@@ -28,9 +28,10 @@ from fxq.analysis.overrides import scheme_of
 from fxq.analysis.saturation import channels_first, integer_weight
 from fxq.ir import integers
 from fxq.ir.facts import info, is_on_integers, qparams
-from fxq.ir.ops import Kind, attribute, op_of
+from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
+from fxq.kernels.integer_layers import sum_scales, weights_per_output
 from fxq.passes.base import Pass
 
 LIMIT = 2**31
@@ -66,8 +67,8 @@ def bias_scale(node: Node) -> Tensor | None:
     if source.target is not integers.dequantize or (
             weight.target is not integers.dequantize_weight):
         return None
-    format_, scales = qparams(source.args[0]), constant_of(weight.args[1])  # type: ignore[arg-type]
-    return None if format_ is None or scales is None else scales * format_.scale
+    format_ = qparams(source.args[0])  # type: ignore[arg-type]
+    return None if format_ is None else sum_scales(node, format_.scale).float()
 
 
 def _grow_scales(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
@@ -75,17 +76,17 @@ def _grow_scales(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
     scale, known = bias_scale(node), integer_weight(node)
     if scale is None or known is None:
         return
-    products = 255 * _weights_per_output(node, known.values).double().abs().flatten(1).sum(1)
+    products = 255 * weights_per_output(node, known.values).double().abs().flatten(1).sum(1)
     room = (LIMIT - 128 - products).clamp(min=LIMIT / 2)  # 128: float rounding
     growth = (bias.double().abs() / scale.double() / room).clamp(min=1.0)
     if not bool((growth > 1).any()):
         return
-    growth = growth if known.scales.numel() > 1 else growth.amax().reshape(1)
+    growth = growth.reshape(-1, known.scales.numel()).amax(0)
     dequantized = node.args[1]
     assert isinstance(dequantized, Node)
     scales = (known.scales.double() * growth).float()
     ratio = (1 / growth).reshape(-1, *[1] * (known.values.dim() - 1))
-    first = torch.round(channels_first(known.values, node).double() * ratio).to(torch.int8)
+    first = torch.round(channels_first(known.values, node).double() * ratio).to(known.values.dtype)
     path = label(node)
     operands = (rewriter.constant(f"{path}.weight_int8", channels_first(first, node).contiguous(),
                                   dequantized),
@@ -94,16 +95,6 @@ def _grow_scales(node: Node, bias: Tensor, rewriter: Rewriter) -> None:
                         like=dequantized)
     rewriter.replace(dequantized, new, f"{int((growth > 1).sum())} channels are coarser, so that "
                                        "their biases fit")
-
-
-def _weights_per_output(node: Node, values: Tensor) -> Tensor:
-    """One row per output channel; transposed weights are (inputs, outputs / groups, …)."""
-    op = op_of(node)
-    if op is None or not op.transposed:
-        return values
-    inputs, outputs = values.shape[:2]
-    grouped = values.reshape(attribute(node, "groups"), -1, outputs, values[0, 0].numel())
-    return grouped.transpose(1, 2).reshape(-1, inputs * values[0, 0].numel() // grouped.shape[0])
 
 
 def _quantize(node: Node, bias: Tensor, rewriter: Rewriter) -> None:

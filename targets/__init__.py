@@ -11,12 +11,13 @@ from fxq.system import plugins
 from fxq.targets.base import Kernel, Limit, Pairing, Target
 from fxq.targets.cuda_fp16 import CUDA_FP16
 from fxq.targets.fbgemm import FBGEMM
+from fxq.targets.native import NATIVE
 from fxq.targets.qnnpack import QNNPACK
 from fxq.targets.reference import REFERENCE
 from fxq.targets.x86 import X86
 
 TARGETS: Mapping[str, Target] = {
-    t.name: t for t in (FBGEMM, X86, QNNPACK, CUDA_FP16, REFERENCE)}
+    t.name: t for t in (NATIVE, FBGEMM, X86, QNNPACK, CUDA_FP16, REFERENCE)}
 AUTO = "auto"
 _PREFERENCE = (CUDA_FP16, X86, FBGEMM, QNNPACK, REFERENCE)  # fastest first
 

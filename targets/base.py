@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 
 import torch
 from torch.fx import Node
 
-from fxq.errors import ConfigError
+from fxq.errors import ConfigError, TargetUnavailableError
 from fxq.ir.ops import ABSORBED, OPS, Op, op_of
+from fxq.kernels.calls import require_engine
 from fxq.kernels.limits import (
     Limit,
     broadcast_channels,
@@ -45,6 +47,9 @@ class Target:
     # SMALL_SCALE_THRESHOLD in torch's quant_utils.h: the dynamic kernels take no smaller scale
     smallest_dynamic_scale: float = 6.1e-5
     device: str = "cpu"
+    # It computes by `fxq.ir.arithmetic` on plain integer tensors: functions are tables of a file,
+    # averages have formats of their own, and sums join convolutions without writing over anything.
+    plain: bool = False
     costs: FunctionCosts = FUNCTIONS  # of functions without a kernel, on the machines it is for
 
     def __post_init__(self) -> None:
@@ -79,9 +84,19 @@ class Target:
         """What this machine lacks to run what is compiled for it; empty when it lacks nothing."""
         if self.device == "cuda" and not torch.cuda.is_available():
             return "no GPU" if torch.version.cuda else "torch without CUDA"
+        if self.engine == "native":
+            return why_not_native()
         if self.engine and self.engine not in torch.backends.quantized.supported_engines:
             return f"torch without {self.engine}"
         return ""
+
+    def require(self) -> None:
+        """Raise TargetUnavailableError unless this machine has the engine."""
+        if self.engine == "native" and (reason := why_not_native()):
+            raise TargetUnavailableError("the native engine is not available on this machine",
+                                         why=reason, fix="choose another target, or 'auto'")
+        if self.engine and self.engine != "native":
+            require_engine(self.engine)
 
     def why_not_scheme(self, scheme: Scheme) -> str | None:
         """Why the target cannot run a scheme, or None. Overrides are schemes of their own."""
@@ -133,6 +148,15 @@ class Target:
                 return row
             reason = "limit", broken.reason
         return reason
+
+
+def why_not_native() -> str:
+    """What this machine lacks to run the native engine; empty when it lacks nothing."""
+    try:  # lazy: it looks for a compiled library
+        module = import_module("fxq.kernels.native")
+    except ImportError:
+        return ""
+    return str(module.why_not()) if hasattr(module, "why_not") else ""
 
 
 def _same_integers(a: QSpec, b: QSpec) -> bool:

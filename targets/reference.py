@@ -1,19 +1,19 @@
-"""reference: the REFERENCE graph executed as it is, on any device that torch has.
+"""reference: the integer arithmetic of `fxq.ir.arithmetic` itself, on any device that torch has.
 
-Its table is FBGEMM's: the same operators take integers, the same formats, the same constraints,
-so that it computes what `fbgemm` computes, within one step per operator.
+Its table is native's: the same operators take integers, in the same formats, so that it computes
+what `native` computes, bit for bit. Besides it runs formats of any width.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from fxq.targets.fbgemm import FBGEMM
+from fxq.targets.native import NATIVE
 
 REFERENCE = replace(
-    FBGEMM,
+    NATIVE,
     name="reference",
-    summary="plain integer tensors and float arithmetic: the meaning of a compiled model",
+    summary="plain integer tensors: the meaning of a compiled model",
     engine=None,
     refused_modes={},
 )

@@ -74,7 +74,7 @@ def place(module: fx.GraphModule, context: Context,
     _keep_unread_functions_in_float(module, integer, reasons, rows, context)
     if context.scheme.float_averages:
         _keep_averages_in_float(module, integer, reasons)
-        _keep_fine_averages_in_float(module, integer, reasons, context)
+        _keep_fine_averages_in_float(module, integer, reasons, rows, context)
     reasons = {n: reasons[n] for n in module.graph.nodes if n in reasons}  # in the graph's order
     dynamic, weight_only = map(frozenset, others.values())
     return Placement(frozenset(integer), _float_outputs(integer, rows), reasons, dynamic,
@@ -109,7 +109,7 @@ def _keep_unread_functions_in_float(module: fx.GraphModule, integer: set[Node],
         if not any(u in integer for u in node.users):
             integer.discard(node)
             reasons[node] = ("float-output", "it has no kernel, and its result is read in float")
-        elif _layer_gives_float(node, integer, rows) and choose(
+        elif not context.target.plain and _layer_gives_float(node, integer, rows) and choose(
                 node, context.target.costs).way == FLOAT:
             integer.discard(node)
             reasons[node] = ("float-input", "the layer before it gives float without a cast")
@@ -135,10 +135,11 @@ def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
 
 
 def _keep_fine_averages_in_float(module: fx.GraphModule, integer: set[Node],
-                                 reasons: dict[Node, Reason], context: Context) -> None:
+                                 reasons: dict[Node, Reason], rows: Mapping[Node, Kernel],
+                                 context: Context) -> None:
     """Averages so much narrower than what they average that few integers would be left."""
     for node in module.graph.nodes:
-        if node not in integer or not _averages(node):
+        if node not in integer or not _averages(node) or rescales(rows.get(node)):
             continue
         source = node.args[0]
         whole, average = (spread_of(n, context) for n in (source, node))
@@ -155,6 +156,11 @@ def spread_of(node: Any, context: Context) -> float | None:
     if known is None or not known.seen:
         return None
     return max(known.maximum, 0.0) - min(known.minimum, 0.0)
+
+
+def rescales(row: Kernel | None) -> bool:
+    """The call averages into a format of its own, not at the scale of its input."""
+    return row is not None and get_call(row.call).form == "average"
 
 
 def _averages(node: Node) -> bool:

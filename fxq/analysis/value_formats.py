@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from fxq.analysis.context import Context
 from fxq.analysis.overrides import scheme_of
-from fxq.analysis.placement import Placement
+from fxq.analysis.placement import Placement, rescales
 from fxq.errors import CalibrationError
 from fxq.ir.facts import info, tensor_inputs
 from fxq.ir.ops import Kind, channel_axis, op_name, op_of
@@ -74,7 +74,8 @@ def sources_of(members: list[Node]) -> list[Node]:
 def _group(values: list[Node], placement: Placement) -> _Groups:
     """Join what must share a format. A cat leaves inputs of a fixed format as they are."""
     groups = _Groups()
-    movers = [n for n in values if n in placement.integer and _kind(n) is Kind.SAME]
+    movers = [n for n in values if n in placement.integer and _kind(n) is Kind.SAME
+              and not rescales(placement.rows.get(n))]
     for node in (n for n in movers if op_name(n) != "cat"):
         groups.join(tensor_inputs(node)[0], node)
     fixed = {groups.find(n) for n in values if _fixed_format(n)}

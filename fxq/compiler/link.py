@@ -29,7 +29,7 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
     is more than one step off, ConfigError for a runtime that cannot run the graph.
     """
     target, guard = manager.context.target, None
-    if manager.stage is Stage.REFERENCE and target.engine:  # else REFERENCE is executed as it is
+    if manager.stage is Stage.REFERENCE and (target.engine or target.plain):
         with manager.clock.step("engine guard"):
             guard = guard_for(module, target)
         manager.run(module, LOWER)
@@ -38,14 +38,17 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
         inputs = InputGuard(names, shapes, target.device)
         check_arrivals(module, inputs)
     with manager.clock.step("choose runtime"):
-        name, function, choice = select(module, list(manager.inputs), runtime, target.device)
+        name, function, choice = select(module, list(manager.inputs), runtime, target,
+                                        manager.last_outputs)
     return Executable(function, module, inputs, guard, name, choice)
 
 
-def built(prepared: Prepared, statistics: Statistics | None = None,
-          runtime: str = "python") -> tuple[Reference, Executable]:
-    """Quantize and link in one step; `prepared` stays as it is."""
+def built(prepared: Prepared, statistics: Statistics | None = None, runtime: str = "python",
+          strict: bool = False) -> tuple[Reference, Executable]:
+    """Quantize and link; `prepared` stays as it is. Raises the errors of both."""
     with isolated(), quiet():
-        reference = quantize(prepared, statistics)
+        reference = quantize(prepared, statistics, strict)
+        with reference.manager.clock.step("copy"):
+            module = copy_of(reference.graph_module)
         takes = (prepared.convention.signature.names, reference.shapes)
-        return reference, link(copy_of(reference.graph_module), reference.manager, takes, runtime)
+        return reference, link(module, reference.manager, takes, runtime)

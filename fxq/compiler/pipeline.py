@@ -23,12 +23,15 @@ from fxq.passes.lower import Lower
 from fxq.passes.normalize import Normalize
 from fxq.passes.pair_safe_weights import PairSafeWeights
 from fxq.passes.quantize_bias import QuantizeBias
+from fxq.passes.recognize_moves import RecognizeMoves
+from fxq.passes.tabulate import Tabulate
 from fxq.system import plugins
 
 Step = tuple[Pass, str]  # a pass, and the reason for its place
 
 FUSE_STEPS: tuple[Step, ...] = (
     (Normalize(), "first: every later pass knows one spelling per operator"),
+    (RecognizeMoves(), "early: values that only move keep their format, and have kernels"),
     (FoldPad(), "before batch norms, which need the convolution next to them"),
     (FoldBatchNorm(), "before activations, which come behind the norm"),
     (BatchNormToAffine(), "what no layer could take; before activations, so that it absorbs one"),
@@ -44,7 +47,8 @@ QUANTIZE_STEPS: tuple[Step, ...] = (
     (QuantizeBias(), "after the last change of the float biases"),
     (FoldClamp(), "before folding pairs, which would hide the quantize behind a clamp"),
     (FoldQdq(), "integers stay integers between operators"),
-    (AbsorbAdd(), "last: what only some engines do, when it is clear who reads what"),
+    (AbsorbAdd(), "what only some engines do, when it is clear who reads what"),
+    (Tabulate(), "last: a table holds the final formats of what a function reads and makes"),
 )
 LOWER_STEPS: tuple[Step, ...] = (
     (Lower(), "the target's kernels; apart, because a file holds the graph before it"),

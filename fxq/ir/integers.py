@@ -21,8 +21,13 @@ from fxq.quantization.formats import QParams, QSpec
 
 
 @declare_pure
-def quantize(input: Tensor, *, scale: float, zero_point: int, low: int, high: int) -> Tensor:
-    """Real numbers to integers: round half to even, add the zero point, saturate."""
+def quantize(input: Tensor, table: Tensor | None = None, *, scale: float, zero_point: int,
+             low: int, high: int) -> Tensor:
+    """Real numbers to integers: round half to even, add the zero point, saturate.
+
+    `table`, where there is one, holds what a function and this rounding make of each integer that
+    the function reads. Kernels look results up in it; here they are computed.
+    """
     steps = torch.round(input / scale) + zero_point
     return steps.clamp_(low, high).to(QParams(scale, zero_point, low, high).dtype)
 

@@ -71,6 +71,11 @@ class Op:
         return (*self.operands, *self.attributes)
 
     @property
+    def rectified(self) -> bool:
+        """Its result went through a ReLU that it absorbed."""
+        return self.activation in ("relu", "add_relu")
+
+    @property
     def channel_axis(self) -> int:
         """The dimension of its weight that holds the output channels."""
         return 1 if self.transposed else 0

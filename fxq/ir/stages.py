@@ -75,7 +75,8 @@ def _check_fused(node: Node, legal: Legal) -> str | None:
 
 
 def _check_domain(node: Node, legal: Legal) -> str | None:
-    if integers.is_integer_node(node) and not legal.integers:
+    at_run_time = legal.kernels and node.target is integers.round_at_run_time  # float to float
+    if integers.is_integer_node(node) and not legal.integers and not at_run_time:
         return "integer operators belong to REFERENCE"
     if _is_kernel(node) and not legal.kernels:
         return "kernels belong to LOWERED"

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from fxq.errors import ConfigError, VerificationError, did_you_mean
 from fxq.ir.facts import why_untraceable
+from fxq.kernels.native.library import isa
 from fxq.runtime.cuda import select_cuda
 from fxq.runtime.decision import RuntimeChoice, decide, expectation
 from fxq.runtime.input_guard import has_arrivals
+from fxq.runtime.native.run import build_native
 from fxq.runtime.python import Function, build
 from fxq.runtime.torchscript import build_torchscript
 from fxq.system import plugins
 from fxq.system.timing import turns
 from fxq.system.torch_state import quiet
+from fxq.targets import Target
 
-RUNTIMES = ("auto", "python", "torchscript")
+RUNTIMES = ("auto", "python", "torchscript", "native")
 _ROUNDS, _LEAST, _BUDGET = 60, 6, 0.4  # turns for each side, and seconds after which to stop
 
 
@@ -36,14 +40,18 @@ class Runtime:
 
 
 def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
-           device: str = "cpu") -> tuple[str, Function, RuntimeChoice | None]:
+           target: Target, expected: Sequence[Any] | None = None,
+           ) -> tuple[str, Function, RuntimeChoice | None]:
     """(name, function, evidence where there was a choice). The bits are the same either way.
 
-    Raises ConfigError for an unknown name, or when TorchScript was asked for by name and
-    cannot run the graph.
+    `expected` are the outputs of the graph for the inputs, where they were computed. Raises
+    ConfigError for an unknown name, or when a runtime was asked for by name that cannot run the
+    graph; VerificationError for a native program that gives other bits.
     """
-    if device == "cuda":
+    if target.device == "cuda":
         return (*select_cuda(module, inputs, name), None)
+    if name == "native" or (name == "auto" and target.engine == "native"):
+        return "native", _native(module, inputs, target, expected), None
     python = build(module)
     if name not in RUNTIMES:
         return name, _plugin(name, module, inputs, python), None
@@ -71,6 +79,25 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
     return choice.chosen, script if choice.chosen == "torchscript" else python, choice
 
 
+def _native(module: fx.GraphModule, inputs: list[Tensor], target: Target,
+            expected: Sequence[Any] | None) -> Function:
+    """Programs, once they have given the bits of the graph for the example inputs."""
+    if target.engine != "native":
+        raise ConfigError(f"runtime 'native' does not run graphs of target {target.name!r}",
+                          fix='use runtime="auto", or compile for target="native"')
+    function = build_native(module)
+    if expected is None:
+        return function
+    with torch.no_grad(), quiet():
+        found = function(*inputs)
+    if not _same_bits(expected, found):
+        raise VerificationError("the native kernels give other bits than the graph",
+                                why=f"they are those for {isa()}",
+                                fix='this is a fault of fxq; please report it, and use '
+                                    'runtime="python" until it is mended')
+    return function
+
+
 def _plugin(name: str, module: fx.GraphModule, inputs: list[Tensor], python: Function) -> Function:
     """A plugin's function, once it has given the same bits as Python for the example inputs."""
     runtime = plugins.load_plugin(plugins.RUNTIMES, name, Runtime, RUNTIMES)
@@ -92,4 +119,6 @@ def _calls_user_code(module: fx.GraphModule) -> bool:
 
 
 def _same_bits(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    return all(type(x) is type(y) and (
+        x.dtype == y.dtype and torch.equal(x, y) if isinstance(x, Tensor) else x == y)
+        for x, y in zip(a, b, strict=True))

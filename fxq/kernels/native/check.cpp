@@ -128,8 +128,10 @@ void check_convolution(const Instruction& code, const Views& v, const Layer& lay
 void check_pool(const Instruction& code, const Views& v) {
   check_packed(v.in);
   require(v.in.c == v.out.c, "a pool changes the number of channels");
-  check_window(rows(code, v.in, v.out));
-  check_window(columns(code, v.in, v.out));
+  if (!(code.flags & ADAPTIVE)) {
+    check_window(rows(code, v.in, v.out));
+    check_window(columns(code, v.in, v.out));
+  }
   if (code.op != AVERAGE_POOL) return;
   require(code.dh == 1 && code.dw == 1, "an average pool is dilated");
   require(int64_t{v.in.h} * v.in.w <= 1 << 23, "an average pool's sums could leave 32 bits");
@@ -183,9 +185,10 @@ void check_numbers(const Instruction& code) {
 }
 
 void check_flags(const Instruction& code) {
-  require((code.flags & ~(WIDE_STEP | FLOAT_OUT | RESIDUAL | INCLUDE_PAD)) == 0, "unknown flags");
+  require((code.flags & ~(WIDE_STEP | FLOAT_OUT | RESIDUAL | INCLUDE_PAD | ADAPTIVE)) == 0, "unknown flags");
   if (code.flags & RESIDUAL) require(is_weighted(code.op), "a residual without weights");
   if (code.flags & INCLUDE_PAD) require(code.op == AVERAGE_POOL, "padding counts in averages only");
+  if (code.flags & ADAPTIVE) require(code.op == AVERAGE_POOL, "only averages are adaptive");
   if (!(code.flags & FLOAT_OUT)) return;
   require(code.op == CONV || code.op == TRANSPOSED, "floats leave convolutions only");
   require(code.table < 0, "a table of bytes for floats");

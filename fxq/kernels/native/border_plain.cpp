@@ -1,0 +1,69 @@
+// ENTER and LEAVE: float tensors of the caller, with any strides, to and from uint8 in NHWC.
+#include <cstring>
+
+#include "families.h"
+#include "rounding.h"
+#include "work.h"
+
+namespace fxq {
+namespace {
+
+float read_float(const uint8_t* p) {
+  float x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+
+void enter(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
+  for_units(s, o, chunk, [&](const Operands& image, int32_t y) {
+    for (int32_t x = 0; x < s.out.w; ++x) {
+      const uint8_t* from = pixel(s.in, image.in, y, x);
+      uint8_t* to = pixel(s.out, image.out, y, x);
+      for (int32_t c = 0; c < s.out.c; ++c)
+        to[c] = requantize(read_float(from + c * s.in.channel) * s.code.m0, s.code);
+    }
+  });
+}
+
+// Images that come as uint8: the table holds what each of the 256 values becomes.
+void enter_bytes(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
+  for_units(s, o, chunk, [&](const Operands& image, int32_t y) {
+    for (int32_t x = 0; x < s.out.w; ++x) {
+      const uint8_t* from = pixel(s.in, image.in, y, x);
+      uint8_t* to = pixel(s.out, image.out, y, x);
+      for (int32_t c = 0; c < s.out.c; ++c) {
+        const uint8_t q = from[c * s.in.channel];
+        to[c] = s.table ? s.table[q] : q;
+      }
+    }
+  });
+}
+
+void leave(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
+  for_units(s, o, chunk, [&](const Operands& image, int32_t y) {
+    for (int32_t x = 0; x < s.out.w; ++x) {
+      const uint8_t* from = pixel(s.in, image.in, y, x);
+      uint8_t* to = pixel(s.out, image.out, y, x);
+      for (int32_t c = 0; c < s.out.c; ++c) {
+        const float value = float(from[c] - s.code.zero_in) * s.code.m0;
+        std::memcpy(to + c * s.out.channel, &value, sizeof value);
+      }
+    }
+  });
+}
+
+}  // namespace
+
+bool prepare_enter_plain(Step& s, int32_t images) {
+  s.run = s.in.element == 1 ? enter_bytes : enter;
+  cut(s, images, s.out.h, 1.0 * s.out.w * s.out.c);
+  return true;
+}
+
+bool prepare_leave_plain(Step& s, int32_t images) {
+  s.run = leave;
+  cut(s, images, s.out.h, 1.0 * s.out.w * s.out.c);
+  return true;
+}
+
+}  // namespace fxq

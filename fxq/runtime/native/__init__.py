@@ -1,0 +1,1 @@
+"""Programs: parts of a LOWERED graph as one call each into the native kernels."""

@@ -1,0 +1,124 @@
+"""The parts of a LOWERED graph that become programs, and the graph of what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx import Node
+
+from fxq.ir.facts import info
+from fxq.ir.op_functions import getitem, size
+from fxq.ir.rewriter import is_constant
+from fxq.runtime.native.takes import takes
+
+
+@dataclass(frozen=True)
+class Part:
+    """Nodes that can run as one program; `inputs` and `outputs` are tensors of the caller."""
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+
+
+def parts_of(graph: fx.Graph) -> list[Part]:
+    """The nodes that programs can compute, in as few parts as their dependencies allow.
+
+    A node's level counts the changes between programs and torch on the way to it; the nodes of
+    one level need nothing of each other but through themselves.
+    """
+    levels: dict[Node, int] = {}
+    for node in graph.nodes:
+        native = takes(node)
+        before = [levels[n] for n in node.all_input_nodes if n in levels]
+        level = max(before, default=1)
+        levels[node] = level if level % 2 == (not native) else level + 1
+    chosen: dict[int, list[Node]] = {}
+    for node, level in levels.items():
+        if level % 2 == 0:
+            chosen.setdefault(level, []).append(node)
+    return [_part(nodes) for _, nodes in sorted(chosen.items())]
+
+
+def _part(nodes: Sequence[Node]) -> Part:
+    inside = set(nodes)
+    inputs = dict.fromkeys(s for n in nodes for s in n.all_input_nodes
+                           if s not in inside and not is_constant(s))
+    outputs = (n for n in nodes if any(u not in inside for u in n.users))
+    return Part(tuple(nodes), tuple(inputs), tuple(outputs))
+
+
+def read_batch_from_input(graph: fx.Graph) -> None:
+    """Sizes of the batch are read where no program hides the value: from an input of the graph."""
+    first = next((n for n in graph.nodes if n.op == "placeholder"), None)
+    for node in graph.nodes:
+        if node.target is not size or node.kwargs.get("dim") != 0 or first is None:
+            continue
+        shapes = info(node.args[0]).shape, info(first).shape
+        if takes(node.args[0]) and shapes[0] and shapes[1] and shapes[0][0] == shapes[1][0]:
+            node.update_arg(0, first)
+
+
+class Shell:
+    """What generated Python needs of a GraphModule, without torch.fx generating code for it."""
+
+    def __init__(self, module: fx.GraphModule, graph: fx.Graph) -> None:
+        self.module, self.graph = module, graph
+
+    def get_submodule(self, name: str) -> torch.nn.Module:
+        return self.module.get_submodule(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+
+def with_calls(module: fx.GraphModule, parts: Sequence[Part],
+               calls: Sequence[Callable[..., Any]]) -> Shell:
+    """The graph in which each part is one call that gives the tuple of its outputs."""
+    graph, inside = fx.Graph(), {n: i for i, p in enumerate(parts) for n in p.nodes}
+    twins: dict[Node, Node] = {}
+
+    def write(index: int) -> None:
+        part = parts[index]
+        call = graph.call_function(calls[index], tuple(twins[n] for n in part.inputs))
+        for position, node in enumerate(part.outputs):
+            twins[node] = graph.call_function(getitem, (call,), {"index": position})
+
+    def visit(node: Node) -> None:
+        stack = [node]
+        while stack:
+            top = stack[-1]
+            needs = parts[inside[top]].inputs if top in inside else top.all_input_nodes
+            missing = [n for n in needs if n not in twins]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            if top in twins:
+                continue
+            if top in inside:
+                write(inside[top])
+            else:
+                twins[top] = graph.node_copy(top, lambda n: twins[n])
+
+    for node in module.graph.nodes:
+        if node.op in ("placeholder", "output"):
+            visit(node)
+    return Shell(module, graph)
+
+
+def alone(module: fx.GraphModule, part: Part) -> Shell:
+    """The part as a graph of its own, for inputs that no program takes."""
+    graph = fx.Graph()
+    twins = {n: graph.placeholder(f"input_{i}") for i, n in enumerate(part.inputs)}
+    for node in part.nodes:
+        for constant in node.all_input_nodes:
+            if constant not in twins:
+                twins[constant] = graph.node_copy(constant)
+        twins[node] = graph.node_copy(node, lambda n: twins[n])
+    graph.output(tuple(twins[n] for n in part.outputs))
+    return Shell(module, graph)
