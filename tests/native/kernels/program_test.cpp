@@ -163,7 +163,7 @@ struct Chain {
     Instruction made = plain(op);
     int32_t h, w;
     if (!window(made, h, w)) return;
-    if (op == AVERAGE_POOL && random.one_in(2)) made.flags |= INCLUDE_PAD;
+    if (op == AVERAGE_POOL) made.flags |= random.one_in(3) ? INCLUDE_PAD : random.one_in(3) ? ADAPTIVE : 0;
     append(made, value(space(), h, w, last().c));
   }
 
@@ -233,10 +233,18 @@ struct Chain {
   }
 };
 
+uint64_t digest = 14695981039346656037u;  // FNV-1a of all results: other machines print the same
+
+void add_to_digest(const std::vector<float>& numbers) {
+  for (size_t i = 0; i < 4 * numbers.size(); ++i)
+    digest = (digest ^ reinterpret_cast<const uint8_t*>(numbers.data())[i]) * 1099511628211u;
+}
+
 bool good(uint64_t seed) {
   Chain chain(seed);
   const std::vector<float> expected = chain.run(PLAIN, 1);
   if (expected.empty()) return chain.print(), false;
+  add_to_digest(expected);
   for (int32_t isa = PLAIN; isa <= AMX; ++isa) {
     if (!has_isa(isa)) continue;
     const int32_t threads = 1 + static_cast<int32_t>((seed + isa) % 5);
@@ -255,6 +263,7 @@ int main(int count, char** given) {
   const uint64_t first = count > 2 ? std::strtoull(given[2], nullptr, 10) : 1;
   int32_t bad = 0;
   for (int32_t i = 0; i < chains && bad < 5; ++i) bad += !good(first + i);
-  std::printf("%d of %d programs are wrong\n", bad, chains);
+  std::printf("%d of %d programs are wrong, bits %016llx\n", bad, chains,
+              static_cast<unsigned long long>(digest));
   return bad != 0;
 }
