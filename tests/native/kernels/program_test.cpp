@@ -98,8 +98,8 @@ struct Chain {
   int32_t space() { return last().space == WIDE || random.one_in(4) ? WIDE : LANE; }
 
   void enter() {
-    const View to = value(random.one_in(3) ? WIDE : LANE, random.in(1, 17), random.in(1, 17),
-                          random.in(1, 70));
+    const int32_t h = random.in(1, 17), w = random.in(1, 17), c = random.in(1, 70);
+    const View to = value(random.one_in(3) ? WIDE : LANE, h, w, c);
     views.push_back(floats(EXTERNAL, to));
     Instruction made = plain(ENTER);
     made.table = -1;
@@ -124,7 +124,8 @@ struct Chain {
     View out = value(space(), in.h, in.w, in.c);
     if (op == TABLE && random.one_in(3)) out = in;  // in place
     if (op == SHUFFLE) made.groups = in.c % 2 ? in.c : 2;
-    if (op == NEAREST) out = value(space(), random.in(1, 20), random.in(1, 20), in.c);
+    const int32_t h = random.in(1, 20), w = random.in(1, 20);
+    if (op == NEAREST) out = value(space(), h, w, in.c);
     if (op == FLATTEN && in.h * in.w * in.c > 5000) return;
     if (op == FLATTEN) out = value(space(), 1, 1, in.h * in.w * in.c);
     if (op != TABLE) made.table = -1;
