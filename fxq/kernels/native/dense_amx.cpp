@@ -10,7 +10,6 @@
 // The pixels of an A tile are loaded where they lie, so they must be equally far apart: they are
 // part of a *line*, one row of the output, or the whole image, its border pixels computed too and
 // not stored. A line's tiles have the same height; the last one overlaps, and stores only the rest.
-// A block's results are stored while the next block's tiles are multiplied.
 #if defined(__x86_64__)
 #include <cstring>
 
@@ -39,7 +38,18 @@ struct Lines {
   int32_t flat;            // whether a line is an image, not a row
   int32_t period, length;  // virtual pixels: from one row of a flat line to the next; in a line
   int32_t tiles, height;   // in a line; pixels in a tile
+  int32_t steps;           // of 64 bytes of k; their offsets follow in the step's numbers
 };
+
+Lines lines_of(const Step& step) {
+  Lines lines;
+  memcpy(&lines, runs_of(step) + packed_of(step).runs, sizeof lines);
+  return lines;
+}
+
+const int32_t* offsets_of(const Step& step) {
+  return runs_of(step) + packed_of(step).runs + sizeof(Lines) / sizeof(int32_t);
+}
 
 struct Strides {
   int64_t image, row, pixel;
@@ -50,11 +60,17 @@ struct Grid {  // everything about the pixels of a chunk
   Strides in, out, other;
 };
 
-struct Tile {  // 16 or fewer pixels of a line
-  const uint8_t* in;
-  const uint8_t* other;
+struct Segment {  // results of a block that lie side by side
+  const int32_t* sums;
   uint8_t* out;
-  int32_t x, skip;  // column of the first that is stored; how many are not
+  const uint8_t* other;
+  int32_t rows;
+};
+
+struct Block {
+  const uint8_t* in[2] = {nullptr, nullptr};  // the first pixel of each tile
+  int32_t segments;
+  Segment segment[32];   // at most one for each row
 };
 
 // Goes from tile to tile. Divisions would take longer than a tile's arithmetic.
@@ -62,27 +78,45 @@ class Walk {
  public:
   Walk(const Grid& grid, const Operands& operands, int32_t index) : grid_(grid), operands_(operands) {
     const Lines& l = grid.lines;
-    line_ = index / l.tiles, first_ = index % l.tiles * l.height;
+    const int32_t line = index / l.tiles;
+    first_ = index % l.tiles * l.height;
     row_ = first_ / l.period, column_ = first_ % l.period;
-    image_ = l.flat ? line_ : line_ / l.h, y_ = l.flat ? 0 : line_ % l.h;
+    image_ = l.flat ? line : line / l.h, y_ = l.flat ? 0 : line % l.h;
   }
 
-  Tile next() {
-    const Lines& l = grid_.lines;
-    const int32_t last = l.length - l.height, start = first_ < last ? first_ : last;
-    const int64_t row = y_ + row_, x = column_ < l.w ? column_ : l.w;  // waits for the next row
-    const Tile tile{
-        operands_.in + image_ * grid_.in.image + y_ * grid_.in.row + start * grid_.in.pixel,
-        operands_.other + image_ * grid_.other.image + row * grid_.other.row + x * grid_.other.pixel,
-        operands_.out + image_ * grid_.out.image + row * grid_.out.row + x * grid_.out.pixel,
-        column_, first_ - start};
-    first_ += l.height, column_ += l.height;
-    for (; column_ >= l.period; row_++) column_ -= l.period;
-    if (first_ >= l.length) next_line();
-    return tile;
+  template <int V>
+  void next(Block& block, int32_t tiles, const int32_t* sums) {
+    block.segments = 0;
+    block.in[1] = nullptr;
+    for (int32_t i = 0; i < tiles; i++) next_tile<V>(block, i, sums);
   }
 
  private:
+  template <int V>
+  void next_tile(Block& block, int32_t tile, const int32_t* sums) {
+    const Lines& l = grid_.lines;
+    const int32_t last = l.length - l.height, start = first_ < last ? first_ : last;
+    block.in[tile] =
+        operands_.in + image_ * grid_.in.image + y_ * grid_.in.row + start * grid_.in.pixel;
+    sums += ((tile + 1) * l.height - (start + l.height - first_)) * V * 16;
+    for (int32_t rows = start + l.height - first_; rows > 0;) {
+      const int32_t real = l.w - column_, n = real > 0 ? real : l.period - column_;
+      const int32_t now = n < rows ? n : rows;
+      if (real > 0) block.segment[block.segments++] = segment(sums, now);
+      sums += now * V * 16, rows -= now, first_ += now, column_ += now;
+      if (column_ == l.period) column_ = 0, row_++;
+    }
+    if (first_ == l.length) next_line();
+  }
+
+  Segment segment(const int32_t* sums, int32_t rows) const {
+    const int64_t y = y_ + row_, x = column_;
+    return {sums, operands_.out + image_ * grid_.out.image + y * grid_.out.row + x * grid_.out.pixel,
+            operands_.other + image_ * grid_.other.image + y * grid_.other.row +
+                x * grid_.other.pixel,
+            rows};
+  }
+
   void next_line() {
     first_ = row_ = column_ = 0;
     if (grid_.lines.flat || ++y_ == grid_.lines.h) y_ = 0, image_++;
@@ -90,115 +124,70 @@ class Walk {
 
   const Grid& grid_;
   const Operands& operands_;
-  int32_t line_, first_, row_, column_;
+  int32_t first_, row_, column_;
   int64_t image_, y_;
 };
 
-// Results of the last block, on their way from sums to memory.
+// Results of the last block, on their way from sums to memory, some at a time: so they are computed
+// while the next block's tiles are multiplied.
 template <int V, Kind K>
 class Results {
  public:
-  Results(const Grid& grid, const Operands& first, const Epilogue& epilogue,
-          const float* multiplier, uint64_t mask)
-      : grid_(grid), first_(first), epilogue_(epilogue), multiplier_(multiplier), mask_(mask) {}
+  static constexpr int TOGETHER = together<V>;
 
-  void begin(const int32_t* sums, const Tile* tiles, int32_t count) {
-    for (int32_t i = 0; i < count; i++) tiles_[i] = tiles[i];
-    sums_ = sums, left_ = count, tile_ = tiles_;
-    row_ = tile_->skip;
+  Results(const Grid& grid, const Epilogue& epilogue, const float* multiplier, uint64_t mask)
+      : out_step_(grid.out.pixel), other_step_(grid.other.pixel), epilogue_(epilogue),
+        multiplier_(multiplier), mask_(mask) {}
+
+  void begin(const Block& block) {
+    next_ = block.segment, end_ = block.segment + block.segments;
+    now_ = *next_++;
   }
 
-  void store() {
-    while (left_) {
-      const int32_t height = grid_.lines.height - row_, width = grid_.lines.w - tile_->x;
-      const int32_t straight = (height < width ? height : width) / count;
-      if (straight > 0)
-        store_straight(straight);
-      else
-        store_group();
-      if (row_ < grid_.lines.height) continue;
-      sums_ += grid_.lines.height * V * 16;
-      if (--left_) row_ = (++tile_)->skip;
+  // Stores up to `groups` times as many rows as share a register.
+  void store(int32_t groups) {
+    for (; groups > 0 && now_.rows > 0; groups--) {
+      now_.rows < TOGETHER ? store_group(now_.rows) : store_group(TOGETHER);
+      now_.rows -= TOGETHER;
+      now_.sums += TOGETHER * V * 16;
+      now_.out += TOGETHER * out_step_, now_.other += TOGETHER * other_step_;
+      if (now_.rows <= 0 && next_ < end_) now_ = *next_++;
     }
   }
 
  private:
-  static constexpr int count = together<V>;
-
-  // Full groups within a row of the output.
-  void store_straight(int32_t groups) {
-    const Epilogue epilogue = epilogue_;
-    const int64_t out_step = grid_.out.pixel, other_step = grid_.other.pixel;
-    const int32_t *sums = sums_ + row_ * V * 16, *end = sums + groups * count * V * 16;
-    const float* multiplier = multiplier_;
-    uint8_t* out = tile_->out;
-    const uint8_t* other = tile_->other;
-    const uint64_t mask = mask_;
-    for (; sums < end; sums += count * V * 16) {
-      __m512i s[count * V];
-      Row rows[count];
+  void store_group(int32_t count) {
+    __m512i sums[TOGETHER * V];
+    Row rows[TOGETHER];
 #pragma GCC unroll 4
-      for (int i = 0; i < count * V; i++) s[i] = _mm512_load_si512(sums + i * 16);
+    for (int i = 0; i < TOGETHER * V; i++) sums[i] = _mm512_load_si512(now_.sums + i * 16);
 #pragma GCC unroll 4
-      for (int i = 0; i < count; i++)
-        rows[i] = {out + i * out_step, adds<K> ? other + i * other_step : nullptr, mask};
-      out += count * out_step, other += count * other_step;
-      finish<V, K>(epilogue, s, multiplier, rows, count);
+    for (int i = 0; i < TOGETHER; i++) {  // rows that are not there have no mask
+      const bool there = i < count;
+      rows[i] = {there ? now_.out + i * out_step_ : now_.out,
+                 !adds<K> ? nullptr : there ? now_.other + i * other_step_ : now_.other,
+                 there ? mask_ : 0};
     }
-    tile_->out = out, tile_->other = other;
-    tile_->x += groups * count, row_ += groups * count;
-    if (tile_->x == grid_.lines.period) wrap();
+    finish<V, K>(epilogue_, sums, multiplier_, rows, TOGETHER);
   }
 
-  void store_group() {
-    __m512i sums[count * V];
-    Row rows[count];
-#pragma GCC unroll 4
-    for (int i = 0; i < count * V; i++)
-      sums[i] = _mm512_load_si512(sums_ + row_ * V * 16 + i * 16);
-#pragma GCC unroll 4
-    for (int i = 0; i < count; i++) rows[i] = next();
-    finish<V, K>(epilogue_, sums, multiplier_, rows, count);
-  }
-
-  // The next row; one that is not stored has an address within the tensor all the same.
-  Row next() {
-    Tile& t = *tile_;
-    if (row_ >= grid_.lines.height) return {first_.out, first_.other, 0};
-    const bool real = t.x < grid_.lines.w;
-    const Row row{real ? t.out : first_.out, real ? t.other : first_.other, real ? mask_ : 0};
-    if (real) t.out += grid_.out.pixel, t.other += grid_.other.pixel;
-    row_++;
-    if (++t.x == grid_.lines.period) wrap();
-    return row;
-  }
-
-  void wrap() {
-    tile_->x = 0;
-    tile_->out += grid_.out.row - grid_.lines.w * grid_.out.pixel;
-    tile_->other += grid_.other.row - grid_.lines.w * grid_.other.pixel;
-  }
-
-  const Grid& grid_;
-  const Operands& first_;
-  const Epilogue& epilogue_;
+  const int64_t out_step_, other_step_;
+  const Epilogue epilogue_;
   const float* multiplier_;
   const uint64_t mask_;
-  const int32_t* sums_ = nullptr;
-  Tile tiles_[2];
-  Tile* tile_ = tiles_;
-  int32_t row_ = 0, left_ = 0;
+  Segment now_ = {nullptr, nullptr, nullptr, 0};
+  const Segment *next_ = nullptr, *end_ = nullptr;
 };
 
 // One tile of k: 64 bytes of each pixel.
 template <int V>
-inline void multiply(const uint8_t* a0, const uint8_t* a1, int64_t step, const uint8_t* w) {
+inline void multiply(const uint8_t* a0, const uint8_t* a1, bool two, int64_t step, const uint8_t* w) {
   _tile_loadd(6, w, V * 64);
   _tile_loadd(4, a0, step);
   _tile_dpbusd(0, 4, 6);
   if (V == 2) _tile_loadd(7, w + 64, V * 64);
   if (V == 2) _tile_dpbusd(1, 4, 7);
-  if (!a1) return;
+  if (!two) return;
   _tile_loadd(5, a1, step);
   _tile_dpbusd(2, 5, 6);
   if (V == 2) _tile_dpbusd(3, 5, 7);
@@ -225,31 +214,32 @@ template <int V, Kind K>
 void run_panel(const Step& step, const Operands& operands, const Grid& grid, const Share& share,
                const Panel& panel, uint8_t* scratch) {
   const Packed& packed = packed_of(step);
-  const int32_t* runs = runs_of(step);
   const Epilogue epilogue = epilogue_of(step);
   const Operands shifted{operands.in + panel.channel,
                          adds<K> ? operands.other + panel.output : nullptr,
                          operands.out + panel.output * step.out.element, operands.images};
-  Results<V, K> results(grid, shifted, epilogue, packed.multiplier + panel.vector * 16,
+  Results<V, K> results(grid, epilogue, packed.multiplier + panel.vector * 16,
                         ~uint64_t(0) >> (64 - panel.outputs));
-  auto* sums = reinterpret_cast<int32_t*>(scratch);  // of two blocks in turn
+  const int32_t *offsets = offsets_of(step), *end = offsets + grid.lines.steps, all = 32;
+  const int32_t groups = 2 * grid.lines.height / Results<V, K>::TOGETHER / grid.lines.steps + 1;
   Walk walk(grid, shifted, share.row);
-  for (int32_t i = share.row; i < share.row_end; i += 2) {
+  Block blocks[2];  // the second one's results are stored while the first one's are computed
+  for (int32_t i = share.row, turn = 0; i < share.row_end; i += 2, turn ^= 1) {
+    auto* sums = reinterpret_cast<int32_t*>(scratch) + turn * 32 * 32;
+    Block& block = blocks[turn];
     const bool two = i + 1 < share.row_end;
-    Tile tiles[2] = {walk.next(), {}};
-    if (two) tiles[1] = walk.next();
+    walk.template next<V>(block, two ? 2 : 1, sums);
+    const uint8_t *in0 = block.in[0], *in1 = block.in[1], *w = panel.weights;
     load_bias<V>(packed.bias + panel.vector * 16);
-    const uint8_t* w = panel.weights;
-    for (int32_t run = 0; run < packed.runs; run++)
-      for (int32_t k = runs[run]; k < runs[run] + packed.run_bytes; k += 64, w += V * 1024) {
-        multiply<V>(tiles[0].in + k, two ? tiles[1].in + k : nullptr, grid.in.pixel, w);
-        results.store();  // of the last block, beside the first products
-      }
+    for (const int32_t* k = offsets; k < end; k++, w += V * 1024) {
+      multiply<V>(in0 + *k, in1 + *k, two, grid.in.pixel, w);
+      results.store(groups);
+    }
+    results.store(all);
     store_sums<V>(sums, grid.lines.height, two);
-    results.begin(sums, tiles, two ? 2 : 1);
-    sums = reinterpret_cast<int32_t*>(scratch) + (sums == reinterpret_cast<int32_t*>(scratch) ? 2048 : 0);
+    results.begin(block);
   }
-  results.store();
+  results.store(all);
 }
 
 using RunPanel = void (*)(const Step&, const Operands&, const Grid&, const Share&, const Panel&,
@@ -275,10 +265,13 @@ Strides strides_of(const View& view, bool images) {
   return {view.image, view.row, images ? view.image : view.pixel};
 }
 
-Lines lines_of(const Step& step) {
-  Lines lines;
-  memcpy(&lines, runs_of(step) + packed_of(step).runs, sizeof lines);
-  return lines;
+// A flat line without borders on either side is one row.
+void join_rows(Grid& grid) {
+  Lines& l = grid.lines;
+  if (!l.flat || l.period != l.w || grid.out.row != l.w * grid.out.pixel ||
+      grid.other.row != l.w * grid.other.pixel)
+    return;
+  l.w = l.period = l.length;
 }
 
 void run(const Step& step, const Operands& operands, int32_t chunk, uint8_t* scratch) {
@@ -287,6 +280,7 @@ void run(const Step& step, const Operands& operands, int32_t chunk, uint8_t* scr
   if (step.code.flags & RESIDUAL) grid.other = strides_of(step.other, images);
   grid.in.row *= step.code.sh;
   if (!images) grid.in.pixel *= step.code.sw;
+  join_rows(grid);
   const Share pairs = share_of(step, chunk);
   const int32_t all = (grid.lines.flat ? 1 : grid.lines.h) * grid.lines.images * grid.lines.tiles;
   const Share share{pairs.row * 2, pairs.row_end * 2 < all ? pairs.row_end * 2 : all, 0, 0};
@@ -309,7 +303,7 @@ int64_t divide(Lines& lines) {
 
 Lines best_lines(const Step& step, int32_t images) {
   const bool one = step.out.h == 1 && step.out.w == 1;
-  Lines rows{one ? 1 : images, step.out.h, one ? images : step.out.w, 0, 0, 0, 0, 0};
+  Lines rows{one ? 1 : images, step.out.h, one ? images : step.out.w, 0, 0, 0, 0, 0, 0};
   rows.period = rows.w;
   const int64_t row = step.in.row * step.code.sh, pixel = step.in.pixel * step.code.sw;
   const int64_t tiles = divide(rows);
@@ -330,10 +324,17 @@ bool tiles_permitted() {
 bool prepare_conv_amx(Step& step, int32_t images) {
   if (images * step.out.h * step.out.w < 2) return false;  // bound by weights: vnni is as fast
   if (!tiles_permitted() || !pack_dense(step, {AMX, 16, 2, 64, 1})) return false;
-  const Lines lines = best_lines(step, images);
+  Lines lines = best_lines(step, images);
+  const Packed& packed = packed_of(step);
+  lines.steps = packed.runs * packed.run_bytes / 64;
   const int32_t tiles = (lines.flat ? 1 : lines.h) * lines.images * lines.tiles;
   split_dense(step, (tiles + 1) / 2, images, 1500);
   append_numbers(step, &lines.images, sizeof lines / sizeof lines.images);
+  for (int32_t run = 0; run < packed.runs; run++)
+    for (int32_t k = 0; k < packed.run_bytes; k += 64) {
+      const int32_t offset = runs_of(step)[run] + k;
+      append_numbers(step, &offset, 1);
+    }
   step.run = run;
   return true;
 }

@@ -1,7 +1,7 @@
 // Multiply-accumulates per nanosecond of each kernel, one thread, least time of many runs.
 //   N=fxq/kernels/native; g++ -std=c++17 -O3 -ffp-contract=off -fno-math-errno -I $N -o dense_bench
 //       tests/native/kernels/dense_bench.cpp $N/dense*.cpp $N/weights.cpp $N/isa.cpp
-//   ./dense_bench [net] [images] [part of a layer's name]
+//   ./dense_bench [net] [images] [part of a layer's name] [kernel]
 #include "dense_case.h"
 
 #include <sys/syscall.h>
@@ -161,6 +161,7 @@ double time_of(const Case& c, const Step& step) {
 
 int main(int argc, char** argv) {
   const std::string net = argc > 1 ? argv[1] : "", part = argc > 3 ? argv[3] : "";
+  const std::string only = argc > 4 ? argv[4] : "";
   const int32_t images = argc > 2 ? atoi(argv[2]) : 1;
   printf("peaks, GMAC/s:");
   if (has("avx512vnni")) printf(" vnni %.0f", 1e5 * 16 * 64 / least([] { vnni_peak(100000); }, 1e8));
@@ -180,7 +181,7 @@ int main(int argc, char** argv) {
     Weights weights(c.layer);
     for (const auto& kernel : KERNELS) {
       Step step = c.step(weights);
-      if (!has(kernel.feature) || !kernel.prepare(step, c.images)) {
+      if (std::string(kernel.name).find(only) == std::string::npos || !has(kernel.feature) || !kernel.prepare(step, c.images)) {
         printf(" %20s", "-");
         continue;
       }
