@@ -167,7 +167,7 @@ void leave_channels(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 }
 
 bool prepare_enter(Step& s, int32_t images) {
-  if (s.in.element != 4 || (s.in.channel != 4 && s.in.pixel != 4)) return false;
+  if (s.table || s.in.element != 4 || (s.in.channel != 4 && s.in.pixel != 4)) return false;
   const bool image = s.in.c <= 4 && dense(s.out);
   s.run = s.in.channel == 4 ? enter_lines : image ? enter_image : enter_channels;
   cut(s, images, s.out.h, 0.1 * s.out.w * s.out.c);

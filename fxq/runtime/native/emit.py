@@ -15,7 +15,7 @@ from fxq.ir.facts import info
 from fxq.ir.ops import OPS, op_of
 from fxq.ir.rewriter import constant_of
 from fxq.runtime.native.plan import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL, Plan, Unplanned
-from fxq.runtime.native.values import Value
+from fxq.runtime.native.values import Storage, Value
 from fxq.runtime.native.windows import border, pooled, window
 
 Emit = Callable[[Plan, Node], None]
@@ -235,7 +235,18 @@ def _reshape(plan: Plan, node: Node) -> None:
 def _pad(plan: Plan, node: Node) -> None:
     source, (left, right, *rows) = _source(plan, node), _attributes(node)["pad"]
     top, bottom = rows or (0, 0)
-    plan.values[node] = source.padded(top, left, bottom, right)
+    sides = (top, left, bottom, right)
+    if min(sides) < 0:  # what is cut off is no border of what is left
+        source = _cut(plan, node, source.padded(*(min(n, 0) for n in sides)))
+    plan.values[node] = source.padded(*(max(n, 0) for n in sides))
+
+
+def _cut(plan: Plan, node: Node, source: Value) -> Value:
+    """A copy of a part of an image."""
+    storage = Storage(*_size(source))
+    result = Value(storage, *_size(source), source.zero, rank=source.rank)
+    plan.append("TABLE", node, source, result)
+    return result
 
 
 def _same(plan: Plan, node: Node) -> None:
