@@ -60,7 +60,7 @@ def check_native(seed: int) -> dict[str, int]:
             raise AssertionError(f"seed {seed}, {how}, {lies}: {error}") from None
         runs += 1
     return {"models": 1, "runs": runs, "programs": len(programs) * runs,
-            "nodes": sum(len(p.nodes) for p in parts)}
+            "steps": runs * sum(len(p.nodes) for p in parts)}
 
 
 def compiled_net(model: NativeNet) -> fxq.CompiledModel:
