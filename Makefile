@@ -15,7 +15,12 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-setup: $(VENV)/ready
+# Built by the installation too; again here where sources are newer. Without a compiler it is left out.
+NATIVE := fxq/kernels/native
+$(NATIVE)/libfxq_native.so: $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h) $(NATIVE)/build.py | $(VENV)/ready
+	-@$(BIN)/python -m fxq.kernels.native.build
+
+setup: $(VENV)/ready $(NATIVE)/libfxq_native.so
 
 demo: setup
 	$(BIN)/fxq demo

@@ -7,6 +7,7 @@ be safe in pairs. Values lie in NHWC, which is why some operators take images on
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch.fx import Node
 
@@ -63,9 +64,14 @@ _FUNCTIONS = ("hardswish", "hardsigmoid", "sigmoid", "tanh", "leaky_relu", "elu"
 
 
 def _layer(op: str, *limits: Limit) -> tuple[Kernel, ...]:
-    call, gives_float = CALLS[op], CALLS["linear_float"] if op == "linear" else ""
-    return tuple(Kernel(op, call, absorbs, limits, float_call=gives_float)
-                 for absorbs in ("", "relu"))
+    return tuple(Kernel(op, CALLS[op], absorbs, limits) for absorbs in ("", "relu"))
+
+
+def _linear(*limits: Limit) -> tuple[Kernel, ...]:
+    """`linear_dynamic` is simulated: it rounds its input, and computes in float."""
+    return tuple(replace(row, float_call=CALLS["linear_float"],
+                         dynamic_call=CALLS["linear_dynamic"])
+                 for row in _layer("linear", *limits))
 
 
 _KERNELS: tuple[Kernel, ...] = (
@@ -74,7 +80,7 @@ _KERNELS: tuple[Kernel, ...] = (
     *_layer("conv2d",           *_IMAGES),
     *_layer("conv_transpose1d", rank(3), *_TRANSPOSED),
     *_layer("conv_transpose2d", rank(4), *_TRANSPOSED),
-    *_layer("linear",           *_LINEAR),
+    *_linear(*_LINEAR),
     #      operator       call                 absorbs     limits
     Kernel("conv2d",      CALLS["conv2d_add"], "add",      _IMAGES),
     Kernel("conv2d",      CALLS["conv2d_add"], "add_relu", _IMAGES),

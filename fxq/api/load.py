@@ -17,15 +17,12 @@ from fxq.artifact.write import Content, invented
 from fxq.compiled import CompiledModel
 from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
-from fxq.compiler.report import read_report
-from fxq.errors import (
-    ArtifactError,
-    ConfigError,
-    TargetUnavailableError,
-)
+from fxq.compiler.report import Report, read_report
+from fxq.errors import ArtifactError, ConfigError, TargetUnavailableError
 from fxq.frontend.operators import load_operator
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
+from fxq.runtime.executable import Executable
 from fxq.runtime.shape_program import shape_program
 from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
@@ -53,29 +50,41 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
         target = get_target(target)  # its package may bring the operators of the file
     opened = open_artifact(path)
     chosen = _target_of(opened, target)
+    report = _report_for(opened, chosen, path)
+    small = _bytes_of_values(opened.module) < LARGEST_CHECKED
+    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify and small,
+                      stage=opened.stage, texts={opened.stage: format_graph(opened.module)},
+                      reproducers=False)
+    executable = _linked(opened, manager, runtime)
+    content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
+    return CompiledModel(executable, opened.convention, content, replace(
+        report, runtime=executable.runtime, runtime_choice=executable.choice), manager.texts)
+
+
+def _report_for(opened: Opened, chosen: Target, path: str | Path) -> Report:
+    """The file's report; raises TargetUnavailableError where this machine cannot run the file."""
     chosen.require()
     report = replace(read_report(opened.manifest["report"]), target=chosen.name)
     if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
         raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
                                      why="pairs of its weights saturate without VNNI",
                                      fix='compile it again with isa="any"')
-    small = _bytes_of_values(opened.module) < LARGEST_CHECKED
-    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify and small,
-                      stage=opened.stage, texts={opened.stage: format_graph(opened.module)},
-                      reproducers=False)
+    return report
+
+
+def _linked(opened: Opened, manager: Manager, runtime: str) -> Executable:
+    """Kernel rows of this target, then `link`; what a foreign graph breaks is the file's fault."""
+    target = manager.context.target
     try:
         with isolated(), quiet():
-            choose_rows(opened.module, chosen)
+            choose_rows(opened.module, target)
             takes = (opened.convention.signature.names, shape_program(opened.module))
-            executable = link(opened.module, manager, takes, runtime)
+            return link(opened.module, manager, takes, runtime)
     except (ConfigError, TargetUnavailableError):
         raise
     except Exception as error:  # whatever a foreign graph makes torch stumble over
-        raise ArtifactError(f"the graph of this file cannot run on {chosen.name}",
+        raise ArtifactError(f"the graph of this file cannot run on {target.name}",
                             why=str(error).split("\n")[0][:300]) from error
-    content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
-    return CompiledModel(executable, opened.convention, content, replace(
-        report, runtime=executable.runtime, runtime_choice=executable.choice), manager.texts)
 
 
 def _bytes_of_values(module: fx.GraphModule) -> int:

@@ -13,8 +13,8 @@ from fxq.artifact.write_graph import Portable, to_portable
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import HALF, QUANTIZE
 from fxq.compiler.prepare import Prepared
-from fxq.errors import ArtifactError
-from fxq.ir.facts import is_on_integers
+from fxq.errors import ArtifactError, UnsupportedOpError
+from fxq.ir.facts import forget_tensors, is_on_integers
 from fxq.ir.graph_module import copy_of
 from fxq.ir.integers import dequantize_weight, round_at_run_time
 from fxq.ir.ops import op_name
@@ -45,12 +45,21 @@ class Reference:
     isa: str = ""
 
 
-def quantize(prepared: Prepared, statistics: Statistics | None = None) -> Reference:
+def quantize(prepared: Prepared, statistics: Statistics | None = None,
+             strict: bool = False) -> Reference:
     """Decide formats by the statistics (else by what the observers have seen) and round weights.
 
     `prepared` stays as it is: it can be quantized again, with other statistics. Raises
-    CalibrationError for a value without statistics.
+    CalibrationError for a value without statistics, UnsupportedOpError when `strict` and a node
+    stays in float.
     """
+    reference = _quantize(prepared, statistics)
+    if strict and reference.left_in_float:
+        raise _strict_error(reference.left_in_float)
+    return reference
+
+
+def _quantize(prepared: Prepared, statistics: Statistics | None) -> Reference:
     scheme, start = prepared.context.scheme, time.perf_counter()
     module = copy_of(prepared.graph_module)
     if not scheme.quantized:
@@ -71,6 +80,14 @@ def quantize(prepared: Prepared, statistics: Statistics | None = None) -> Refere
     return _reference(prepared, module, manager, prepared.macs - lost, refused)
 
 
+def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
+    rows = "\n".join(f"{r.path} ({r.op}): {r.reason}" for r in left[:12])
+    more = f"\nand {len(left) - 12} more" if len(left) > 12 else ""
+    return UnsupportedOpError(f"{len(left)} nodes cannot run on integers, and strict=True",
+                              where=left[0].source, why=rows + more,
+                              fix="drop strict=True to run them in float")
+
+
 def _reference(prepared: Prepared, module: fx.GraphModule, manager: Manager, count: int,
                refused: tuple[Refusal, ...]) -> Reference:
     target = prepared.context.target
@@ -79,6 +96,7 @@ def _reference(prepared: Prepared, module: fx.GraphModule, manager: Manager, cou
         integers = manager.stage is Stage.REFERENCE and target.engine
         isa = prove(module).isa(target) if integers else ""
         size = graph_bytes(module)
+        forget_tensors(module.graph)
     return Reference(module, manager, shapes, content, count, refused, size, isa)
 
 

@@ -43,10 +43,12 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
     return Executable(function, module, inputs, guard, name, choice)
 
 
-def built(prepared: Prepared, statistics: Statistics | None = None,
-          runtime: str = "python") -> tuple[Reference, Executable]:
-    """Quantize and link in one step; `prepared` stays as it is."""
+def built(prepared: Prepared, statistics: Statistics | None = None, runtime: str = "python",
+          strict: bool = False) -> tuple[Reference, Executable]:
+    """Quantize and link; `prepared` stays as it is. Raises the errors of both."""
     with isolated(), quiet():
-        reference = quantize(prepared, statistics)
+        reference = quantize(prepared, statistics, strict)
+        with reference.manager.clock.step("copy"):
+            module = copy_of(reference.graph_module)
         takes = (prepared.convention.signature.names, reference.shapes)
-        return reference, link(copy_of(reference.graph_module), reference.manager, takes, runtime)
+        return reference, link(module, reference.manager, takes, runtime)

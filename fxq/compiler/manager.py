@@ -34,6 +34,7 @@ from fxq.ir.stages import Effect, Stage, verify_stage
 from fxq.passes.base import Pass
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.system.logs import logger
+from fxq.system.memory import give_back
 from fxq.system.timing import Clock
 
 _LOG = logger("passes")
@@ -96,6 +97,7 @@ class Manager:
         try:
             result = item.run(module, self.context)
             elapsed = time.perf_counter() - start
+            give_back()  # what the pass computed with; its check needs as much again
             verify_stage(module, item.after)
             quality = self._check_numbers(module, item, before, snapshot)
         except Exception as error:
@@ -109,6 +111,7 @@ class Manager:
         self._record(module, item, result, quality, before_text, before_ops)
         if self.locking:
             self.digests.append((item.name, digest_graph(module)))
+        give_back()
         checks = time.perf_counter() - begin - elapsed
         self.records[-1] = replace(self.records[-1], milliseconds=elapsed * 1e3,
                                    check_milliseconds=checks * 1e3)
@@ -123,7 +126,7 @@ class Manager:
             return None
         needed = {n.name for n in module.graph.nodes if qparams(n) is not None} if (
             item.effect is Effect.STEPWISE) else set()
-        if self._outputs is None or needed != self._integers.keys():
+        if self._outputs is None or (needed and needed != self._integers.keys()):
             self._outputs, self._integers = run_with_integers(module, self.inputs)
         return self._outputs
 

@@ -254,7 +254,9 @@ def trace(model: nn.Module, signature: Signature) -> Traced:
         if node.op == "call_module" and str(node.target) in untraceable:
             set_untraceable(node, untraceable[str(node.target)])
     kept = tuple(name for name in kept if "._tensor_constant" not in name)  # torch.fx's own
-    return Traced(module, Convention(signature, tracer.rebuild, tracer.fixed), kept)
+    convention = Convention(signature, tracer.rebuild, tracer.fixed)
+    vars(tracer).clear()  # torch.fx's tracer is in a cycle, which would keep the model's weights
+    return Traced(module, convention, kept)
 
 
 def _refuse_state(model: nn.Module) -> None:

@@ -23,10 +23,6 @@ _EXACT = 40.0  # dB, better than which no value of 8 bits is: what a node starts
 _WORST = 3
 
 
-class FxqWarning(UserWarning):
-    """Something works, but not as well as it could."""
-
-
 @dataclass(frozen=True)
 class Distance:
     """Outputs against float: dB (None where it means nothing), and one sentence on what it hides.

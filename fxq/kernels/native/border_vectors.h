@@ -86,8 +86,8 @@ void enter_image(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
     uint8_t* out = pixel(s.out, image.out, y, 0);
     for (int32_t x = 0; x < s.out.w; x += COUNT) {
       const int32_t pixels = least(COUNT, s.out.w - x);
-      const Vector v = enter_planes(in + 4 * x, s.in.channel, channels, pixels, m, range);
-      store(out + x * channels, permute_ints(shuffle_bytes(v, packed), tight), pixels * channels);
+      const Vector v = enter_planes(in + 4 * int64_t(x), s.in.channel, channels, pixels, m, range);
+      store(out + int64_t(x) * channels, permute_ints(shuffle_bytes(v, packed), tight), pixels * channels);
     }
   });
 }

@@ -6,6 +6,7 @@ It stands alone: setup.py loads it from its file, before fxq is installed.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ NOTE = "missing.txt"  # lies where the library would, and says why there is none
 # Products and sums are rounded one by one, as in the definition of the arithmetic.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
          "-fvisibility=hidden", "-pthread")
+X86 = ("avx2", "avxvnni", "avx512", "vnni", "vbmi", "amx")
 
 
 class CannotBuild(Exception):
@@ -38,9 +40,12 @@ def compiler() -> list[str]:
     raise CannotBuild("no C++ compiler was found")
 
 
-def sources() -> list[Path]:
-    """The files to compile."""
-    return sorted(HERE.glob("*.cpp"))
+def sources(machine: str = platform.machine()) -> list[Path]:
+    """The files to compile: what is named after an x86 instruction set, only there."""
+    files = sorted(HERE.glob("*.cpp"))
+    if machine in ("x86_64", "AMD64"):
+        return files
+    return [f for f in files if f.stem.rsplit("_", 1)[-1] not in X86]
 
 
 def is_current(library: Path) -> bool:
@@ -66,19 +71,19 @@ def build(folder: Path = HERE) -> Path:
 
 def _compile(library: Path, command: list[str]) -> None:
     """One object file for each source, in parallel; the library appears when it is whole."""
-    with _objects() as objects, ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = [(source, objects / f"{source.stem}.o") for source in sources()]
-        list(pool.map(lambda f: _object(command, *f), files))
-        whole = library.with_name(f"{NAME}.{os.getpid()}")
+    whole = library.with_name(f"{NAME}.{os.getpid()}")
+    with object_folder() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = [(source, folder / f"{source.stem}.o") for source in sources()]
+        list(pool.map(lambda f: compile_file([*command, *FLAGS], *f), files))
         try:
-            _run([*command, *FLAGS, "-shared", "-o", str(whole), *(str(o) for _, o in files)])
+            execute([*command, *FLAGS, "-shared", "-o", str(whole), *(str(o) for _, o in files)])
             whole.replace(library)
         finally:
             whole.unlink(missing_ok=True)
 
 
 @contextmanager
-def _objects() -> Iterator[Path]:
+def object_folder() -> Iterator[Path]:
     """A folder for object files: in a checkout one that stays, so that few are made anew."""
     root = HERE.parents[2]
     if (root / "pyproject.toml").exists() and os.access(root, os.W_OK):
@@ -90,20 +95,21 @@ def _objects() -> Iterator[Path]:
         yield Path(passing)
 
 
-def _object(command: list[str], source: Path, target: Path) -> None:
-    stamp = target.with_suffix(".command")
-    words = [*command, *FLAGS, "-c", str(source)]
+def compile_file(command: list[str], source: Path, target: Path) -> None:
+    """Make an object file, unless it is there and newer than all it was made of."""
+    words, stamp = [*command, "-c", str(source)], target.with_suffix(".command")
     newest = max(f.stat().st_mtime for f in (source, *HERE.glob("*.h")))
     if target.exists() and target.stat().st_mtime >= newest and stamp.exists() \
             and stamp.read_text() == repr(words):
         return
     whole = target.with_suffix(f".{os.getpid()}.o")
-    _run([*words, "-o", str(whole)])
+    execute([*words, "-o", str(whole)])
     whole.replace(target)
     stamp.write_text(repr(words))
 
 
-def _run(words: list[str]) -> None:
+def execute(words: list[str]) -> None:
+    """Run the compiler. Raises CannotBuild with its first error."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     except OSError as error:

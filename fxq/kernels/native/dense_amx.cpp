@@ -11,6 +11,7 @@
 // part of a *line*, one row of the output, or the whole image, its border pixels computed too and
 // not stored. A line's tiles have the same height; the last one overlaps, and stores only the rest.
 // A block's results are stored while the next block's tiles are multiplied.
+#if defined(__x86_64__)
 #include <cstring>
 
 #include <sys/syscall.h>
@@ -226,7 +227,8 @@ void run_panel(const Step& step, const Operands& operands, const Grid& grid, con
   const Packed& packed = packed_of(step);
   const int32_t* runs = runs_of(step);
   const Epilogue epilogue = epilogue_of(step);
-  const Operands shifted{operands.in + panel.channel, operands.other + panel.output,
+  const Operands shifted{operands.in + panel.channel,
+                         adds<K> ? operands.other + panel.output : nullptr,
                          operands.out + panel.output * step.out.element, operands.images};
   Results<V, K> results(grid, shifted, epilogue, packed.multiplier + panel.vector * 16,
                         ~uint64_t(0) >> (64 - panel.outputs));
@@ -326,12 +328,12 @@ bool tiles_permitted() {
 }  // namespace
 
 bool prepare_conv_amx(Step& step, int32_t images) {
+  if (images * step.out.h * step.out.w < 2) return false;  // bound by weights: vnni is as fast
   if (!tiles_permitted() || !pack_dense(step, {AMX, 16, 2, 64, 1})) return false;
   const Lines lines = best_lines(step, images);
   const int32_t tiles = (lines.flat ? 1 : lines.h) * lines.images * lines.tiles;
-  split_dense(step, (tiles + 1) / 2, images, 1000);
-  const auto* numbers = reinterpret_cast<const int32_t*>(&lines);
-  step.numbers.insert(step.numbers.end(), numbers, numbers + sizeof lines / 4);
+  split_dense(step, (tiles + 1) / 2, images, 1500);
+  append_numbers(step, &lines.images, sizeof lines / sizeof lines.images);
   step.run = run;
   return true;
 }
@@ -343,3 +345,4 @@ bool prepare_conv_amx(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
+#endif  // __x86_64__

@@ -4,6 +4,8 @@
 // a pragma); where they are not, the caller does it on what was stored.
 #pragma once
 
+#include "dense_tiles.h"
+
 namespace fxq {
 namespace {
 
@@ -26,12 +28,6 @@ inline Epilogue epilogue_of(const Step& step) {
           _mm512_set1_epi16(int16_t(code.zero_out)), _mm512_set1_epi8(int8_t(code.low)),
           _mm512_set1_epi8(int8_t(code.high)), step.table, Kind(kind), code.low == code.zero_out};
 }
-
-struct Row {             // of results: one pixel's part of a panel
-  uint8_t* out;
-  const uint8_t* other;
-  uint64_t mask;         // which of its outputs are stored
-};
 
 template <Kind K>
 inline __m512 scaled(const Epilogue& e, __m512i sum, const float* multiplier, const uint8_t* other) {
@@ -107,7 +103,7 @@ inline void finish(const Epilogue& e, const __m512i* sums, const float* multipli
 #pragma GCC unroll 4
   for (int j = 0; j < 4; j++) {
     const int i = j / V, v = j % V;
-    const uint8_t* other = adds<K> ? rows[i].other + v * 16 : nullptr;
+    const uint8_t* other = adds<K> && i < count ? rows[i].other + v * 16 : nullptr;
     q[j] = i < count ? _mm512_cvtps_epi32(scaled<K>(e, sums[j], multiplier + v * 16, other))
                      : _mm512_setzero_si512();
   }

@@ -1,3 +1,4 @@
+#if defined(__x86_64__)
 #include <cstdint>
 
 #include "lookup.h"
@@ -19,3 +20,6 @@ void look_up_vbmi(const uint8_t* table, const uint8_t* in, uint8_t* out, int64_t
 }
 
 }  // namespace fxq
+
+#include "target_end.h"
+#endif

@@ -32,17 +32,13 @@ void max_pool_rows(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 
 alignas(64) const uint8_t NOTHING[WIDTH] = {};
 
-inline void add_sums(Sums& sum, const uint8_t* const from[GROUP]) {
-  const Sums x = interleave(from, 0);
-  for (int k = 0; k < 4; ++k) sum.v[k] = dot(sum.v[k], x.v[k], ones());
-}
-
 // Adds `count` times WIDTH bytes that lie `step` bytes apart.
 inline void add_run(Sums& sum, const uint8_t* from, int64_t step, int32_t count) {
-  const uint8_t* at[GROUP];
   for (int32_t i = 0; i < count; i += GROUP) {
-    for (int j = 0; j < GROUP; ++j) at[j] = i + j < count ? from + (i + j) * step : NOTHING;
-    add_sums(sum, at);
+    Vector pixels[GROUP];
+    for (int j = 0; j < GROUP; ++j) pixels[j] = load(i + j < count ? from + (i + j) * step : NOTHING);
+    const Sums x = interleave(pixels);
+    for (int k = 0; k < 4; ++k) sum.v[k] = dot(sum.v[k], x.v[k], ones());
   }
 }
 

@@ -13,7 +13,8 @@ struct Window {
 inline Window window(int32_t start, int32_t k, int32_t dilation, int32_t size, int32_t padding) {
   const int32_t end = least(start + (k - 1) * dilation + 1, size + padding);
   const int32_t outside = start < 0 ? ceil_div(-start, dilation) : 0;  // whole taps before 0
-  return {start + outside * dilation, least(end, size), end - start};
+  const int32_t begin = start + outside * dilation;
+  return {begin, most(begin, least(end, size)), end - start};
 }
 
 inline Window share(int32_t i, int32_t size, int32_t parts) {

@@ -184,13 +184,22 @@ struct Row {
   Kernel kernel;
 };
 const Row ROWS[] = {
+    {ADD, {"add avx2", AVX2, prepare_add_plain, prepare_add_avx2}},
     {ADD, {"add avx512", AVX512_VNNI, prepare_add_plain, prepare_add_avx512}},
+    {MULTIPLY, {"multiply avx2", AVX2, prepare_multiply_plain, prepare_multiply_avx2}},
     {MULTIPLY, {"multiply avx512", AVX512_VNNI, prepare_multiply_plain, prepare_multiply_avx512}},
+    {TABLE, {"table avx2", AVX2, prepare_table_plain, prepare_table_avx2}},
     {TABLE, {"table avx512", AVX512_VNNI, prepare_table_plain, prepare_table_avx512}},
+    {ENTER, {"enter avx2", AVX2, prepare_enter_plain, prepare_enter_avx2}},
     {ENTER, {"enter avx512", AVX512_VNNI, prepare_enter_plain, prepare_enter_avx512}},
+    {LEAVE, {"leave avx2", AVX2, prepare_leave_plain, prepare_leave_avx2}},
     {LEAVE, {"leave avx512", AVX512_VNNI, prepare_leave_plain, prepare_leave_avx512}},
+    {MAX_POOL, {"max pool avx2", AVX2, prepare_max_pool_plain, prepare_max_pool_avx2}},
     {MAX_POOL, {"max pool avx512", AVX512_VNNI, prepare_max_pool_plain, prepare_max_pool_avx512}},
+    {AVERAGE_POOL, {"average pool avx2", AVX2, prepare_average_pool_plain, prepare_average_pool_avx2}},
     {AVERAGE_POOL, {"average pool avx512", AVX512_VNNI, prepare_average_pool_plain, prepare_average_pool_avx512}},
+    {DEPTHWISE, {"depthwise avx2", AVX2, prepare_depthwise_plain, prepare_depthwise_avx2}},
+    {DEPTHWISE, {"depthwise avxvnni", AVX_VNNI, prepare_depthwise_plain, prepare_depthwise_avxvnni}},
     {DEPTHWISE, {"depthwise vnni", AVX512_VNNI, prepare_depthwise_plain, prepare_depthwise_vnni}},
     {SHUFFLE, {"shuffle plain", PLAIN, prepare_shuffle_plain, prepare_shuffle_plain}},
     {NEAREST, {"nearest plain", PLAIN, prepare_nearest_plain, prepare_nearest_plain}},
