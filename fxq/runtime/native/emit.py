@@ -253,12 +253,14 @@ def _same(plan: Plan, node: Node) -> None:
     plan.values[node] = _source(plan, node)
 
 
-# Functions of torch that move integers; two stand in for those that torch has on floats only.
-_NAMES: Mapping[Any, str] = {arithmetic.max_pool1d: "max_pool1d", arithmetic.nearest: "interpolate"}
+# Functions of torch that move integers; three stand in for those that torch does not have on all.
+_NAMES: Mapping[Any, str] = {arithmetic.max_pool1d: "max_pool1d",
+                             arithmetic.max_pool2d: "max_pool2d", arithmetic.nearest: "interpolate"}
 _MOVES: Mapping[Any, Emit] = {
-    arithmetic.max_pool1d: _max_pool, arithmetic.nearest: _interpolate,
+    arithmetic.max_pool1d: _max_pool, arithmetic.max_pool2d: _max_pool,
+    arithmetic.nearest: _interpolate,
     **{OPS[name].call: emit for name, emit in (
-        ("max_pool2d", _max_pool), ("channel_shuffle", _shuffle), ("narrow", _narrow),
+        ("channel_shuffle", _shuffle), ("narrow", _narrow),
         ("flatten", _flatten), ("squeeze", _flatten), ("reshape", _reshape), ("pad", _pad),
         ("contiguous", _same))}}
 EMIT: Mapping[Any, Emit] = {
@@ -270,4 +272,4 @@ EMIT: Mapping[Any, Emit] = {
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({
     arithmetic.conv, arithmetic.conv_add, arithmetic.linear, arithmetic.add, arithmetic.multiply,
-    arithmetic.average, arithmetic.enter, arithmetic.max_pool1d, OPS["max_pool2d"].call})
+    arithmetic.average, arithmetic.enter, arithmetic.max_pool1d, arithmetic.max_pool2d})
