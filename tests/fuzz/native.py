@@ -38,29 +38,41 @@ class Twice(Segment):
         return wanted
 
 
+class Checked:
+    """A compiled model whose programs all run twice."""
+
+    def __init__(self, compiled: fxq.CompiledModel) -> None:
+        module = compiled.graph_module
+        read_batch_from_input(module.graph)
+        parts = parts_of(module.graph)
+        self.expected, self.programs = build(module), [Twice(module, part) for part in parts]
+        self.function = build(with_calls(module, parts, self.programs))
+        self.steps = sum(len(part.nodes) for part in parts)
+
+    def __call__(self, *inputs: Tensor) -> None:
+        """Raises AssertionError for the first wrong value."""
+        with torch.no_grad():
+            compare(self.expected(*inputs), self.function(*inputs))
+
+
 def check_native(seed: int) -> dict[str, int]:
     """One model; how much of it ran where. Raises AssertionError for the first wrong value."""
     model, draw = NativeNet(seed), random.Random(seed)
-    compiled = compiled_net(model)
-    graph_module = compiled.graph_module
-    read_batch_from_input(graph_module.graph)
-    expected, parts = build(graph_module), parts_of(graph_module.graph)
-    programs = [Twice(graph_module, part) for part in parts]
-    function = build(with_calls(graph_module, parts, programs))
-    runs = 0
+    compiled, runs = compiled_net(model), 0
+    checked = Checked(compiled)
     for inputs in shapes(model, draw):
         if not takes(compiled, inputs):
             continue
         how = draw_setting(draw)
         try:
-            with torch.no_grad(), setting(*how):
-                compare(expected(*inputs), function(*inputs))
+            with setting(*how):
+                checked(*inputs)
         except AssertionError as error:
             lies = [(tuple(x.shape), x.stride()) for x in inputs]
             raise AssertionError(f"seed {seed}, {how}, {lies}: {error}") from None
         runs += 1
-    return {"models": 1, "runs": runs, "programs": len(programs) * runs,
-            "steps": runs * sum(len(p.nodes) for p in parts)}
+    return {"models": 1, "runs": runs, "programs": len(checked.programs) * runs,
+            "steps": checked.steps * runs}
 
 
 def compiled_net(model: NativeNet) -> fxq.CompiledModel:

@@ -40,3 +40,10 @@ def test_a_function_of_the_input():
     """The table behind the first rounding belongs to it."""
     torch.manual_seed(0)
     check(Fn(lambda s, x: s.conv(F.silu(x)), conv=nn.Conv2d(3, 8, 3)), torch.randn(2, 3, 8, 9))
+
+
+def test_parts_of_a_concatenation_beside_values_of_all_images():
+    """The same value twice is copied from one part to the other; a flat tail is wide memory."""
+    torch.manual_seed(0)
+    check(Fn(lambda s, x: s.head(torch.cat([y := s.conv(x), y], 1).mean((2, 3))),
+             conv=nn.Conv2d(3, 17, 3), head=nn.Linear(34, 5)), torch.randn(3, 3, 6, 6))
