@@ -37,10 +37,12 @@ test-all: setup
 
 # Random models, broken and hostile files, for hours if you like: make fuzz MODELS=100000
 MODELS ?= 3000
+NATIVE ?= 3000
 FILES ?= 20000
 HOSTILE ?= 20000
 fuzz: setup
-	$(BIN)/python -m tests.fuzz.campaign --models $(MODELS) --files $(FILES) --hostile $(HOSTILE) $(FUZZ_ARGS)
+	$(BIN)/python -m tests.fuzz.campaign --models $(MODELS) --native $(NATIVE) \
+		--files $(FILES) --hostile $(HOSTILE) $(FUZZ_ARGS)
 
 lint: setup
 	$(BIN)/ruff check fxq passes targets tests benchmarks examples

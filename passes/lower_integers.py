@@ -36,7 +36,8 @@ from fxq.kernels.lookup_tables import is_function, source_of, table_of
 from fxq.kernels.rows import row_of
 from fxq.quantization.formats import QParams
 
-_SELECT: dict[str, Any] = {"max_pool1d": arithmetic.max_pool1d, "interpolate": arithmetic.nearest}
+_SELECT: dict[str, Any] = {"max_pool1d": arithmetic.max_pool1d,
+                           "max_pool2d": arithmetic.max_pool2d, "interpolate": arithmetic.nearest}
 
 
 def lower_integers(module: fx.GraphModule, rewriter: Rewriter) -> None:

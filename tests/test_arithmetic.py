@@ -371,6 +371,14 @@ def test_other_widths(dtype, low, high):
     assert found.dtype is dtype and found.tolist() == [[low, high]]
 
 
+def test_max_pool_of_any_layout():
+    """torch itself refuses channels_last bytes of more than 127 pixels."""
+    x = torch.arange(576, dtype=torch.int32).remainder(251).to(torch.uint8).reshape(1, 2, 16, 18)
+    turned = x.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(arithmetic.max_pool2d(turned, kernel_size=3),
+                       arithmetic.max_pool2d(x, kernel_size=3))
+
+
 def test_whole_numbers_in_pools_of_other_types():
     """torch has no integer kernel for these: they go through float32, which holds 16 bits."""
     x = torch.randint(-32768, 32767, (2, 3, 8)).short()

@@ -171,7 +171,7 @@ void leave_channels(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 }
 
 bool prepare_enter(Step& s, int32_t images) {
-  if (s.in.element != 4 || (s.in.channel != 4 && s.in.pixel != 4)) return false;
+  if (s.table || s.in.element != 4 || (s.in.channel != 4 && s.in.pixel != 4)) return false;
   const bool image = s.in.c <= 4 && dense(s.out);
   constexpr decltype(s.run) IMAGE[] = {enter_image<1>, enter_image<2>, enter_image<3>, enter_image<4>};
   s.run = s.in.channel == 4 || s.in.c == 1 ? enter_lines : image ? IMAGE[s.in.c - 1] : enter_channels;

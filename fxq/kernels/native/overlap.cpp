@@ -8,9 +8,10 @@ bool apart(const Extent& a, const Extent& b) { return a.high <= b.low || b.high 
 
 // Channels of one tensor, as concatenation and split have them: same rows and pixels, and channel
 // ranges that do not meet in any pixel.
-bool slices_apart(const View& a, const View& b) {
+bool slices_apart(const View& a, const View& b, int32_t images) {
   if (a.row != b.row || a.pixel != b.pixel || a.channel != 1 || b.channel != 1) return false;
-  if (a.pixel == 0 || a.row % a.pixel || a.image % a.pixel || a.image != b.image) return false;
+  if (a.pixel == 0 || a.row % a.pixel) return false;
+  if (images > 1 && (a.image % a.pixel || a.image != b.image)) return false;
   const int64_t ahead = ((b.offset - a.offset) % a.pixel + a.pixel) % a.pixel;
   return ahead >= a.c && ahead + b.c <= a.pixel;
 }
@@ -27,7 +28,7 @@ bool images_apart(const View& a, const View& b) {
 
 bool overlap(const View& a, const View& b, int32_t images) {
   if (a.space != b.space || apart(extent_of(a, images), extent_of(b, images))) return false;
-  return !slices_apart(a, b) && !images_apart(a, b);
+  return !slices_apart(a, b, images) && !images_apart(a, b);
 }
 
 bool same_place(const View& a, const View& b) {

@@ -15,7 +15,7 @@ from fxq.ir.facts import info
 from fxq.ir.ops import OPS, op_of
 from fxq.ir.rewriter import constant_of
 from fxq.runtime.native.plan import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL, Plan, Unplanned
-from fxq.runtime.native.values import Value
+from fxq.runtime.native.values import Storage, Value
 from fxq.runtime.native.windows import border, pooled, window
 
 Emit = Callable[[Plan, Node], None]
@@ -235,19 +235,32 @@ def _reshape(plan: Plan, node: Node) -> None:
 def _pad(plan: Plan, node: Node) -> None:
     source, (left, right, *rows) = _source(plan, node), _attributes(node)["pad"]
     top, bottom = rows or (0, 0)
-    plan.values[node] = source.padded(top, left, bottom, right)
+    sides = (top, left, bottom, right)
+    if min(sides) < 0:  # what is cut off is no border of what is left
+        source = _cut(plan, node, source.padded(*(min(n, 0) for n in sides)))
+    plan.values[node] = source.padded(*(max(n, 0) for n in sides))
+
+
+def _cut(plan: Plan, node: Node, source: Value) -> Value:
+    """A copy of a part of an image."""
+    storage = Storage(*_size(source))
+    result = Value(storage, *_size(source), source.zero, rank=source.rank)
+    plan.append("TABLE", node, source, result)
+    return result
 
 
 def _same(plan: Plan, node: Node) -> None:
     plan.values[node] = _source(plan, node)
 
 
-# Functions of torch that move integers; two stand in for those that torch has on floats only.
-_NAMES: Mapping[Any, str] = {arithmetic.max_pool1d: "max_pool1d", arithmetic.nearest: "interpolate"}
+# Functions of torch that move integers; three stand in for those that torch does not have on all.
+_NAMES: Mapping[Any, str] = {arithmetic.max_pool1d: "max_pool1d",
+                             arithmetic.max_pool2d: "max_pool2d", arithmetic.nearest: "interpolate"}
 _MOVES: Mapping[Any, Emit] = {
-    arithmetic.max_pool1d: _max_pool, arithmetic.nearest: _interpolate,
+    arithmetic.max_pool1d: _max_pool, arithmetic.max_pool2d: _max_pool,
+    arithmetic.nearest: _interpolate,
     **{OPS[name].call: emit for name, emit in (
-        ("max_pool2d", _max_pool), ("channel_shuffle", _shuffle), ("narrow", _narrow),
+        ("channel_shuffle", _shuffle), ("narrow", _narrow),
         ("flatten", _flatten), ("squeeze", _flatten), ("reshape", _reshape), ("pad", _pad),
         ("contiguous", _same))}}
 EMIT: Mapping[Any, Emit] = {
@@ -259,4 +272,4 @@ EMIT: Mapping[Any, Emit] = {
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({
     arithmetic.conv, arithmetic.conv_add, arithmetic.linear, arithmetic.add, arithmetic.multiply,
-    arithmetic.average, arithmetic.enter, arithmetic.max_pool1d, OPS["max_pool2d"].call})
+    arithmetic.average, arithmetic.enter, arithmetic.max_pool1d, arithmetic.max_pool2d})

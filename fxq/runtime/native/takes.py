@@ -115,11 +115,12 @@ def _whole_image(node: Node) -> object:
 
 _MOVES: Mapping[str, Callable[[Node], object]] = {
     "flatten": _flat, "reshape": _reshaped, "squeeze": _squeezed, "narrow": _channels,
-    "pad": _zero_pad, "max_pool2d": _pools_images}
+    "pad": _zero_pad}
 _CONDITIONS: Mapping[Any, Callable[[Node], object]] = {
     arithmetic.conv: _eight_bits, arithmetic.conv_add: _eight_bits,
     arithmetic.linear: _whole_image, arithmetic.linear_float: _whole_image,
     arithmetic.add: _same_or_pixel, arithmetic.multiply: _same_or_pixel,
     arithmetic.concatenate: _joins_channels, arithmetic.average: _averages_space,
-    arithmetic.max_pool1d: _pools_images, arithmetic.nearest: _nearest,
+    arithmetic.max_pool1d: _pools_images, arithmetic.max_pool2d: _pools_images,
+    arithmetic.nearest: _nearest,
     **{OPS[name].call: condition for name, condition in _MOVES.items()}}
