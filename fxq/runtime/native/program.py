@@ -140,7 +140,7 @@ class Linked:
         if self.turned:
             tensors = tuple([_channels_last(t) if i in self.turned else t
                              for i, t in enumerate(tensors)])
-        made = [torch.empty_strided(shape, strides, dtype=dtype)
+        made = [torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
                 for shape, strides, dtype in self.outputs]
         self.program.run([t.data_ptr() for t in (*tensors, *made)], torch.get_num_threads())
         return tuple([made[i] for i in self.order])
