@@ -142,7 +142,8 @@ class Linked:
                              for i, t in enumerate(tensors)])
         made = [torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
                 for shape, strides, dtype in self.outputs]
-        self.program.run([t.data_ptr() for t in (*tensors, *made)], torch.get_num_threads())
+        plain = [t.resolve_neg() for t in tensors]  # a view may leave its sign to its readers
+        self.program.run([t.data_ptr() for t in (*plain, *made)], torch.get_num_threads())
         return tuple([made[i] for i in self.order])
 
 
