@@ -142,9 +142,15 @@ class Linked:
                              for i, t in enumerate(tensors)])
         made = [torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
                 for shape, strides, dtype in self.outputs]
-        plain = [t.resolve_neg() for t in tensors]  # a view may leave its sign to its readers
+        plain = [_resolved(t) if t.is_neg() else t for t in tensors]
         self.program.run([t.data_ptr() for t in (*plain, *made)], torch.get_num_threads())
         return tuple([made[i] for i in self.order])
+
+
+def _resolved(tensor: Tensor) -> Tensor:
+    """The numbers of a view that leaves its sign to its readers, in the same strides."""
+    memory = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    return memory.copy_(tensor)
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
