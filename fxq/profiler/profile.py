@@ -90,20 +90,19 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
     if known is not None and not known.is_available():
         raise TargetUnavailableError("this machine cannot run the model, so it cannot be measured",
                                      fix="profile it on a machine with its device")
-    module = compiled.graph_module
+    module, device = compiled.graph_module, _device(compiled.graph_module)
     with isolated(), quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
         compiled._takes(inputs)
-        inputs = [x.to(_device(module)) for x in inputs]
-        floats = _moved(float_model or _float_side(compiled), _device(module))
+        inputs = [x.to(device) for x in inputs]
+        floats = _moved(float_model or _float_side(compiled), device)
         race = _run(compiled, floats, inputs, rounds, budget)
     found = _profile_of(compiled, race, {"rounds": rounds, "budget": budget,
                                          "inputs": [list(x.shape) for x in inputs]})
     if not found.reliable or compiled.report.arithmetic != "integer":
         return found
-    noise = Spread.of_median(race.timing.plain, 1e6)
     with isolated(), quiet():
-        advised = proposals(list(found.nodes), (noise.high - noise.low) / 2, measured_cast)
+        advised = proposals(list(found.nodes), _noise(race), measured_cast)
         if recompile is not None:
             advised = confirmed(advised, module, inputs, recompile, rounds, budget)
     return replace(found, proposals=advised)
@@ -119,6 +118,12 @@ class _Race:
     pairs: Mapping[fx.Node, tuple[Tensor, Tensor]]
     roofs: dict[str, float]
     peak: int
+
+
+def _noise(race: _Race) -> float:
+    """Microseconds below which a difference between two models says nothing."""
+    middle = Spread.of_median(race.timing.plain, 1e6)
+    return (middle.high - middle.low) / 2
 
 
 def _run(compiled: CompiledModel, floats: fx.GraphModule | None, inputs: list[Tensor],
