@@ -41,12 +41,15 @@ inline void fill_line(const Rows& rows, int64_t bytes, uint8_t* strip, int32_t p
 // ... or `stride` bytes apart: `used` bytes of each in whole blocks, ...
 inline void fill_blocks(const Rows& rows, int64_t stride, int32_t pixels, int32_t used, int32_t lanes,
                         uint8_t* strip, int32_t plane) {
-  for (int64_t at = 0; at < pixels * stride; at += stride, strip += lanes)
-    for (int32_t i = 0; i < used; i += WIDTH) {
-      Vector x[GROUP];
-      for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + at + i);
-      put(x, strip + i, plane);
-    }
+  int32_t within = 0;
+  for (int64_t at = 0, end = pixels * stride; at < end;) {
+    Vector x[GROUP];
+    for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + at + within);
+    put(x, strip + within, plane);
+    within += WIDTH;
+    if (within < used) continue;
+    within = 0, at += stride, strip += lanes;
+  }
 }
 
 // ... or in blocks that are merged from the pixels that they meet.
