@@ -8,7 +8,7 @@ from fxq.errors import ConfigError, TargetUnavailableError, did_you_mean
 from fxq.frontend.operators import load_operators
 from fxq.quantization.schemes import Scheme
 from fxq.system import plugins
-from fxq.targets.base import Kernel, Limit, Pairing, Target
+from fxq.targets.base import Kernel, Limit, Pairing, Target, native_kernels
 from fxq.targets.cuda_fp16 import CUDA_FP16
 from fxq.targets.fbgemm import FBGEMM
 from fxq.targets.native import NATIVE
@@ -19,7 +19,7 @@ from fxq.targets.x86 import X86
 TARGETS: Mapping[str, Target] = {
     t.name: t for t in (NATIVE, FBGEMM, X86, QNNPACK, CUDA_FP16, REFERENCE)}
 AUTO = "auto"
-_PREFERENCE = (CUDA_FP16, X86, FBGEMM, QNNPACK, REFERENCE)  # fastest first
+_PREFERENCE = (CUDA_FP16, NATIVE, X86, FBGEMM, QNNPACK, REFERENCE)  # fastest first
 
 
 def get_target(target: str | Target) -> Target:
@@ -50,6 +50,8 @@ def target_names() -> tuple[str, ...]:
 def best_target(scheme: Scheme) -> Target:
     """The fastest target of this machine that runs the scheme."""
     for target in _PREFERENCE:
+        if target is NATIVE and native_kernels() is None:
+            continue  # it would run by its definition: right, and slow
         if target.is_available() and target.why_not_scheme(scheme) is None:
             return target
     raise TargetUnavailableError(f"no target of this machine runs scheme {scheme.name!r}")

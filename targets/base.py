@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import ModuleType
 
 import torch
 from torch.fx import Node
@@ -150,13 +151,22 @@ class Target:
         return reason
 
 
-def why_not_native() -> str:
-    """What this machine lacks to run the native engine; empty when it lacks nothing."""
+def native_kernels() -> ModuleType | None:
+    """The module of the native engine's kernels, where it is installed."""
     try:  # lazy: it looks for a compiled library
         module = import_module("fxq.kernels.native")
     except ImportError:
-        return ""
-    return str(module.why_not()) if hasattr(module, "why_not") else ""
+        return None
+    return module if hasattr(module, "why_not") else None
+
+
+def why_not_native() -> str:
+    """What this machine lacks to run the native engine; empty when it lacks nothing.
+
+    Without any kernels its definition runs, in plain torch.
+    """
+    module = native_kernels()
+    return str(module.why_not()) if module else ""
 
 
 def _same_integers(a: QSpec, b: QSpec) -> bool:
