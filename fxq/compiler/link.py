@@ -14,6 +14,7 @@ from fxq.quantization.statistics import Statistics
 from fxq.runtime.engine_guard import guard_for
 from fxq.runtime.executable import Executable
 from fxq.runtime.input_guard import InputGuard, check_arrivals
+from fxq.runtime.native.program import Segment
 from fxq.runtime.select import select
 from fxq.runtime.shape_program import ShapeProgram
 from fxq.system.torch_state import isolated, quiet
@@ -40,7 +41,8 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
     with manager.clock.step("choose runtime"):
         name, function, choice = select(module, list(manager.inputs), runtime, target,
                                         manager.last_outputs)
-    return Executable(function, module, inputs, guard, name, choice)
+    return Executable(function, module, inputs, guard, name, choice,
+                      bare=isinstance(function, Segment))
 
 
 def built(prepared: Prepared, statistics: Statistics | None = None, runtime: str = "python",

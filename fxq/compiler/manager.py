@@ -8,8 +8,6 @@ a failed pass's graphs.
 from __future__ import annotations
 
 import os
-import platform
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,15 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from fxq.analysis.context import Context
 from fxq.compiler.report import PassRecord
-from fxq.compiler.reproducer import leave
+from fxq.compiler.reproducer import with_reproducer
 from fxq.compiler.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
 from fxq.compiler.verify import Integers, check_outputs, check_steps, run, run_with_integers
-from fxq.errors import ConfigError, FxqError, VerificationError
+from fxq.errors import ConfigError, VerificationError
 from fxq.ir.digests import digest_graph
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import format_graph, format_node, target_name
@@ -104,8 +101,8 @@ class Manager:
             if not self.reproducers:
                 raise
             named = self._named(error, item, snapshot, module)
-            raise _with_reproducer(named, item, before_text, module, snapshot,
-                                   self.context, self.inputs) from error
+            raise with_reproducer(named, item, before_text, module, snapshot,
+                                  self.context, self.inputs) from error
         _LOG.info("%s: %d rewrites, %d refusals, %.1f ms", item.name, len(result.rewrites),
                   len(result.refusals), elapsed * 1e3)
         self._record(module, item, result, quality, before_text, before_ops)
@@ -199,29 +196,3 @@ def check_order(stage: Stage, passes: Sequence[Pass]) -> None:
 def count_ops(module: fx.GraphModule) -> Counter[str]:
     """How often each operator occurs."""
     return Counter(target_name(n) for n in module.graph.nodes if n.op.startswith("call_"))
-
-
-def _with_reproducer(error: Exception, item: Pass, before: str, module: fx.GraphModule,
-                     snapshot: Snapshot, context: Context, inputs: Sequence[Tensor]) -> FxqError:
-    """The error to raise, after leaving the graphs of the failed pass in a folder."""
-    folder = Path(tempfile.mkdtemp(prefix=f"fxq-{item.name}-", dir=os.environ.get("FXQ_DUMP")))
-    (folder / "before.txt").write_text(before)
-    (folder / "after.txt").write_text(_text_of(module))
-    (folder / "error.txt").write_text(f"{type(error).__name__}: {error}\n")
-    (folder / "environment.txt").write_text(
-        f"pass {item}\ntorch {torch.__version__}\npython {platform.python_version()}\n"
-        f"machine {platform.machine()}\n")
-    if leave(folder, snapshot.graph_module(), item, context, inputs):
-        (folder / "README.txt").write_text(f"python -m fxq.reproduce {folder.name}\n")
-    if isinstance(error, FxqError):
-        error.args = (f"{error}\n  graphs {folder}",)
-        return error
-    return VerificationError(f"pass {item.name} failed: {type(error).__name__}: {error}",
-                             fix=f"this is a fault of the pass; its graphs are in {folder}")
-
-
-def _text_of(module: fx.GraphModule) -> str:
-    try:
-        return format_graph(module)
-    except Exception as error:  # a broken graph must not hide the first error
-        return f"(cannot be printed: {error})\n"

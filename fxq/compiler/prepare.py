@@ -20,8 +20,8 @@ from fxq.errors import ConfigError
 from fxq.frontend.convention import Convention
 from fxq.frontend.example_inputs import example_inputs_for
 from fxq.frontend.operators import load_operators
+from fxq.frontend.private_copy import private_copy
 from fxq.frontend.signature import signature_of
-from fxq.frontend.trace import private_copy
 from fxq.ir.facts import unfolded
 from fxq.ir.sizes import macs, model_bytes
 from fxq.passes.base import Pass

@@ -15,7 +15,8 @@ from fxq.ir.facts import info
 from fxq.ir.printer import target_name
 from fxq.ir.rewriter import label
 from fxq.profiler.compare import fused_graph
-from fxq.profiler.rows import is_cast, paired_values
+from fxq.profiler.rows import is_cast
+from fxq.profiler.values import paired_values
 from fxq.quantization.sqnr import sqnr, sqnr_of_all
 
 POOR = 15.0  # dB; in our measurements on real images (docs/benchmarks) predictions change below it

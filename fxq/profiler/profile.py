@@ -15,16 +15,9 @@ from fxq.profiler.clock import Samples, Timing, time_together
 from fxq.profiler.memory import peak_bytes
 from fxq.profiler.output import ProfileOutput
 from fxq.profiler.roof import roof
-from fxq.profiler.rows import (
-    Histogram,
-    NodeProfile,
-    float_times,
-    histogram_of,
-    paired_values,
-    raised,
-    rows_of,
-)
+from fxq.profiler.rows import NodeProfile, float_times, raised, rows_of
 from fxq.profiler.trust import doubts
+from fxq.profiler.values import Histogram, histogram_of, paired_values
 from fxq.quantization.sqnr import sqnr
 from fxq.runtime.cuda import to_device
 from fxq.system.machine import environment

@@ -6,7 +6,6 @@ It stands alone: setup.py loads it from its file, before fxq is installed.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,6 @@ NOTE = "missing.txt"  # lies where the library would, and says why there is none
 # Products and sums are rounded one by one, as in the definition of the arithmetic.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
          "-fvisibility=hidden", "-pthread")
-X86 = ("avx2", "avxvnni", "avx512", "vnni", "vbmi", "amx")
 
 
 class CannotBuild(Exception):
@@ -40,12 +38,9 @@ def compiler() -> list[str]:
     raise CannotBuild("no C++ compiler was found")
 
 
-def sources(machine: str = platform.machine()) -> list[Path]:
-    """The files to compile: what is named after an x86 instruction set, only there."""
-    files = sorted(HERE.glob("*.cpp"))
-    if machine in ("x86_64", "AMD64"):
-        return files
-    return [f for f in files if f.stem.rsplit("_", 1)[-1] not in X86]
+def sources() -> list[Path]:
+    """The files to compile: all, since those for other processors come out empty."""
+    return sorted(HERE.glob("*.cpp"))
 
 
 def is_current(library: Path) -> bool:

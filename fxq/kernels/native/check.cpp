@@ -128,10 +128,8 @@ void check_convolution(const Instruction& code, const Views& v, const Layer& lay
 void check_pool(const Instruction& code, const Views& v) {
   check_packed(v.in);
   require(v.in.c == v.out.c, "a pool changes the number of channels");
-  if (!(code.flags & ADAPTIVE)) {
-    check_window(rows(code, v.in, v.out));
-    check_window(columns(code, v.in, v.out));
-  }
+  check_window(rows(code, v.in, v.out));
+  check_window(columns(code, v.in, v.out));
   if (code.op != AVERAGE_POOL) return;
   require(code.dh == 1 && code.dw == 1, "an average pool is dilated");
   require(int64_t{v.in.h} * v.in.w <= 1 << 23, "an average pool's sums could leave 32 bits");
@@ -185,7 +183,7 @@ void check_numbers(const Instruction& code) {
 }
 
 void check_flags(const Instruction& code) {
-  require((code.flags & ~(WIDE_STEP | FLOAT_OUT | RESIDUAL | INCLUDE_PAD | ADAPTIVE)) == 0, "unknown flags");
+  require(between(0, code.flags, 2 * ADAPTIVE - 1), "unknown flags");
   if (code.flags & RESIDUAL) require(is_weighted(code.op), "a residual without weights");
   if (code.flags & INCLUDE_PAD) require(code.op == AVERAGE_POOL, "padding counts in averages only");
   if (code.flags & ADAPTIVE) require(code.op == AVERAGE_POOL, "only averages are adaptive");

@@ -113,7 +113,7 @@ inline void compute(const Shape& g, const int32_t* offset, int32_t taps, const u
 template <int ROWS, int PACKED>
 inline void compute_line(const Step& s, const Shape& g, const uint8_t* strip, const Epilogue& e,
                          const Lines& out, int64_t end) {
-  constexpr int BLOCKS = 8 * ROWS > SUMS ? 1 : 2;
+  constexpr int BLOCKS = SUMS / (4 * ROWS);
   const int32_t taps = g.groups * s.code.kw, bytes = 8 * WIDTH + taps * PACKED * 4 * WIDTH;
   const auto* weights = static_cast<const uint8_t*>(s.packed);
   for (int32_t block = 0; block < g.period; block += WIDTH, weights += bytes) {
@@ -195,7 +195,9 @@ void depthwise_rows(const Step& s, const Operands& o, int32_t chunk, uint8_t* sc
 bool prepare_depthwise(Step& s, int32_t images) {
   if (!shape_depthwise(s, images, WIDTH, GROUP)) return false;
   const int32_t rows = shape_of(s).rows;
-  s.run = rows == 4 ? depthwise_rows<4> : rows == 2 ? depthwise_rows<2> : depthwise_rows<1>;
+  s.run = rows == 2 ? depthwise_rows<2> : depthwise_rows<1>;
+  if constexpr (SUMS >= 16)
+    if (rows == 4) s.run = depthwise_rows<4>;
   return true;
 }
 

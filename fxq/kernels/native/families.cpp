@@ -21,7 +21,7 @@ const Family FAMILIES[] = {
     {TABLE, {prepare_table_plain, X86(prepare_table_avx2, nullptr, prepare_table_avx512, nullptr)}},
     {MAX_POOL, {prepare_max_pool_plain, X86(prepare_max_pool_avx2, nullptr, prepare_max_pool_avx512, nullptr)}},
     {AVERAGE_POOL, {prepare_average_pool_plain, X86(prepare_average_pool_avx2, nullptr, prepare_average_pool_avx512, nullptr)}},
-    {SHUFFLE, {prepare_shuffle_plain}},
+    {SHUFFLE, {prepare_shuffle_plain, X86(prepare_shuffle_avx2, nullptr, prepare_shuffle_avx512, nullptr)}},
     {NEAREST, {prepare_nearest_plain}},
     {FLATTEN, {prepare_flatten_plain}},
     {TRANSPOSED, {prepare_transposed_plain}},

@@ -30,6 +30,8 @@ bool prepare_average_pool_plain(Step& step, int32_t images);
 bool prepare_average_pool_avx2(Step& step, int32_t images);
 bool prepare_average_pool_avx512(Step& step, int32_t images);
 bool prepare_shuffle_plain(Step& step, int32_t images);
+bool prepare_shuffle_avx2(Step& step, int32_t images);
+bool prepare_shuffle_avx512(Step& step, int32_t images);
 bool prepare_nearest_plain(Step& step, int32_t images);
 bool prepare_flatten_plain(Step& step, int32_t images);
 

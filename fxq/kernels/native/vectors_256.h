@@ -83,5 +83,12 @@ inline void scatter_lanes(uint8_t* to, int64_t step, Vector x, int64_t lanes, in
     else std::memcpy(to + l * step, copy + 16 * l, bytes);
 }
 
+// The bytes of a and b in turn: a0 b0 a1 b1 ...
+struct Pair { Vector v[2]; };
+inline Pair zip(Vector a, Vector b) {
+  const Vector low = low_bytes(a, b), high = high_bytes(a, b);
+  return {{_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)}};
+}
+
 }  // namespace
 }  // namespace fxq

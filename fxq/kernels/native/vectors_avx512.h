@@ -85,6 +85,14 @@ inline Vector add_words(Vector a, Vector b) { return _mm512_adds_epi16(a, b); } 
 inline Vector pack_ints(Vector a, Vector b) { return _mm512_packs_epi32(a, b); }
 inline Vector pack_words(Vector a, Vector b) { return _mm512_packus_epi16(a, b); }
 
+// The bytes of a and b in turn: a0 b0 a1 b1 ...
+struct Pair { Vector v[2]; };
+inline Pair zip(Vector a, Vector b) {
+  const Vector low = low_bytes(a, b), high = high_bytes(a, b);
+  const Vector first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), then = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  return {{_mm512_permutex2var_epi64(low, first, high), _mm512_permutex2var_epi64(low, then, high)}};
+}
+
 // Depthwise: GROUP taps of one channel lie in the 32 bits of a lane. See depthwise_vectors.h.
 constexpr int32_t GROUP = 4;
 inline Sums interleave(const Vector x[GROUP]) {

@@ -60,7 +60,7 @@ def _flat(node: Node) -> object:
 def _reshaped(node: Node) -> object:
     """The same, said with sizes: the batch, and all the rest."""
     shape: Any = node.kwargs["shape"]
-    return _flat(node) and len(shape) == 2 and isinstance(shape[1], int)
+    return _flat(node) and len(shape) == 2 and all(isinstance(size, int) for size in shape)
 
 
 def _squeezed(node: Node) -> object:

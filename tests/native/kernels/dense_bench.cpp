@@ -1,7 +1,7 @@
 // Multiply-accumulates per nanosecond of each kernel, one thread, least time of many runs.
 //   N=fxq/kernels/native; g++ -std=c++17 -O3 -ffp-contract=off -fno-math-errno -I $N -o dense_bench
 //       tests/native/kernels/dense_bench.cpp $N/dense*.cpp $N/weights.cpp $N/isa.cpp
-//   ./dense_bench [net] [images] [part of a layer's name]
+//   ./dense_bench [net] [images] [part of a layer's name] [kernel]
 #include "dense_case.h"
 
 #include <sys/syscall.h>
@@ -75,19 +75,20 @@ constexpr LayerRow LAYERS[] = {
     {"resnet18", "layer4 3x3", 512, 512, 7, 3, 1, 0, 1},
     {"resnet18", "fc", 512, 1000, 1, 1, 1, FLOAT_OUT, 1},
     {"resnet50", "layer1 64-64", 64, 64, 56, 1, 1, 0, 1},
-    {"resnet50", "layer1 64-256", 64, 256, 56, 1, 1, RESIDUAL, 1},
+    {"resnet50", "layer1 64-256 add", 64, 256, 56, 1, 1, RESIDUAL, 1},
+    {"resnet50", "layer1 64-256", 64, 256, 56, 1, 1, 0, 1},
     {"resnet50", "layer1 256-64", 256, 64, 56, 1, 1, 0, 1},
     {"resnet50", "layer2 256-128", 256, 128, 56, 1, 1, 0, 1},
     {"resnet50", "layer2 3x3/2", 128, 128, 56, 3, 2, 0, 1},
-    {"resnet50", "layer2 128-512", 128, 512, 28, 1, 1, RESIDUAL, 1},
+    {"resnet50", "layer2 128-512 add", 128, 512, 28, 1, 1, RESIDUAL, 1},
     {"resnet50", "layer2 512-128", 512, 128, 28, 1, 1, 0, 1},
     {"resnet50", "layer2 256-512/2", 256, 512, 56, 1, 2, 0, 1},
     {"resnet50", "layer3 512-256", 512, 256, 28, 1, 1, 0, 1},
-    {"resnet50", "layer3 256-1024", 256, 1024, 14, 1, 1, RESIDUAL, 1},
+    {"resnet50", "layer3 256-1024 add", 256, 1024, 14, 1, 1, RESIDUAL, 1},
     {"resnet50", "layer3 1024-256", 1024, 256, 14, 1, 1, 0, 1},
     {"resnet50", "layer3 3x3/2", 256, 256, 28, 3, 2, 0, 1},
     {"resnet50", "layer4 3x3/2", 512, 512, 14, 3, 2, 0, 1},
-    {"resnet50", "layer4 512-2048", 512, 2048, 7, 1, 1, RESIDUAL, 1},
+    {"resnet50", "layer4 512-2048 add", 512, 2048, 7, 1, 1, RESIDUAL, 1},
     {"resnet50", "layer4 2048-512", 2048, 512, 7, 1, 1, 0, 1},
     {"resnet50", "layer4 1024-2048/2", 1024, 2048, 14, 1, 2, 0, 1},
     {"resnet50", "fc", 2048, 1000, 1, 1, 1, FLOAT_OUT, 1},
@@ -161,6 +162,7 @@ double time_of(const Case& c, const Step& step) {
 
 int main(int argc, char** argv) {
   const std::string net = argc > 1 ? argv[1] : "", part = argc > 3 ? argv[3] : "";
+  const std::string only = argc > 4 ? argv[4] : "";
   const int32_t images = argc > 2 ? atoi(argv[2]) : 1;
   printf("peaks, GMAC/s:");
   if (has("avx512vnni")) printf(" vnni %.0f", 1e5 * 16 * 64 / least([] { vnni_peak(100000); }, 1e8));
@@ -180,7 +182,7 @@ int main(int argc, char** argv) {
     Weights weights(c.layer);
     for (const auto& kernel : KERNELS) {
       Step step = c.step(weights);
-      if (!has(kernel.feature) || !kernel.prepare(step, c.images)) {
+      if (std::string(kernel.name).find(only) == std::string::npos || !has(kernel.feature) || !kernel.prepare(step, c.images)) {
         printf(" %20s", "-");
         continue;
       }

@@ -158,7 +158,7 @@ Case moves(Op op) {
   Instruction& code = c.step.code;
   c.images = chance(20) ? draw(2, 4) : 1;
   const int32_t h = draw(1, 9), w = draw(1, 20);
-  code.groups = op == SHUFFLE ? draw(1, 4) : 1;
+  code.groups = op != SHUFFLE ? 1 : chance(70) ? 2 : draw(1, 4);
   const int32_t n = chance(50) ? channels() * code.groups : code.groups * draw(1, 150);
   const int32_t oh = op == NEAREST ? draw(1, 20) : h, ow = op == NEAREST ? draw(1, 40) : w;
   c.in = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
@@ -201,7 +201,8 @@ const Row ROWS[] = {
     {DEPTHWISE, {"depthwise avx2", AVX2, prepare_depthwise_plain, prepare_depthwise_avx2}},
     {DEPTHWISE, {"depthwise avxvnni", AVX_VNNI, prepare_depthwise_plain, prepare_depthwise_avxvnni}},
     {DEPTHWISE, {"depthwise vnni", AVX512_VNNI, prepare_depthwise_plain, prepare_depthwise_vnni}},
-    {SHUFFLE, {"shuffle plain", PLAIN, prepare_shuffle_plain, prepare_shuffle_plain}},
+    {SHUFFLE, {"shuffle avx2", AVX2, prepare_shuffle_plain, prepare_shuffle_avx2}},
+    {SHUFFLE, {"shuffle avx512", AVX512_VNNI, prepare_shuffle_plain, prepare_shuffle_avx512}},
     {NEAREST, {"nearest plain", PLAIN, prepare_nearest_plain, prepare_nearest_plain}},
     {FLATTEN, {"flatten plain", PLAIN, prepare_flatten_plain, prepare_flatten_plain}},
 };

@@ -98,8 +98,8 @@ struct Chain {
   int32_t space() { return last().space == WIDE || random.one_in(4) ? WIDE : LANE; }
 
   void enter() {
-    const View to = value(random.one_in(3) ? WIDE : LANE, random.in(1, 17), random.in(1, 17),
-                          random.in(1, 70));
+    const int32_t h = random.in(1, 17), w = random.in(1, 17), c = random.in(1, 70);
+    const View to = value(random.one_in(3) ? WIDE : LANE, h, w, c);
     views.push_back(floats(EXTERNAL, to));
     Instruction made = plain(ENTER);
     made.table = -1;
@@ -124,7 +124,8 @@ struct Chain {
     View out = value(space(), in.h, in.w, in.c);
     if (op == TABLE && random.one_in(3)) out = in;  // in place
     if (op == SHUFFLE) made.groups = in.c % 2 ? in.c : 2;
-    if (op == NEAREST) out = value(space(), random.in(1, 20), random.in(1, 20), in.c);
+    const int32_t h = random.in(1, 20), w = random.in(1, 20);
+    if (op == NEAREST) out = value(space(), h, w, in.c);
     if (op == FLATTEN && in.h * in.w * in.c > 5000) return;
     if (op == FLATTEN) out = value(space(), 1, 1, in.h * in.w * in.c);
     if (op != TABLE) made.table = -1;
@@ -163,7 +164,7 @@ struct Chain {
     Instruction made = plain(op);
     int32_t h, w;
     if (!window(made, h, w)) return;
-    if (op == AVERAGE_POOL && random.one_in(2)) made.flags |= INCLUDE_PAD;
+    if (op == AVERAGE_POOL) made.flags |= random.one_in(3) ? INCLUDE_PAD : random.one_in(3) ? ADAPTIVE : 0;
     append(made, value(space(), h, w, last().c));
   }
 
@@ -233,10 +234,18 @@ struct Chain {
   }
 };
 
+uint64_t digest = 14695981039346656037u;  // FNV-1a of all results: other machines print the same
+
+void add_to_digest(const std::vector<float>& numbers) {
+  for (size_t i = 0; i < 4 * numbers.size(); ++i)
+    digest = (digest ^ reinterpret_cast<const uint8_t*>(numbers.data())[i]) * 1099511628211u;
+}
+
 bool good(uint64_t seed) {
   Chain chain(seed);
   const std::vector<float> expected = chain.run(PLAIN, 1);
   if (expected.empty()) return chain.print(), false;
+  add_to_digest(expected);
   for (int32_t isa = PLAIN; isa <= AMX; ++isa) {
     if (!has_isa(isa)) continue;
     const int32_t threads = 1 + static_cast<int32_t>((seed + isa) % 5);
@@ -251,10 +260,11 @@ bool good(uint64_t seed) {
 }  // namespace
 
 int main(int count, char** given) {
-  const int32_t chains = count > 1 ? std::atoi(given[1]) : 300;
+  const int32_t chains = count > 1 ? std::atoi(given[1]) : 200;
   const uint64_t first = count > 2 ? std::strtoull(given[2], nullptr, 10) : 1;
   int32_t bad = 0;
   for (int32_t i = 0; i < chains && bad < 5; ++i) bad += !good(first + i);
-  std::printf("%d of %d programs are wrong\n", bad, chains);
+  std::printf("%d of %d programs are wrong, bits %016llx\n", bad, chains,
+              static_cast<unsigned long long>(digest));
   return bad != 0;
 }
