@@ -243,6 +243,8 @@ def _pad(plan: Plan, node: Node) -> None:
 
 def _cut(plan: Plan, node: Node, source: Value) -> Value:
     """A copy of a part of an image."""
+    if min(_size(source)) < 1:
+        raise Unplanned("a negative padding leaves nothing of an image")
     storage = Storage(*_size(source))
     result = Value(storage, *_size(source), source.zero, rank=source.rank)
     plan.append("TABLE", node, source, result)
