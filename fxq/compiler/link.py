@@ -44,8 +44,14 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
 
 
 def built(prepared: Prepared, statistics: Statistics | None = None,
-          runtime: str = "python") -> tuple[Reference, Executable]:
-    """Quantize and link in one step; `prepared` stays as it is."""
+          runtime: str | None = None) -> tuple[Reference, Executable]:
+    """Quantize and link in one step; `prepared` stays as it is.
+
+    Without `runtime`, the one that needs no measurement: the target's own programs, or Python.
+    """
+    if runtime is None:
+        native = prepared.context.target.engine == "native"
+        runtime = "native" if native else "python"
     with isolated(), quiet():
         reference = quantize(prepared, statistics)
         takes = (prepared.convention.signature.names, reference.shapes)

@@ -10,8 +10,9 @@ from torch import Tensor, fx
 
 from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.profiler.advice import Proposal, Recompile, confirmed, measured_cast, proposals
-from fxq.profiler.clock import Samples, Timing, time_together
-from fxq.profiler.memory import peak_bytes
+from fxq.profiler.clock import Samples, Timing, side_of, time_together
+from fxq.profiler.memory import Arena, arena_of, peak_bytes
+from fxq.profiler.native import native_side, programs
 from fxq.profiler.output import ProfileOutput
 from fxq.profiler.roof import roof
 from fxq.profiler.rows import (
@@ -19,6 +20,7 @@ from fxq.profiler.rows import (
     NodeProfile,
     float_times,
     histogram_of,
+    namer,
     paired_values,
     raised,
     rows_of,
@@ -70,6 +72,7 @@ class Profile(ProfileOutput):
     spreads: dict[str, Spread]
     weights: str = ""  # where they come from, as the report says
     proposals: tuple[Proposal, ...] = ()
+    arenas: tuple[Arena, ...] = ()  # memory of native programs, step by step
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -103,9 +106,13 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         device = _device(module)
         inputs = [x.to(device) for x in inputs]
         floats = _moved(float_model or _float_side(compiled), device)
-        (timing, *other), (whole,) = time_together(
-            [module, floats] if floats else [module], inputs, rounds, 2 * budget,
-            [lambda: compiled._flat(inputs)])
+        # A native program is timed from inside, all else call by call.
+        native = programs(module, inputs) if report.runtime == "native" else []
+        mine = native_side(module, compiled._function, native) if native else (
+            side_of(module, inputs))
+        sides = [mine, *([side_of(floats, inputs)] if floats else [])]
+        (timing, *other), (whole,) = time_together(sides, inputs, rounds, 2 * budget,
+                                                   [lambda: compiled._flat(inputs)])
         pairs = paired_values(module, floats, inputs) if floats else {}
         quality = {node: sqnr(a, b) for node, (a, b) in pairs.items()}
         histograms = {node: h for node, (a, _) in pairs.items()
@@ -116,10 +123,12 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         if device == "cuda":
             roofs["half"] = roof("", "half", device)
         roofs = raised(roofs, timing)
-        peak = peak_bytes(lambda: compiled._flat(inputs), device)
+        arenas = tuple(arena_of(p.linked, namer(module.graph)) for p in native)
+        peak = peak_bytes(lambda: compiled._flat(inputs), device) + sum(
+            a.run_bytes for a in arenas)
     float_timing = other[0] if other else None
-    rows = rows_of(module, timing, float_times(module, float_timing) if float_timing else {},
-                   quality, roofs)
+    beside = float_times(module, float_timing, timing.within) if float_timing else {}
+    rows = rows_of(module, timing, beside, quality, roofs)
     spreads = _spreads(rows, timing, float_timing, whole)
     found = Profile(
         tuple(rows), report.target, report.scheme, report.runtime, _batch(inputs),
@@ -130,7 +139,7 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
               for r in report.left_in_float),
         {"rounds": rounds, "budget": budget, "inputs": [list(x.shape) for x in inputs]},
         {timing.nodes.index(node): h for node, h in histograms.items()}, spreads,
-        report.weights)
+        report.weights, arenas=arenas)
     if not found.reliable or report.arithmetic != "integer":
         return found
     noise = Spread.of_median(timing.plain, 1e6)
