@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
+from fxq.ir import arithmetic
+from fxq.ir.facts import Info, set_info, set_qparams
+from fxq.profiler.advice import measured_cast
 from fxq.profiler.clock import HostClock, Samples, Side, clocked, side_of
+from fxq.quantization.formats import QParams
 from fxq.runtime.executable import Executable
 from fxq.runtime.native.program import Linked, Segment
 from fxq.runtime.native.segments import Shell, parts_of, with_calls
 from fxq.runtime.python import Function, build
+from fxq.system.timing import Spread
 
 FREE = "free"  # a view, or parts that wrote themselves into a concatenation
 
@@ -99,6 +104,26 @@ def native_side(module: fx.GraphModule, function: Function, found: Sequence[Cloc
     return Side(nodes, function, timed, _kernels(shell, found), _within(found))
 
 
+def native_cast(kind: str, shape: tuple[int, ...]) -> Spread:
+    """Microseconds of one cast of this shape in a program, or by torch; measured."""
+    format_, graph = QParams(0.02, 10), fx.Graph()
+    x = graph.placeholder("x")
+    integers = graph.call_function(arithmetic.enter, (x,), {
+        "multiplier": 1 / format_.scale, "zero": format_.zero_point, "low": 0, "high": 255})
+    floats = graph.call_function(arithmetic.leave, (integers,), {
+        "zero": format_.zero_point, "scale": format_.scale})
+    graph.output((floats,))
+    for node, dtype in ((x, torch.float32), (integers, torch.uint8), (floats, torch.float32)):
+        set_info(node, Info(shape, dtype))
+    set_qparams(integers, format_)
+    values = torch.zeros(shape)
+    found = programs(fx.GraphModule({}, graph), [values])
+    if not found:
+        return measured_cast(kind, shape)
+    samples = [(found[0](values), found[0].seconds()[kind == "dequantize"])[1] for _ in range(40)]
+    return Spread.of(samples[5:], 1e6)  # the first find cold caches
+
+
 def _rows(module: fx.GraphModule, shell: Shell, found: Sequence[Clocked]) -> list[Node]:
     """All calls of the graph, in order; the call of each program stands before its nodes."""
     first = {c.part.nodes[0]: _call(shell, c) for c in found}
@@ -140,7 +165,7 @@ def _kernels(shell: Shell, found: Sequence[Clocked]) -> dict[Node, str]:
                 names[node] = f"{names[node]}, {kernel}" if node in names else kernel
         tables = program.linked.plan.tables
         names |= {n: f"{names[n]} + table" for n in tables if n in names}
-        names |= {n: "table in the node before" for n in tables.values()}
+        names |= dict.fromkeys(tables.values(), "table in the node before")
         names |= {n: FREE for n in program.part.nodes if n not in names}
     return names
 
@@ -150,4 +175,4 @@ def _within(found: Sequence[Clocked]) -> dict[Node, Node]:
     return {table: node for c in found for node, table in c.linked.plan.tables.items()}
 
 
-__all__ = ["Clocked", "native_side", "programs", "side_for"]
+__all__ = ["Clocked", "native_cast", "native_side", "programs", "side_for"]

@@ -12,7 +12,7 @@ from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.profiler.advice import Proposal, Recompile, confirmed, measured_cast, proposals
 from fxq.profiler.clock import Samples, Timing, side_of, time_together
 from fxq.profiler.memory import Arena, arena_of, peak_bytes
-from fxq.profiler.native import native_side, programs
+from fxq.profiler.native import native_cast, native_side, programs
 from fxq.profiler.output import ProfileOutput
 from fxq.profiler.roof import roof
 from fxq.profiler.rows import (
@@ -144,9 +144,10 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
         return found
     noise = Spread.of_median(timing.plain, 1e6)
     with isolated(), quiet():
-        advised = proposals(rows, (noise.high - noise.low) / 2, measured_cast)
+        advised = proposals(rows, (noise.high - noise.low) / 2,
+                            native_cast if native else measured_cast)
         if recompile is not None:
-            advised = confirmed(advised, module, inputs, recompile, rounds, budget)
+            advised = confirmed(advised, compiled, inputs, recompile, rounds, budget)
     return replace(found, proposals=advised)
 
 
