@@ -13,11 +13,12 @@ from fxq.analysis.context import Context
 from fxq.analysis.kernel_rows import choose_rows
 from fxq.analysis.saturation import VNNI_ONLY
 from fxq.artifact.read import Opened, open_artifact
-from fxq.artifact.write import Content, invented
+from fxq.artifact.read_graph import from_portable
+from fxq.artifact.write import Content, check_of, invented
 from fxq.compiled import CompiledModel
 from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
-from fxq.compiler.report import read_report
+from fxq.compiler.report import Report, read_report
 from fxq.errors import (
     ArtifactError,
     ConfigError,
@@ -39,9 +40,11 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
     """Load a compiled model, in a process that need not know the model's class.
 
     `target` overrides the one that it was compiled for, where this machine lacks its engine.
-    `runtime="auto"` measures the runtimes on this machine, and `verify` compares each kernel of
-    this machine with the file's integers, step by step, where all values of a run take less than
-    1 GB together: without them a file loads several times sooner. (The file does not say which
+    `runtime="auto"` measures the runtimes on this machine. `verify` holds the outputs of native
+    programs to those that the file records, whose bits are the same on every machine. Of other
+    targets, and where the file records none or torch's float kernels here give others, it compares
+    each kernel of this machine with the file's integers, step by step, where all values of a run
+    take less than 1 GB together: that takes several times longer. (The file does not say which
     runtime was faster where it was compiled: the same model gives the same bytes.) `operators`
     names those of installed plugins that the file may hold: a file alone makes none of them load.
     Raises ArtifactError for a file that is damaged, foreign or too new, and
@@ -59,10 +62,20 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
         raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
                                      why="pairs of its weights saturate without VNNI",
                                      fix='compile it again with isa="any"')
+    if verify and chosen.engine == "native" and runtime in ("auto", "native"):
+        model = _linked(opened, chosen, report, runtime, steps=False)
+        if _gives_what_was_recorded(model, opened):
+            return model
+        opened = open_artifact(path)  # linking has rewritten the graph
     small = _bytes_of_values(opened.module) < LARGEST_CHECKED
-    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify and small,
-                      stage=opened.stage, texts={opened.stage: format_graph(opened.module)},
-                      reproducers=False)
+    return _linked(opened, chosen, report, runtime, steps=verify and small)
+
+
+def _linked(opened: Opened, chosen: Target, report: Report, runtime: str,
+            steps: bool) -> CompiledModel:
+    """The file's graph on this machine; rewrites it. `steps` checks each kernel on its own."""
+    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], steps,
+                      stage=opened.stage, recording=False)
     try:
         with isolated(), quiet():
             choose_rows(opened.module, chosen)
@@ -74,8 +87,18 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
         raise ArtifactError(f"the graph of this file cannot run on {chosen.name}",
                             why=str(error).split("\n")[0][:300]) from error
     content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
+    texts = {manager.stage: lambda: format_graph(executable.graph_module),
+             opened.stage: lambda: format_graph(from_portable(opened.portable))}
     return CompiledModel(executable, opened.convention, content, replace(
-        report, runtime=executable.runtime, runtime_choice=executable.choice), manager.texts)
+        report, runtime=executable.runtime, runtime_choice=executable.choice), texts)
+
+
+def _gives_what_was_recorded(model: CompiledModel, opened: Opened) -> bool:
+    """The outputs for invented inputs have the digest that the file has for them."""
+    recorded = opened.manifest["check"]
+    with isolated():
+        return bool(recorded) and recorded == check_of(
+            lambda *x: model._flat(list(x)), opened.inputs())
 
 
 def _bytes_of_values(module: fx.GraphModule) -> int:

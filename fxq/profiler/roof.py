@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 from torch import fx, nn
 
+from fxq.compiler.build import built
 from fxq.compiler.calibrate import calibrate
-from fxq.compiler.link import built
 from fxq.compiler.prepare import prepare
 from fxq.profiler.clock import Side, side_of, time_together
 from fxq.profiler.native import side_for
