@@ -15,7 +15,12 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-setup: $(VENV)/ready
+# Built by the installation too; again here where sources are newer. Without a compiler it is left out.
+NATIVE := fxq/kernels/native
+$(NATIVE)/libfxq_native.so: $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h) $(NATIVE)/build.py | $(VENV)/ready
+	-@$(BIN)/python -m fxq.kernels.native.build
+
+setup: $(VENV)/ready $(NATIVE)/libfxq_native.so
 
 demo: setup
 	$(BIN)/fxq demo
@@ -32,10 +37,12 @@ test-all: setup
 
 # Random models, broken and hostile files, for hours if you like: make fuzz MODELS=100000
 MODELS ?= 3000
+NATIVE ?= 3000
 FILES ?= 20000
 HOSTILE ?= 20000
 fuzz: setup
-	$(BIN)/python -m tests.fuzz.campaign --models $(MODELS) --files $(FILES) --hostile $(HOSTILE) $(FUZZ_ARGS)
+	$(BIN)/python -m tests.fuzz.campaign --models $(MODELS) --native $(NATIVE) \
+		--files $(FILES) --hostile $(HOSTILE) $(FUZZ_ARGS)
 
 lint: setup
 	$(BIN)/ruff check fxq passes targets tests benchmarks examples

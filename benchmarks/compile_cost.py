@@ -12,6 +12,7 @@ layers (activations and batch norms aside) for the example input, and the last c
 (peak - activations) / weights. Chains repeat conv, batch norm, ReLU, add; `worst pass` is the row
 whose processor time grows fastest from a quarter of the longest chain to the whole, of those that
 take 20 ms and more, and `power` its growth as a power of the number of nodes: 1 is linear.
+Python's garbage collector is off for chains: its full collections would fall into single rows.
 `--before` is the Python of an environment with another fxq: both take turns.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import json
 import math
 import statistics
@@ -94,6 +96,10 @@ def measure(model: nn.Module, x: Tensor, seen: Any, zoo: bool) -> dict[str, Any]
     """One compilation in this process."""
     small, one = nn.Sequential(nn.Conv2d(3, 4, 3)).eval(), torch.zeros(1, 3, 8, 8)
     fxq.compile(small, example_inputs=(one,), calibration_data=[one], runtime="python")
+    if not zoo:  # a full collection would fall into one row or another
+        gc.collect()
+        gc.freeze()
+        gc.disable()
     before, _ = high_water(reset=True)
     wall, cpu = time.perf_counter(), time.process_time()
     report = fxq.compile(model, example_inputs=(x,), statistics=seen, runtime="python").report
@@ -112,12 +118,8 @@ def measure(model: nn.Module, x: Tensor, seen: Any, zoo: bool) -> dict[str, Any]
 def child(name: str, seen: str) -> dict[str, Any]:
     if not name.isdigit():
         return measure(build(name), X, seen, True)
-    clock = time.perf_counter  # rows of a chain are in processor time: a row has few milliseconds
-    time.perf_counter = time.process_time
-    try:
-        return measure(Chain(int(name)).eval(), torch.rand(1, 4, 8, 8), seen, False)
-    finally:
-        time.perf_counter = clock
+    time.perf_counter = time.process_time  # a row of a chain has few milliseconds
+    return measure(Chain(int(name)).eval(), torch.rand(1, 4, 8, 8), seen, False)
 
 
 def in_process(python: str, name: str, seen: Path) -> dict[str, Any]:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from fxq.ir.stages import Stage
-    from fxq.profiler.compare import Comparison, compare
+    from fxq.profiler.compare import compare
+    from fxq.profiler.comparison import Comparison
     from fxq.profiler.diff import diff
     from fxq.profiler.forecast import Plan, plan
     from fxq.profiler.profile import Profile
@@ -58,7 +59,7 @@ _HOME = {
     "Statistics": "quantization.statistics", "Target": "targets", "sqnr": "quantization.sqnr",
     "prepare_qat": "qat.preparation", "QatModel": "qat.model", "FreezeSchedule": "qat.schedule",
     "check_parity": "qat.parity", "Parity": "qat.parity", "from_torch_ao": "api.torch_ao",
-    "compare": "profiler.compare", "Comparison": "profiler.compare",
+    "compare": "profiler.compare", "Comparison": "profiler.comparison",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast",
     "Plan": "profiler.forecast", "sensitivity": "profiler.sensitivity", "plot": "plot",
     **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError", "FxqWarning",

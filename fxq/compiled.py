@@ -46,6 +46,7 @@ class CompiledModel(nn.Module):
         object.__setattr__(self, "graph_module", executable.graph_module)
         object.__setattr__(self, "_function", executable.function)  # never a submodule
         self._takes, self._guard = executable.takes, executable.guard
+        self._bare = executable.bare
         self._convention, self._signature = convention, convention.signature
         self._single, self._content = convention.single, content
         self._texts, self.report, self.check_finite = dict(texts), report, check_finite
@@ -59,6 +60,8 @@ class CompiledModel(nn.Module):
         needs_engine = self._guard is not None and self._guard.is_needed()
         if empty is not None:
             outputs = self._without_elements(inputs, empty)
+        elif self._bare:
+            outputs = self._function(*inputs)
         elif needs_engine or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             outputs = self._call_shielded(inputs, needs_engine)
         else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fxq.compiled import CompiledModel
-    from fxq.profiler.compare import Comparison
+    from fxq.profiler.comparison import Comparison
     from fxq.profiler.profile import Profile
 
 INTEGER, FLOAT, MARK, SOFT = "#2a9d74", "#e08a3c", "#c8402f", "#9aa4b2"

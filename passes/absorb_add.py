@@ -46,14 +46,15 @@ class AbsorbAdd(Pass):
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
         overwritten: set[Node] = set()
-        for node in list(module.graph.nodes):
+        order = {n: i for i, n in enumerate(module.graph.nodes)}
+        for node in list(order):
             if op_name(node) in _SUMS and is_on_integers(node):
-                _absorb(node, overwritten, rewriter, context)
+                _absorb(node, order, overwritten, rewriter, context)
         return rewriter.result()
 
 
-def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Context) -> None:
-    order = {n: i for i, n in enumerate(rewriter.graph.nodes)}
+def _absorb(add: Node, order: dict[Node, int], overwritten: set[Node], rewriter: Rewriter,
+            context: Context) -> None:
     operands = [n for n in add.args if isinstance(n, Node)]
     if len(operands) < 2:
         return
@@ -73,6 +74,7 @@ def _absorb(add: Node, overwritten: set[Node], rewriter: Rewriter, context: Cont
                             like=add)
         place_on_integers(new)
         keep_row(new, row)
+        order[new] = order[add]  # it takes the sum's place
         rewriter.replace(add, new, "the convolution adds")
         return
 

@@ -28,6 +28,7 @@ from fxq.ir.ops import Kind, groups_of, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import Pass
+from fxq.quantization.weights import rows
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ def _is_plain_layer(node: Node) -> bool:
 def shift_of(error: Tensor, means: Tensor, groups: int) -> Tensor:
     """What a weight error adds to the mean of each output channel, in float64."""
     outputs, inputs = error.shape[:2]
-    per_input = error.double().reshape(outputs, inputs, -1).sum(2)
+    per_input = error.new_empty((outputs, inputs), dtype=torch.float64)
+    for part in rows(error):
+        wide = error[part].double()
+        per_input[part] = wide.reshape(len(wide), inputs, -1).sum(2)
     grouped = per_input.reshape(groups, outputs // groups, inputs)
     return torch.einsum("goi,gi->go", grouped, means.reshape(groups, inputs)).reshape(-1)
 
@@ -78,9 +82,8 @@ def shift_of(error: Tensor, means: Tensor, groups: int) -> Tensor:
 def _correct(node: Node, means: Tensor, rewriter: Rewriter) -> None:
     rounded, exact = integers.constant_value(node.args[1]), FLOAT_WEIGHT.of(node)
     assert rounded is not None and exact is not None
-    error = rounded - exact
-    groups = groups_of(node)
-    shift = shift_of(error, means, groups)
+    error = rounded.sub_(exact)  # in place: the rounded weights were made for this
+    shift = shift_of(error, means, groups_of(node))
     bias = constant_of(node.args[2])
     old = torch.zeros(len(shift)) if bias is None else bias
     new = rewriter.constant(f"{label(node)}.bias", (old.double() - shift).float(), node)

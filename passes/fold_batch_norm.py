@@ -29,7 +29,7 @@ from fxq.ir.rewriter import Rewriter, constant_of, label
 from fxq.ir.rules import Match, Rule
 from fxq.ir.stages import Effect, Stage
 from fxq.passes.base import RulePass
-from fxq.quantization.weights import per_output
+from fxq.quantization.weights import per_output, scaled
 
 _LAYERS: set[str] = set()
 
@@ -87,8 +87,7 @@ class NormIntoLayer(Rule):
         weight, bias = constant_of(layer.args[1]), constant_of(layer.args[2])
         assert weight is not None
         scale, shift = scale_and_shift(norm)
-        folded = (weight.double() * per_output(
-            scale, _transposed(layer), groups_of(layer), weight)).to(weight.dtype)
+        folded = scaled(weight, per_output(scale, _transposed(layer), groups_of(layer), weight))
         moved = (shift if bias is None else bias.double() * scale + shift).to(weight.dtype)
         op = op_of(layer)
         assert op is not None
@@ -104,8 +103,6 @@ class NormIntoLayer(Rule):
 def _transposed(layer: Node) -> bool:
     op = op_of(layer)
     return op is not None and op.transposed
-
-
 
 
 def norm_of(norm: Node) -> Norm:

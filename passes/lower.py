@@ -76,10 +76,10 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter, target: Target, fed: set
     if reason:
         raise VerificationError(f"{label(quantize)} cannot be held for {target.name}", why=reason)
     row = row_of(producer)
-    if row is None or not is_on_integers(producer):
-        _lower_entry(quantize, format_, rewriter, fed)
+    call = calls.get_call(row.call) if row and is_on_integers(producer) else None
+    if row is None or call is None or call.form not in (*ARGUMENTS, "function"):
+        _lower_entry(quantize, format_, rewriter, fed)  # its kernel rounds to no other format
         return
-    call = calls.get_call(row.call)
     if call.form == "function":
         _lower_function(quantize, producer, call, rewriter, target, fed)
         return
@@ -95,7 +95,8 @@ def _lower_function(quantize: Node, producer: Node, call: Call, rewriter: Rewrit
     if choice.way == FLOAT:
         _lower_entry(quantize, format_, rewriter, fed)
         return
-    table = rewriter.constant(f"{label(producer)}.table", table_of(producer, format_), producer)
+    table = quantize.args[1] if len(quantize.args) > 1 else rewriter.constant(
+        f"{label(producer)}.table", table_of(producer, format_), producer)
     source = next(a for a in producer.args if getattr(a, "target", None) is integers.dequantize)
     args = (integer_behind(source), table, format_.scale, format_.zero_point)
     _swap(quantize, producer, call, args, {}, rewriter)

@@ -3,7 +3,7 @@
     y8 = quantize(conv2d_relu(dequantize(x8), dequantize_weight(w8, s), dequantize_weight(b32, t)))
  -> y8 = conv(x8, w8, b32, multiplier, …, zero_in=…, zero=…, low=…, high=…)
 
-  1. An elementwise function is the table that `tabulate` has stored.
+  1. A function of one value is the table that `tabulate` has stored.
   2. A clamp of integers moves into the bounds of what makes them.
   3. What no call can hold computes in float between `leave` and `enter`.
 """
@@ -32,10 +32,12 @@ from fxq.kernels.integer_calls import (
     layer_float,
     result,
 )
+from fxq.kernels.lookup_tables import is_function, source_of, table_of
 from fxq.kernels.rows import row_of
 from fxq.quantization.formats import QParams
 
-_SELECT: dict[str, Any] = {"max_pool1d": arithmetic.max_pool1d, "interpolate": arithmetic.nearest}
+_SELECT: dict[str, Any] = {"max_pool1d": arithmetic.max_pool1d,
+                           "max_pool2d": arithmetic.max_pool2d, "interpolate": arithmetic.nearest}
 
 
 def lower_integers(module: fx.GraphModule, rewriter: Rewriter) -> None:
@@ -61,11 +63,10 @@ def lower_integers(module: fx.GraphModule, rewriter: Rewriter) -> None:
 
 
 def _lower_quantize(quantize: Node, rewriter: Rewriter) -> None:
-    producer, table = quantize.args[0], (*quantize.args, None)[1]
+    producer = quantize.args[0]
     assert isinstance(producer, Node)
-    if table is not None:  # 1
-        args = (_integers_behind(producer), table)
-        _replace(quantize, producer, INTEGER_CALLS["look_up"], (args, {}), rewriter)
+    if is_function(quantize):  # 1
+        _look_up(quantize, producer, rewriter)
         return
     row = row_of(producer) if is_on_integers(producer) else None
     call = get_call(row.call) if row else None
@@ -79,6 +80,15 @@ def _lower_quantize(quantize: Node, rewriter: Rewriter) -> None:
         _enter(quantize, rewriter)
         return
     _replace(quantize, producer, call, found, rewriter)
+
+
+def _look_up(quantize: Node, function: Node, rewriter: Rewriter) -> None:
+    """By the graph's own table; a graph that was placed for another target has none."""
+    table = quantize.args[1] if len(quantize.args) > 1 else rewriter.constant(
+        f"{label(function)}.table", table_of(function, integers.qparams_argument(quantize)),
+        quantize)
+    call, args = INTEGER_CALLS["look_up"], (source_of(function), table)
+    _replace(quantize, function, call, (args, {}), rewriter)
 
 
 def _enter(quantize: Node, rewriter: Rewriter) -> None:
@@ -177,12 +187,6 @@ def _compute_in_float(node: Node, op: Op, kwargs: dict[str, Any], format_: QPara
                         before=node, quantized=format_)
     rewriter.replace(node, new, "in float")
     _enter(new, rewriter)
-
-
-def _integers_behind(function: Node) -> Any:
-    source = next(a for a in function.args
-                  if isinstance(a, Node) and a.target is integers.dequantize)
-    return source.args[0]
 
 
 def _replace(old: Node, origin: Node, call: Call, found: Arguments, rewriter: Rewriter) -> None:

@@ -24,6 +24,7 @@ from torch.fx import Node
 from fxq.analysis.context import Context
 from fxq.errors import TraceError
 from fxq.frontend.binding import Call, bind_function, bind_method, bind_module
+from fxq.frontend.padding import explicit_padding
 from fxq.frontend.spellings import ASSERTION, IDENTITY, function_spelling
 from fxq.ir.facts import info, remember_dropout, set_info, set_mark, tensor_inputs, why_untraceable
 from fxq.ir.ops import OPS, Kind, canonical_kwargs
@@ -44,11 +45,11 @@ class Normalize(Pass):
 
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
-        nodes = list(module.graph.nodes)
+        order = {node: place for place, node in enumerate(module.graph.nodes)}
         roots: dict[Node, Node] = {}  # view -> the value whose memory it shares
-        for position, node in enumerate(nodes):
+        for node in order:
             if node.op in ("call_function", "call_method", "call_module"):
-                _normalize(node, rewriter, roots, set(nodes[position + 1:]))
+                _normalize(node, rewriter, roots, order)
             elif node.op == "get_attr":
                 _flatten_name(node, rewriter)
         result = rewriter.result()
@@ -57,7 +58,7 @@ class Normalize(Pass):
 
 
 def _normalize(node: Node, rewriter: Rewriter, roots: dict[Node, Node],
-               later: set[Node]) -> None:
+               order: dict[Node, int]) -> None:
     call = _bind(node)
     if call is None:
         _refuse_unknown_mutation(node)
@@ -75,7 +76,7 @@ def _normalize(node: Node, rewriter: Rewriter, roots: dict[Node, Node],
         source = tensor_inputs(result)[0] if result is not written else result
         roots[result] = roots.get(source, source)
     if call.in_place and isinstance(written, Node):
-        _redirect(node, written, result, roots, later)
+        _redirect(node, written, result, roots, order)
     if result is not node:
         rewriter.replace(node, result, f"{node.op} {_spelling(node)} -> {call.op}")
 
@@ -117,7 +118,7 @@ def _emit(node: Node, call: Call, rewriter: Rewriter) -> Node:
     attributes = dict(call.attributes)
     op = OPS[call.op]
     if op.kind is Kind.MAC and op.rank and not op.transposed:
-        operands[0] = _explicit_padding(node, call, operands, attributes, rewriter)
+        operands[0] = explicit_padding(node, call, operands, attributes, rewriter)
     return rewriter.call(op, operands, attributes, like=node, before=node)
 
 
@@ -157,46 +158,12 @@ def _named_tensors(node: Node) -> list[tuple[str, Tensor]]:
     return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
 
 
-def _explicit_padding(node: Node, call: Call, operands: list[Any], attributes: dict[str, Any],
-                      rewriter: Rewriter) -> Any:
-    """Condition 3: resolve `same`, `valid` and padding modes; returns the convolution's input."""
-    if attributes.get("padding") == "valid":
-        attributes["padding"] = 0
-    if attributes.get("padding") != "same" and call.padding_mode == "zeros":
-        return operands[0]
-    pads = _pad_amounts(operands[1], attributes, OPS[call.op].rank)
-    symmetric = all(left == right for left, right in pads)
-    if symmetric and call.padding_mode == "zeros":
-        attributes["padding"] = pads[0][0] if len(set(pads)) == 1 else tuple(
-            p[0] for p in pads)
-        return operands[0]
-    attributes["padding"] = 0
-    mode = "constant" if call.padding_mode == "zeros" else call.padding_mode
-    flat = tuple(amount for pair in reversed(pads) for amount in pair)
-    source = operands[0]
-    shape = list(info(source).shape or ())
-    for axis, (left, right) in enumerate(pads, start=len(shape) - len(pads)):
-        shape[axis] += left + right
-    record = replace(info(node), shape=tuple(shape), is_module=False)
-    return rewriter.call(OPS["pad"], [source], {"pad": flat, "mode": mode}, like=node,
-                         before=node, value=record)
-
-
-def _pad_amounts(weight: Any, attributes: dict[str, Any], rank: int) -> list[tuple[int, int]]:
-    """(left, right) for each spatial dimension, first dimension first."""
-    tensor = constant_of(weight)
-    kernel = tensor.shape[2:] if tensor is not None else info(weight).shape[2:]  # type: ignore[index]
-    padding, dilation = (attributes.get(k, d) for k, d in (("padding", 0), ("dilation", 1)))
-    dilations = dilation if isinstance(dilation, tuple) else (dilation,) * rank
-    if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
-        return [(t // 2, t - t // 2) for t in totals]
-    return [(p, p) for p in (padding if isinstance(padding, tuple) else (padding,) * rank)]
-
-
 def _redirect(node: Node, written: Node, result: Node, roots: dict[Node, Node],
-              later: set[Node]) -> None:
+              order: dict[Node, int]) -> None:
     """Condition 2: later readers of the written value read the result instead."""
+    def later(user: Node) -> bool:
+        return order.get(user, -1) > order[node]  # canonical nodes have no place of their own
+
     if constant_of(written) is not None:
         raise TraceError(f"{label(node) or 'the model'} writes into {written.target}",
                          where=info(node).source,
@@ -204,12 +171,12 @@ def _redirect(node: Node, written: Node, result: Node, roots: dict[Node, Node],
                          fix="compute a new value instead of writing into a buffer")
     root = roots.get(written, written)
     relatives = [n for n in {root, *roots} if roots.get(n, n) is root and n is not written]
-    if any(user in later for n in relatives for user in n.users if n is not result):
+    if any(later(user) for n in relatives for user in n.users if n is not result):
         raise TraceError("an in-place operator writes into memory that another view reads later",
                          where=info(node).source,
                          fix="use the operator that returns a new tensor (x + y, F.relu(x))")
     for user in list(written.users):
-        if user in later:
+        if later(user):
             user.replace_input_with(written, result)
 
 

@@ -13,6 +13,7 @@ Preserved: every output, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,7 +32,8 @@ _RESHAPE, _SWAP = frozenset({"reshape"}), frozenset({"transpose"})
 class ShuffleChannels(Rule):
     """Two reshapes around a transposition become a channel shuffle."""
 
-    pattern = (_RESHAPE, _SWAP, frozenset({"contiguous"}), _RESHAPE)
+    pattern: ClassVar[tuple[Set[str], ...]] = (
+        _RESHAPE, _SWAP, frozenset({"contiguous"}), _RESHAPE)
     code = "no-shuffle"
 
     def why_not(self, match: Match) -> str | None:

@@ -19,7 +19,7 @@ from fxq.targets.x86 import X86
 TARGETS: Mapping[str, Target] = {
     t.name: t for t in (NATIVE, FBGEMM, X86, QNNPACK, CUDA_FP16, REFERENCE)}
 AUTO = "auto"
-_PREFERENCE = (CUDA_FP16, X86, FBGEMM, QNNPACK, REFERENCE)  # fastest first
+_PREFERENCE = (CUDA_FP16, NATIVE, X86, FBGEMM, QNNPACK, REFERENCE)  # fastest first
 
 
 def get_target(target: str | Target) -> Target:
@@ -50,7 +50,7 @@ def target_names() -> tuple[str, ...]:
 def best_target(scheme: Scheme) -> Target:
     """The fastest target of this machine that runs the scheme."""
     for target in _PREFERENCE:
-        if target.is_available() and target.why_not_scheme(scheme) is None:
+        if target.is_available() and target.is_fast and target.why_not_scheme(scheme) is None:
             return target
     raise TargetUnavailableError(f"no target of this machine runs scheme {scheme.name!r}")
 

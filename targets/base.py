@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch.fx import Node
@@ -85,14 +86,19 @@ class Target:
         if self.device == "cuda" and not torch.cuda.is_available():
             return "no GPU" if torch.version.cuda else "torch without CUDA"
         if self.engine == "native":
-            return why_not_native()
+            return str(_native().why_not())
         if self.engine and self.engine not in torch.backends.quantized.supported_engines:
             return f"torch without {self.engine}"
         return ""
 
+    @property
+    def is_fast(self) -> bool:
+        """It has kernels for the vector instructions of this processor, not plain C++ alone."""
+        return self.engine != "native" or _native().isa() != "plain"
+
     def require(self) -> None:
         """Raise TargetUnavailableError unless this machine has the engine."""
-        if self.engine == "native" and (reason := why_not_native()):
+        if self.engine == "native" and (reason := self.why_not_here()):
             raise TargetUnavailableError("the native engine is not available on this machine",
                                          why=reason, fix="choose another target, or 'auto'")
         if self.engine and self.engine != "native":
@@ -150,13 +156,9 @@ class Target:
         return reason
 
 
-def why_not_native() -> str:
-    """What this machine lacks to run the native engine; empty when it lacks nothing."""
-    try:  # lazy: it looks for a compiled library
-        module = import_module("fxq.kernels.native")
-    except ImportError:
-        return ""
-    return str(module.why_not()) if hasattr(module, "why_not") else ""
+def _native() -> Any:
+    """The native engine; looked for when it is asked about, because it opens a library."""
+    return import_module("fxq.kernels.native.library")
 
 
 def _same_integers(a: QSpec, b: QSpec) -> bool:

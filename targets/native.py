@@ -7,6 +7,7 @@ be safe in pairs. Values lie in NHWC, which is why some operators take images on
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch.fx import Node
 
@@ -52,7 +53,6 @@ def _over_image(node: Node) -> bool:
 
 _AVERAGE = (rank(4), option("divisor_override", None, reason="it divides by a number of its own"),
             Limit("it counts padding, but not all of it, at the lower edge", _inside))
-_TO_ONE = (rank(4), option("output_size", 1, (1, 1), reason="it averages to more than one pixel"))
 _PAD = (option("mode", "constant", reason="only zero padding keeps its meaning on integers"),
         option("value", None, 0, 0.0, reason="only zero padding keeps its meaning"))
 _NEAREST = (rank(4), option("mode", "nearest", reason="between pixels, float is more exact"))
@@ -64,9 +64,14 @@ _FUNCTIONS = ("hardswish", "hardsigmoid", "sigmoid", "tanh", "leaky_relu", "elu"
 
 
 def _layer(op: str, *limits: Limit) -> tuple[Kernel, ...]:
-    call, gives_float = CALLS[op], CALLS["linear_float"] if op == "linear" else ""
-    return tuple(Kernel(op, call, absorbs, limits, float_call=gives_float)
-                 for absorbs in ("", "relu"))
+    return tuple(Kernel(op, CALLS[op], absorbs, limits) for absorbs in ("", "relu"))
+
+
+def _linear(*limits: Limit) -> tuple[Kernel, ...]:
+    """`linear_dynamic` is simulated: it rounds its input, and computes in float."""
+    return tuple(replace(row, float_call=CALLS["linear_float"],
+                         dynamic_call=CALLS["linear_dynamic"])
+                 for row in _layer("linear", *limits))
 
 
 _KERNELS: tuple[Kernel, ...] = (
@@ -75,7 +80,7 @@ _KERNELS: tuple[Kernel, ...] = (
     *_layer("conv2d",           *_IMAGES),
     *_layer("conv_transpose1d", rank(3), *_TRANSPOSED),
     *_layer("conv_transpose2d", rank(4), *_TRANSPOSED),
-    *_layer("linear",           *_LINEAR),
+    *_linear(*_LINEAR),
     #      operator       call                 absorbs     limits
     Kernel("conv2d",      CALLS["conv2d_add"], "add",      _IMAGES),
     Kernel("conv2d",      CALLS["conv2d_add"], "add_relu", _IMAGES),
@@ -87,7 +92,7 @@ _KERNELS: tuple[Kernel, ...] = (
     Kernel("affine",      CALLS["affine"],     "relu",     (rank(4), nonempty_channels())),
     Kernel("cat",         CALLS["cat"]),
     Kernel("avg_pool2d",  CALLS["average"],    "",         _AVERAGE),
-    Kernel("adaptive_avg_pool2d", CALLS["average"], "",    _TO_ONE),
+    Kernel("adaptive_avg_pool2d", CALLS["average"], "",    (rank(4),)),
     Kernel("mean",        CALLS["average"],    "",         (Limit(
         "it averages over other dimensions than an image's", _over_image),)),
     Kernel("relu",        CALLS["select"]),

@@ -11,9 +11,10 @@ import fxq
 from fxq.analysis.context import Context
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import FINISH, PREPARE
+from fxq.frontend.private_copy import private_copy
 from fxq.frontend.record_shapes import record_shapes
 from fxq.frontend.signature import signature_of
-from fxq.frontend.trace import private_copy, trace
+from fxq.frontend.trace import trace
 from fxq.quantization.schemes import SCHEMES
 from fxq.runtime.python import build
 from fxq.targets import get_target

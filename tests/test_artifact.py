@@ -192,7 +192,7 @@ def test_another_target_takes_the_file(saved):
 
 def test_missing_engine_is_named(saved, monkeypatch):
     """A host that cannot run the file says what is missing (T77)."""
-    monkeypatch.setattr("fxq.api.load.require_engine", lambda engine: (_ for _ in ()).throw(
+    monkeypatch.setattr("fxq.targets.base.require_engine", lambda engine: (_ for _ in ()).throw(
         fxq.TargetUnavailableError(f"the engine {engine!r} is not available")))
     with pytest.raises(fxq.TargetUnavailableError, match="'fbgemm' is not available"):
         fxq.load(saved)

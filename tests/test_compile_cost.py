@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 import fxq
-from fxq.compiler import manager, verify
+from fxq.compiler import build, manager, verify
 from fxq.compiler.snapshot import snapshot_of
 from fxq.ir.graph_module import attribute_at
 from fxq.ir.rewriter import is_constant
@@ -72,6 +72,17 @@ def test_graphs_are_run_only_when_they_changed(monkeypatch):
     changed = [r.name for r in ready.manager.records if r.rewrites]
     assert len(runs) == len(changed) == 4
     assert all(r.sqnr == float("inf") for r in ready.manager.records if not r.rewrites)
+
+
+def test_integer_graphs_are_run_only_when_they_changed(monkeypatch):
+    """One run after convert and after each pass that rewrites, none before the next pass."""
+    runs = []
+    monkeypatch.setattr(manager, "run_with_integers",
+                        lambda *a: runs.append(1) or verify.run_with_integers(*a))
+    ready = fxq.prepare(lively(Residual()), example_inputs=(ramp(1, 8, 4, 4),))
+    fxq.calibrate(ready, [ramp(1, 8, 4, 4)])
+    records = build.quantize(ready).manager.records[len(ready.manager.records):]
+    assert len(runs) == len([r for r in records if r.rewrites]) < len(records)
 
 
 def weight_of(module):

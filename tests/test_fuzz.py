@@ -7,8 +7,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 import fxq
+from fxq.kernels.native.library import why_not
+from fxq.runtime.native.program import Linked
 from tests.fuzz import check_hostile, seeds
 from tests.fuzz.files import check_bad_file, damaged, resealed
+from tests.fuzz.native import check_native
 from tests.fuzz.nets import FuzzNet, Recipe, Step, recipes
 from tests.fuzz.oracles import check_model
 from tests.nets import Classifier, lively, ramp
@@ -31,6 +34,23 @@ def test_a_wrong_model_is_caught(monkeypatch):
     monkeypatch.setattr(fxq.CompiledModel, "forward", lambda self, x: real(self, x) + x.sum())
     with pytest.raises(AssertionError):
         check_model(recipe)
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_native_programs_give_the_bits_of_the_graph():
+    """Thirty models, the same each time; each at some instruction set and number of threads."""
+    found = [check_native(seed) for seed in range(30)]
+    assert sum(f["runs"] for f in found) > 60 and sum(f["steps"] for f in found) > 200
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_wrong_program_is_caught(monkeypatch):
+    """The twin: one bit of one output is off."""
+    real = Linked.__call__
+    monkeypatch.setattr(Linked, "__call__", lambda self, *x: tuple(
+        [y.clone().view(torch.uint8).bitwise_xor_(1).view(y.dtype) for y in real(self, *x)]))
+    with pytest.raises(AssertionError, match="wrong, the first at"):
+        check_native(0)
 
 
 def test_recipes_build_what_they_say():

@@ -5,39 +5,30 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
+from torch import fx, nn
 
 from fxq.analysis.legality import note_on
 from fxq.compiled import CompiledModel
-from fxq.compiler.build import quantize
+from fxq.compiler.build import Reference, built
 from fxq.compiler.calibrate import Progress, calibrate, run_batches
-from fxq.compiler.link import link
-from fxq.compiler.lock import first_difference, make_lock, read_lock, write_lock
+from fxq.compiler.lock import Lock, first_difference, identity_of, make_lock, read_lock, write_lock
 from fxq.compiler.manager import Manager
-from fxq.compiler.prepare import (
-    Prepared,
-    prepare,
-)
+from fxq.compiler.prepare import Prepared, prepare
 from fxq.compiler.report import Report
-from fxq.errors import (
-    FxqWarning,
-    UnsupportedOpError,
-    VerificationError,
-)
+from fxq.errors import FxqWarning, VerificationError
 from fxq.frontend.batches import Transform
-from fxq.ir.graph_module import copy_of
 from fxq.ir.ops import op_name
-from fxq.ir.rewriter import Refusal
-from fxq.ir.sizes import model_bytes
 from fxq.passes.base import Pass
 from fxq.profiler.distance import Distance, distance_of, why_far
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
+from fxq.runtime.executable import Executable
 from fxq.system import plugins
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target
@@ -72,39 +63,44 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
     if not isinstance(prepared, Prepared):
         prepared = prepared.freeze()
     seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
-    with isolated(), quiet():
-        reference = quantize(prepared, seen)
-        if strict and reference.left_in_float:
-            raise _strict_error(reference.left_in_float)
-        manager = reference.manager
-        with manager.clock.step("copy"):
-            module = copy_of(reference.graph_module)
-        takes = (prepared.convention.signature.names, reference.shapes)
-        executable = link(module, manager, takes, runtime)
-        with manager.clock.step("compare with float"):
-            far = _distance(prepared, manager)
-            # training chose its own roundings: `check_parity` says how well they are kept
-            warning = "" if prepared.context.scheme.trained else why_far(
-                far, prepared.model, module, prepared.inputs)
-        with manager.clock.step("size of the model"):
-            float_bytes = model_bytes(prepared.model)
+    reference, executable = built(prepared, seen, runtime, strict)
+    manager = reference.manager
+    with isolated(), quiet(), manager.clock.step("compare with float"):
+        far, warning = _distance(prepared, manager, executable.graph_module)
     if warning:
         warnings.warn(warning, FxqWarning, stacklevel=3)
     if lock is not None:
         lock(manager)
-    scheme, target = prepared.context.scheme, prepared.context.target
-    report = Report(
-        target=target.name, scheme=scheme.name, arithmetic=scheme.half or "integer",
-        note="; ".join(filter(None, (note_on(prepared.context), far.note, warning))),
-        passes=tuple(manager.records), macs=prepared.macs, integer_macs=reference.macs,
-        isa=reference.isa, float_bytes=float_bytes, size_bytes=reference.bytes,
-        sqnr=far.sqnr, runtime=executable.runtime, calibration=prepared.calibration,
-        left_in_float=reference.left_in_float, runtime_choice=executable.choice,
-        configuration=_configuration(prepared, strict, runtime),
-        steps=tuple((name, seconds * 1e3) for name, seconds in manager.clock.totals().items()),
-        seconds=prepared.seconds + time.perf_counter() - start)
+    report = replace(_report(prepared, reference, executable, far, warning),
+                     configuration=_configuration(prepared, strict, runtime),
+                     seconds=prepared.seconds + time.perf_counter() - start)
     return CompiledModel(executable, prepared.convention, reference.content, report,
                          manager.texts, check_finite)
+
+
+def _distance(prepared: Prepared, manager: Manager,
+              module: fx.GraphModule) -> tuple[Distance, str]:
+    """How far the outputs for the example inputs are from float's, and the warning it deserves."""
+    outputs = manager.last_outputs
+    far = Distance(None) if outputs is None else distance_of(prepared.float_outputs, outputs)
+    # training chose its own roundings: `check_parity` says how well they are kept
+    warning = "" if prepared.context.scheme.trained else why_far(
+        far, prepared.model, module, prepared.inputs)
+    return far, warning
+
+
+def _report(prepared: Prepared, reference: Reference, executable: Executable, far: Distance,
+            warning: str) -> Report:
+    scheme, manager = prepared.context.scheme, reference.manager
+    return Report(
+        target=prepared.context.target.name, scheme=scheme.name,
+        arithmetic=scheme.half or "integer",
+        note="; ".join(filter(None, (note_on(prepared.context), far.note, warning))),
+        passes=tuple(manager.records), macs=prepared.macs, integer_macs=reference.macs,
+        isa=reference.isa, float_bytes=prepared.float_bytes, size_bytes=reference.bytes,
+        sqnr=far.sqnr, runtime=executable.runtime, calibration=prepared.calibration,
+        left_in_float=reference.left_in_float, runtime_choice=executable.choice,
+        steps=tuple((name, seconds * 1e3) for name, seconds in manager.clock.totals().items()))
 
 
 def _configuration(prepared: Prepared, strict: bool,
@@ -116,19 +112,6 @@ def _configuration(prepared: Prepared, strict: bool,
              "overrides": " ".join(f"{k}={v}" for k, v in scheme.overrides.items()),
              "isa": scheme.isa, "strict": str(strict).lower(), "runtime": runtime}
     return tuple((name, value) for name, value in asked.items() if value)
-
-
-def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
-    rows = "\n".join(f"{r.path} ({r.op}): {r.reason}" for r in left[:12])
-    more = f"\nand {len(left) - 12} more" if len(left) > 12 else ""
-    return UnsupportedOpError(f"{len(left)} nodes cannot run on integers, and strict=True",
-                              where=left[0].source, why=rows + more,
-                              fix="drop strict=True to run them in float")
-
-
-def _distance(prepared: Prepared, manager: Manager) -> Distance:
-    outputs = manager.last_outputs
-    return Distance(None) if outputs is None else distance_of(prepared.float_outputs, outputs)
 
 
 def compile(model: nn.Module, *, target: str | Target = "fbgemm",
@@ -159,11 +142,14 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
-    keep = None if lock is None else partial(_keep_lock, Path(lock), prepared, seed, runtime)
+    keep = None if lock is None else partial(
+        _keep_lock, Path(lock), prepared, identity_of(prepared.model), seed, runtime)
+    prepared.let_copy_go(model)
     return _convert(prepared, statistics, strict, runtime, check_finite, keep)
 
 
-def _keep_lock(path: Path, prepared: Prepared, seed: int, runtime: str, manager: Manager) -> None:
+def _keep_lock(path: Path, prepared: Prepared, identity: Lock, seed: int, runtime: str,
+               manager: Manager) -> None:
     """Write the lock of a first build; hold a later one to it."""
     context = manager.context
     used = plugins.in_use({
@@ -171,7 +157,7 @@ def _keep_lock(path: Path, prepared: Prepared, seed: int, runtime: str, manager:
         plugins.OPERATORS: [op_name(n) for n in prepared.graph_module.graph.nodes],
         plugins.CALIBRATORS: [context.scheme.activation_calibrator.partition(":")[0]],
         plugins.PASSES: [name for name, _ in manager.digests]})
-    made = make_lock(context, prepared.model, prepared.batch_digests, seed, manager.digests, used)
+    made = make_lock(context, identity, prepared.batch_digests, seed, manager.digests, used)
     if not path.exists():
         write_lock(path, made)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import fx
@@ -19,14 +20,11 @@ from fxq.compiled import CompiledModel
 from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
 from fxq.compiler.report import Report, read_report
-from fxq.errors import (
-    ArtifactError,
-    ConfigError,
-    TargetUnavailableError,
-)
+from fxq.errors import ArtifactError, ConfigError, TargetUnavailableError
 from fxq.frontend.operators import load_operator
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
+from fxq.runtime.executable import Executable
 from fxq.runtime.shape_program import shape_program
 from fxq.system.machine import has_vnni
 from fxq.system.torch_state import isolated, quiet
@@ -56,38 +54,24 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
         target = get_target(target)  # its package may bring the operators of the file
     opened = open_artifact(path)
     chosen = _target_of(opened, target)
-    chosen.require()
-    report = replace(read_report(opened.manifest["report"]), target=chosen.name)
-    if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
-        raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
-                                     why="pairs of its weights saturate without VNNI",
-                                     fix='compile it again with isa="any"')
+    report = _report_for(opened, chosen, path)
     if verify and chosen.engine == "native" and runtime in ("auto", "native"):
-        model = _linked(opened, chosen, report, runtime, steps=False)
+        model = _model(opened, chosen, report, runtime, stepwise=False)
         if _gives_what_was_recorded(model, opened):
             return model
-        opened = open_artifact(path)  # linking has rewritten the graph
+        opened = open_artifact(path)  # linking has rewritten its graph
     small = _bytes_of_values(opened.module) < LARGEST_CHECKED
-    return _linked(opened, chosen, report, runtime, steps=verify and small)
+    return _model(opened, chosen, report, runtime, stepwise=verify and small)
 
 
-def _linked(opened: Opened, chosen: Target, report: Report, runtime: str,
-            steps: bool) -> CompiledModel:
-    """The file's graph on this machine; rewrites it. `steps` checks each kernel on its own."""
-    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], steps,
+def _model(opened: Opened, target: Target, report: Report, runtime: str,
+           stepwise: bool) -> CompiledModel:
+    """The file's model on this machine; `stepwise` holds each kernel to the file's integers."""
+    manager = Manager(Context(target), [invented(x) for x in opened.inputs()], stepwise,
                       stage=opened.stage, recording=False)
-    try:
-        with isolated(), quiet():
-            choose_rows(opened.module, chosen)
-            takes = (opened.convention.signature.names, shape_program(opened.module))
-            executable = link(opened.module, manager, takes, runtime)
-    except (ConfigError, TargetUnavailableError):
-        raise
-    except Exception as error:  # whatever a foreign graph makes torch stumble over
-        raise ArtifactError(f"the graph of this file cannot run on {chosen.name}",
-                            why=str(error).split("\n")[0][:300]) from error
-    content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
-    texts = {manager.stage: lambda: format_graph(executable.graph_module),
+    executable = _linked(opened, manager, runtime)
+    content = Content(opened.portable, opened.stage, target.engine, opened.ranges)
+    texts = {manager.stage: partial(format_graph, executable.graph_module),
              opened.stage: lambda: format_graph(from_portable(opened.portable))}
     return CompiledModel(executable, opened.convention, content, replace(
         report, runtime=executable.runtime, runtime_choice=executable.choice), texts)
@@ -99,6 +83,32 @@ def _gives_what_was_recorded(model: CompiledModel, opened: Opened) -> bool:
     with isolated():
         return bool(recorded) and recorded == check_of(
             lambda *x: model._flat(list(x)), opened.inputs())
+
+
+def _report_for(opened: Opened, chosen: Target, path: str | Path) -> Report:
+    """The file's report; raises TargetUnavailableError where this machine cannot run the file."""
+    chosen.require()
+    report = replace(read_report(opened.manifest["report"]), target=chosen.name)
+    if report.isa == VNNI_ONLY and chosen.name == opened.manifest["target"] and not has_vnni():
+        raise TargetUnavailableError(f"{path} is for {VNNI_ONLY}, and this CPU is none",
+                                     why="pairs of its weights saturate without VNNI",
+                                     fix='compile it again with isa="any"')
+    return report
+
+
+def _linked(opened: Opened, manager: Manager, runtime: str) -> Executable:
+    """Kernel rows of this target, then `link`; what a foreign graph breaks is the file's fault."""
+    target = manager.context.target
+    try:
+        with isolated(), quiet():
+            choose_rows(opened.module, target)
+            takes = (opened.convention.signature.names, shape_program(opened.module))
+            return link(opened.module, manager, takes, runtime)
+    except (ConfigError, TargetUnavailableError):
+        raise
+    except Exception as error:  # whatever a foreign graph makes torch stumble over
+        raise ArtifactError(f"the graph of this file cannot run on {target.name}",
+                            why=str(error).split("\n")[0][:300]) from error
 
 
 def _bytes_of_values(module: fx.GraphModule) -> int:

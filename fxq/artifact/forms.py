@@ -82,7 +82,7 @@ def _operator(op: Op, more: Mapping[str, str] | None = None) -> Form:
 
 def _integer(row: str) -> Form:
     form = _form(row)
-    names = [n for n in form.tests if n != "zeros"]
+    names = [n for n in form.tests if n not in ("zeros", "table")]
     return Form(form.tests, frozenset(names))
 
 

@@ -101,7 +101,7 @@ def _cat(tensors: Sequence[Tensor], *, dim: int = 0, **_: Any) -> Tensor | None:
     return made((*first.shape[:axis], total, *first.shape[axis + 1:]), first.dtype)
 
 
-def _quantized(input: Tensor, **attributes: Any) -> Tensor:
+def _quantized(input: Tensor, table: Tensor | None = None, **attributes: Any) -> Tensor:
     return made(input.shape, QParams(**attributes).dtype)
 
 

@@ -122,7 +122,7 @@ OPERATORS: Mapping[str, str] = {name: row for names, row in _NUMBERS.items()
 PARTS = "value:container count:positive"
 _FORMAT = "scale:scale zero_point:int low:int high:int"
 INTEGERS: Mapping[str, str] = {
-    "quantize": f"input:T {_FORMAT}", "dequantize": f"input:T {_FORMAT}",
+    "quantize": f"input:T table:T? {_FORMAT}", "dequantize": f"input:T {_FORMAT}",
     "dequantize_weight": "weight:T scales:T zeros:T? axis:int",
     "round_at_run_time": "input:T low:int high:int",
     "clamp_on_integers": "input:T low:int high:int", "to_dtype": "input:T dtype:dtype"}

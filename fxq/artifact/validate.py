@@ -23,7 +23,7 @@ from fxq.ir import integers
 from fxq.ir.facts import Info, info, qparams
 from fxq.ir.liveness import last_uses
 from fxq.ir.stages import Stage, verify_stage
-from fxq.kernels.needs import why_not_weight
+from fxq.kernels.needs import why_not_table, why_not_weight
 
 LARGEST_INPUT = 1 << 27  # elements, of all inputs
 Values = dict[Node, Any]
@@ -111,6 +111,10 @@ def _check_formats(node: Node) -> None:
         reason = why_not_weight(node)
         if reason:
             raise ArtifactError("a weight cannot be dequantized", why=reason)
+    if node.target is integers.quantize and len(node.args) > 1:
+        reason = why_not_table(node)
+        if reason:
+            raise ArtifactError("a function cannot be looked up", why=reason)
     if node.target in (integers.quantize, integers.dequantize):
         said = integers.qparams_argument(node)
         made = qparams(node) if node.target is integers.quantize else qparams(

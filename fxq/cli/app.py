@@ -16,7 +16,29 @@ import typer
 
 from fxq import __version__
 from fxq.cli.errors import DEBUG, run_guarded
-from fxq.cli.options import Config, Data, Model, Weights
+from fxq.cli.options import (
+    Batch,
+    Calibrator,
+    CompiledFile,
+    Config,
+    Data,
+    Force,
+    Images,
+    Isa,
+    LockFile,
+    Model,
+    Overrides,
+    Passes,
+    PrintPasses,
+    ReportJson,
+    Runtime,
+    SaveStatistics,
+    SchemeName,
+    StatisticsFile,
+    Strict,
+    TargetName,
+    Weights,
+)
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Make CNNs small and fast, and see what was done.")
@@ -42,49 +64,15 @@ def _root(version: Annotated[bool, typer.Option(
         load_plugins(plugin)
 
 
-def _print_passes(value: bool) -> None:
-    if value:
-        from fxq.compiler.pipeline import pipeline_table  # loads torch
-
-        typer.echo(pipeline_table(), nl=False)
-        raise typer.Exit
-
-
 @app.command()
-def compile(
-    model: Model,
-    weights: Weights = None,
-    data: Data = None,
-    target: Annotated[str, typer.Option(help="where it shall run")] = "fbgemm",
-    scheme: Annotated[str, typer.Option(help="how it is quantized")] = "int8_static",
-    calibrator: Annotated[Optional[str], typer.Option(  # noqa: UP045
-        help="mse, minmax, entropy, percentile:99.9, sigma:3, moving_average, auto")] = None,
-    override: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
-        help="PATTERN=SCHEME for a module path or operator; may be repeated")] = None,
-    isa: Annotated[Optional[str], typer.Option(  # noqa: UP045
-        help='"any": right numbers on x86 CPUs without VNNI too')] = None,
-    statistics: Annotated[Optional[Path], typer.Option(  # noqa: UP045
-        help="read calibration from this file instead of --data")] = None,
-    save_statistics: Annotated[Optional[Path], typer.Option(  # noqa: UP045
-        help="write what calibration saw to this file")] = None,
-    runtime: Annotated[str, typer.Option(
-        help="auto, python, torchscript, or a plugin's")] = "auto",
-    passes: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
-        "--pass", help="a pass of an installed plugin; may be repeated")] = None,
-    images: Annotated[int, typer.Option(help="at most this many images", min=1)] = 256,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
-    strict: Annotated[bool, typer.Option(help="refuse what stays in float")] = False,
-    output: Annotated[Optional[Path], typer.Option(  # noqa: UP045
-        "--output", "-o", help="write the compiled model to this .fxq file")] = None,
-    lock: Annotated[Optional[Path], typer.Option(  # noqa: UP045
-        help="write the build's provenance here, or hold this build to it")] = None,
-    force: Annotated[bool, typer.Option(help="replace an existing output file")] = False,
-    print_passes: Annotated[bool, typer.Option(
-        "--print-passes", callback=_print_passes, is_eager=True,
-        help="print the pipeline, with the reason for each place, and stop")] = False,
-    config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
-) -> None:
+def compile(model: Model, weights: Weights = None, data: Data = None,
+            target: TargetName = "fbgemm", scheme: SchemeName = "int8_static",
+            calibrator: Calibrator = None, override: Overrides = None, isa: Isa = None,
+            statistics: StatisticsFile = None, save_statistics: SaveStatistics = None,
+            runtime: Runtime = "auto", passes: Passes = None, images: Images = 256,
+            batch_size: Batch = 16, strict: Strict = False, output: CompiledFile = None,
+            lock: LockFile = None, force: Force = False, print_passes: PrintPasses = False,
+            config: Config = None, as_json: ReportJson = False) -> None:
     """Compile a model and print the report."""
     from fxq.cli.compile import compile_model  # torch is imported here, not for --help
 

@@ -1,4 +1,4 @@
-"""The options that commands share."""
+"""The options of the commands."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ def _configure(context: typer.Context, path: Optional[Path]) -> Optional[Path]: 
         known = [str(p.name) for p in context.command.params if p.name != "config"]
         context.default_map = {**(context.default_map or {}), **read_configuration(path, known)}
     return path
+
+
+def _print_passes(value: bool) -> None:
+    if value:
+        from fxq.compiler.pipeline import pipeline_table  # loads torch
+
+        typer.echo(pipeline_table(), nl=False)
+        raise typer.Exit
 
 
 Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, or module:factory "
@@ -43,4 +51,27 @@ ClassMap = Annotated[Optional[Path], typer.Option(  # noqa: UP045
     help="class index by folder name: .json object, or .csv rows")]
 Output = Annotated[Optional[Path], typer.Option(  # noqa: UP045
     "--output", "-o", help="write it to this file; its ending chooses the form")]
+CompiledFile = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    "--output", "-o", help="write the compiled model to this .fxq file")]
+Force = Annotated[bool, typer.Option(help="replace an existing output file")]
+Calibrator = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    help="mse, minmax, entropy, percentile:99.9, sigma:3, moving_average, auto")]
+Overrides = Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+    "--override", help="PATTERN=SCHEME for a module path or operator; may be repeated")]
+Isa = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    help='"any": right numbers on x86 CPUs without VNNI too')]
+StatisticsFile = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    help="read calibration from this file instead of --data")]
+SaveStatistics = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    help="write what calibration saw to this file")]
+Runtime = Annotated[str, typer.Option(help="auto, python, torchscript, or a plugin's")]
+Passes = Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+    "--pass", help="a pass of an installed plugin; may be repeated")]
+Strict = Annotated[bool, typer.Option(help="refuse what stays in float")]
+LockFile = Annotated[Optional[Path], typer.Option(  # noqa: UP045
+    help="write the build's provenance here, or hold this build to it")]
+PrintPasses = Annotated[bool, typer.Option(
+    "--print-passes", callback=_print_passes, is_eager=True,
+    help="print the pipeline, with the reason for each place, and stop")]
+ReportJson = Annotated[bool, typer.Option("--json", help="the report as JSON")]
 Json = Annotated[bool, typer.Option("--json", help="as JSON")]

@@ -14,8 +14,8 @@ from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import HALF, QUANTIZE
 from fxq.compiler.prepare import Prepared
-from fxq.errors import ArtifactError
-from fxq.ir.facts import is_on_integers
+from fxq.errors import ArtifactError, UnsupportedOpError
+from fxq.ir.facts import forget_tensors, is_on_integers
 from fxq.ir.graph_module import copy_of
 from fxq.ir.integers import dequantize_weight, round_at_run_time
 from fxq.ir.ops import op_name
@@ -48,12 +48,21 @@ class Reference:
     isa: str = ""
 
 
-def quantize(prepared: Prepared, statistics: Statistics | None = None) -> Reference:
+def quantize(prepared: Prepared, statistics: Statistics | None = None,
+             strict: bool = False) -> Reference:
     """Decide formats by the statistics (else by what the observers have seen) and round weights.
 
     `prepared` stays as it is: it can be quantized again, with other statistics. Raises
-    CalibrationError for a value without statistics.
+    CalibrationError for a value without statistics, UnsupportedOpError when `strict` and a node
+    stays in float.
     """
+    reference = _quantize(prepared, statistics)
+    if strict and reference.left_in_float:
+        raise _strict_error(reference.left_in_float)
+    return reference
+
+
+def _quantize(prepared: Prepared, statistics: Statistics | None) -> Reference:
     scheme, start = prepared.context.scheme, time.perf_counter()
     module = copy_of(prepared.graph_module)
     if not scheme.quantized:
@@ -74,6 +83,14 @@ def quantize(prepared: Prepared, statistics: Statistics | None = None) -> Refere
     return _reference(prepared, module, manager, prepared.macs - lost, refused)
 
 
+def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
+    rows = "\n".join(f"{r.path} ({r.op}): {r.reason}" for r in left[:12])
+    more = f"\nand {len(left) - 12} more" if len(left) > 12 else ""
+    return UnsupportedOpError(f"{len(left)} nodes cannot run on integers, and strict=True",
+                              where=left[0].source, why=rows + more,
+                              fix="drop strict=True to run them in float")
+
+
 def _reference(prepared: Prepared, module: fx.GraphModule, manager: Manager, count: int,
                refused: tuple[Refusal, ...]) -> Reference:
     target = prepared.context.target
@@ -82,6 +99,7 @@ def _reference(prepared: Prepared, module: fx.GraphModule, manager: Manager, cou
         integers = manager.stage is Stage.REFERENCE and target.engine
         isa = prove(module).isa(target) if integers else ""
         size = graph_bytes(module)
+        forget_tensors(module.graph)
     return Reference(module, manager, shapes, content, count, refused, size, isa)
 
 
@@ -104,8 +122,8 @@ def _multiplies_integers(node: fx.Node) -> bool:
 
 
 def built(prepared: Prepared, statistics: Statistics | None = None,
-          runtime: str | None = None) -> tuple[Reference, Executable]:
-    """Quantize and link in one step; `prepared` stays as it is.
+          runtime: str | None = None, strict: bool = False) -> tuple[Reference, Executable]:
+    """Quantize and link; `prepared` stays as it is. Raises the errors of both.
 
     Without `runtime`, the one that needs no measurement: the target's own programs, or Python.
     """
@@ -113,6 +131,8 @@ def built(prepared: Prepared, statistics: Statistics | None = None,
         native = prepared.context.target.engine == "native"
         runtime = "native" if native else "python"
     with isolated(), quiet():
-        reference = quantize(prepared, statistics)
+        reference = quantize(prepared, statistics, strict)
+        with reference.manager.clock.step("copy"):
+            module = copy_of(reference.graph_module)
         takes = (prepared.convention.signature.names, reference.shapes)
-        return reference, link(copy_of(reference.graph_module), reference.manager, takes, runtime)
+        return reference, link(module, reference.manager, takes, runtime)

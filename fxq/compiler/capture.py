@@ -12,11 +12,13 @@ from fxq.compiler.verify import check_outputs, same_value
 from fxq.errors import ConfigError, TraceError, VerificationError
 from fxq.frontend.nests import Nest, flatten
 from fxq.frontend.outputs import settle_outputs
+from fxq.frontend.private_copy import private_copy
 from fxq.frontend.record_shapes import record_shapes
 from fxq.frontend.repeatable import cause_of
 from fxq.frontend.signature import Signature, call_with
+from fxq.frontend.source_lines import line_of, line_of_code
 from fxq.frontend.state import state_of
-from fxq.frontend.trace import Traced, advice_on, line_of, line_of_code, private_copy, trace
+from fxq.frontend.trace import Traced, advice_on, trace
 from fxq.ir.stages import Effect
 from fxq.runtime.python import build
 

@@ -10,6 +10,7 @@ from fxq.passes.lower import Lower
 from fxq.runtime.engine_guard import guard_for
 from fxq.runtime.executable import Executable
 from fxq.runtime.input_guard import InputGuard, check_arrivals
+from fxq.runtime.native.program import Segment
 from fxq.runtime.select import select
 from fxq.runtime.shape_program import ShapeProgram
 
@@ -35,4 +36,5 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
     with manager.clock.step("choose runtime"):
         name, function, choice = select(module, list(manager.inputs), runtime, target,
                                         manager.last_outputs)
-    return Executable(function, module, inputs, guard, name, choice)
+    return Executable(function, module, inputs, guard, name, choice,
+                      bare=isinstance(function, Segment))

@@ -31,17 +31,21 @@ ORDER = ("fxq", "plugins", "torch", "python", "cpu", "threads", "target", "schem
 Lock = dict[str, Any]
 
 
-def make_lock(context: Context, model: nn.Module, batches: Sequence[str], seed: int,
+def identity_of(model: nn.Module) -> Lock:
+    """What a lock says of a model: digests of its modules, as printed, and of its tensors."""
+    return {"model": hashlib.sha256(str(model).encode()).hexdigest(),
+            "weights": digest_tensors(list(model.state_dict().values()))}
+
+
+def make_lock(context: Context, identity: Lock, batches: Sequence[str], seed: int,
               passes: Sequence[tuple[str, str]], plugins: Sequence[str]) -> Lock:
     """The provenance of one compilation, as plain values."""
-    state = model.state_dict()
     return {
         "fxq": __version__, "plugins": list(plugins), "torch": str(torch.__version__),
         "python": platform.python_version(), "cpu": cpu_facts(),
         "threads": torch.get_num_threads(), "target": context.target.name,
         "scheme": hashlib.sha256(repr(context.scheme).encode()).hexdigest(), "seed": seed,
-        "model": hashlib.sha256(str(model).encode()).hexdigest(),
-        "weights": digest_tensors(list(state.values())), "batches": list(batches),
+        **identity, "batches": list(batches),
         "statistics": hashlib.sha256(to_bytes(context.statistics.values)).hexdigest(),
         "passes": [list(row) for row in passes]}
 

@@ -8,8 +8,6 @@ a failed pass's graphs.
 from __future__ import annotations
 
 import os
-import platform
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,15 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from fxq.analysis.context import Context
 from fxq.compiler.report import PassRecord
-from fxq.compiler.reproducer import leave
+from fxq.compiler.reproducer import with_reproducer
 from fxq.compiler.snapshot import Snapshot, first_changed, snapshot_of, within_own_noise
 from fxq.compiler.verify import Integers, check_outputs, check_steps, run, run_with_integers
-from fxq.errors import ConfigError, FxqError, VerificationError
+from fxq.errors import ConfigError, VerificationError
 from fxq.ir.digests import digest_graph
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import format_graph, format_node, target_name
@@ -34,6 +31,7 @@ from fxq.ir.stages import Effect, Stage, verify_stage
 from fxq.passes.base import Pass
 from fxq.quantization.sqnr import sqnr_of_all
 from fxq.system.logs import logger
+from fxq.system.memory import give_back
 from fxq.system.timing import Clock
 
 _LOG = logger("passes")
@@ -112,17 +110,19 @@ class Manager:
         try:
             result = item.run(module, self.context)
             elapsed = time.perf_counter() - start
+            give_back()  # what the pass computed with; its check needs as much again
             verify_stage(module, item.after)
             quality = self._check_numbers(module, item, before, snapshot)
         except Exception as error:
             named = self._named(error, item, snapshot, module)
-            raise _with_reproducer(named, item, before_text, module, snapshot,
-                                   self.context, self.inputs) from error
+            raise with_reproducer(named, item, before_text, module, snapshot,
+                                  self.context, self.inputs) from error
         _LOG.info("%s: %d rewrites, %d refusals, %.1f ms", item.name, len(result.rewrites),
                   len(result.refusals), elapsed * 1e3)
         self._record(module, item, result, quality, before_text, before_ops)
         if self.locking:
             self.digests.append((item.name, digest_graph(module)))
+        give_back()
         checks = time.perf_counter() - begin - elapsed
         self.records[-1] = replace(self.records[-1], milliseconds=elapsed * 1e3,
                                    check_milliseconds=checks * 1e3)
@@ -137,7 +137,7 @@ class Manager:
             return None
         needed = {n.name for n in module.graph.nodes if qparams(n) is not None} if (
             item.effect is Effect.STEPWISE) else set()
-        if self._outputs is None or needed != self._integers.keys():
+        if self._outputs is None or (needed and needed != self._integers.keys()):
             self._outputs, self._integers = run_with_integers(module, self.inputs)
         return self._outputs
 
@@ -210,29 +210,3 @@ def check_order(stage: Stage, passes: Sequence[Pass]) -> None:
 def count_ops(module: fx.GraphModule) -> Counter[str]:
     """How often each operator occurs."""
     return Counter(target_name(n) for n in module.graph.nodes if n.op.startswith("call_"))
-
-
-def _with_reproducer(error: Exception, item: Pass, before: str, module: fx.GraphModule,
-                     snapshot: Snapshot, context: Context, inputs: Sequence[Tensor]) -> FxqError:
-    """The error to raise, after leaving the graphs of the failed pass in a folder."""
-    folder = Path(tempfile.mkdtemp(prefix=f"fxq-{item.name}-", dir=os.environ.get("FXQ_DUMP")))
-    (folder / "before.txt").write_text(before)
-    (folder / "after.txt").write_text(_text_of(module))
-    (folder / "error.txt").write_text(f"{type(error).__name__}: {error}\n")
-    (folder / "environment.txt").write_text(
-        f"pass {item}\ntorch {torch.__version__}\npython {platform.python_version()}\n"
-        f"machine {platform.machine()}\n")
-    if leave(folder, snapshot.graph_module(), item, context, inputs):
-        (folder / "README.txt").write_text(f"python -m fxq.reproduce {folder.name}\n")
-    if isinstance(error, FxqError):
-        error.args = (f"{error}\n  graphs {folder}",)
-        return error
-    return VerificationError(f"pass {item.name} failed: {type(error).__name__}: {error}",
-                             fix=f"this is a fault of the pass; its graphs are in {folder}")
-
-
-def _text_of(module: fx.GraphModule) -> str:
-    try:
-        return format_graph(module)
-    except Exception as error:  # a broken graph must not hide the first error
-        return f"(cannot be printed: {error})\n"

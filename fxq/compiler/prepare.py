@@ -20,9 +20,10 @@ from fxq.errors import ConfigError
 from fxq.frontend.convention import Convention
 from fxq.frontend.example_inputs import example_inputs_for
 from fxq.frontend.operators import load_operators
+from fxq.frontend.private_copy import private_copy
 from fxq.frontend.signature import signature_of
-from fxq.frontend.trace import private_copy
-from fxq.ir.sizes import macs
+from fxq.ir.facts import unfolded
+from fxq.ir.sizes import macs, model_bytes
 from fxq.passes.base import Pass
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.observer import Observer
@@ -40,7 +41,7 @@ from fxq.targets import Target, best_target, get_target
 class Prepared:
     """A model between prepare and convert: an OBSERVED graph that watches what runs through it."""
 
-    model: nn.Module  # the private float copy
+    model: nn.Module  # the private float copy, or its source once that was let go
     convention: Convention
     graph_module: fx.GraphModule
     context: Context
@@ -48,6 +49,7 @@ class Prepared:
     inputs: list[Tensor]
     float_outputs: list[Any]  # tensors, and numbers where the model returns such
     macs: int
+    float_bytes: int  # of the model's parameters and buffers
     seconds: float = 0.0  # that it took to prepare
     calibration: str = ""
     merged: Statistics = field(default_factory=Statistics)  # of all workers, once they met
@@ -68,6 +70,16 @@ class Prepared:
         with isolated():
             outputs = iter(self.function(*self.convention.signature.tensors(args, kwargs)))
         return self.convention.outputs(outputs)
+
+    def let_copy_go(self, source: nn.Module) -> None:
+        """Free what only training and the data made up for a model need: its unfolded weights.
+
+        `source` is the model that was prepared; it is read in the copy's place, never written to.
+        """
+        self.model = source
+        for node in self.graph_module.graph.nodes:
+            if (origin := unfolded(node)) is not None:
+                origin.let_layer_go()
 
     def with_overrides(self, overrides: Mapping[Any, str]) -> Prepared:
         """The same graph and observers, to be converted under other overrides."""
@@ -142,7 +154,7 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
     with manager.clock.step("observers and MACs"):
         total = sum(macs(n) for n in module.graph.nodes)
         prepared = Prepared(twin, traced.convention, module, context, manager, inputs, outputs,
-                            total)
+                            total, model_bytes(twin))
         for observer in prepared.observers().values():
             observer.reset()  # verification ran the example inputs, which are no calibration data
         if not context.scheme.needs_statistics:  # but where nobody gives any, they show the ranges

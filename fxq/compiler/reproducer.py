@@ -10,19 +10,50 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, fx
 
 from fxq.analysis.context import Context
 from fxq.artifact.write_graph import to_portable
-from fxq.errors import ArtifactError
+from fxq.compiler.snapshot import Snapshot
+from fxq.errors import ArtifactError, FxqError, VerificationError
+from fxq.ir.printer import format_graph
 from fxq.passes.base import Pass
 from fxq.quantization.schemes import Scheme
+
+
+def with_reproducer(error: Exception, item: Pass, before: str, module: fx.GraphModule,
+                    snapshot: Snapshot, context: Context, inputs: Sequence[Tensor]) -> FxqError:
+    """The error to raise, after leaving the graphs of the failed pass in a folder."""
+    folder = Path(tempfile.mkdtemp(prefix=f"fxq-{item.name}-", dir=os.environ.get("FXQ_DUMP")))
+    (folder / "before.txt").write_text(before)
+    (folder / "after.txt").write_text(_text_of(module))
+    (folder / "error.txt").write_text(f"{type(error).__name__}: {error}\n")
+    (folder / "environment.txt").write_text(
+        f"pass {item}\ntorch {torch.__version__}\npython {platform.python_version()}\n"
+        f"machine {platform.machine()}\n")
+    if leave(folder, snapshot.graph_module(), item, context, inputs):
+        (folder / "README.txt").write_text(f"python -m fxq.reproduce {folder.name}\n")
+    if isinstance(error, FxqError):
+        error.args = (f"{error}\n  graphs {folder}",)
+        return error
+    return VerificationError(f"pass {item.name} failed: {type(error).__name__}: {error}",
+                             fix=f"this is a fault of the pass; its graphs are in {folder}")
+
+
+def _text_of(module: fx.GraphModule) -> str:
+    try:
+        return format_graph(module)
+    except Exception as error:  # a broken graph must not hide the first error
+        return f"(cannot be printed: {error})\n"
 
 
 def leave(folder: Path, before: fx.GraphModule, item: Pass, context: Context,

@@ -15,11 +15,13 @@ from fxq.ir.printer import format_node
 from fxq.ir.stages import Effect
 from fxq.kernels import calls
 from fxq.runtime.python import build
+from fxq.system.memory import give_back
 from fxq.system.torch_state import quiet
 
 # A fold in float64 that is cast once moves each layer by float32 rounding (6e-8 relative); a
 # network of a few hundred layers may add these up, and normalization may amplify them.
 REASSOCIATION = 1e-4
+_MADE = 1 << 25
 Integers = Mapping[str, Tensor]
 
 
@@ -36,6 +38,7 @@ class _Integers(fx.Interpreter):
         super().__init__(module)
         self.extra_traceback = False
         self.values: dict[str, Tensor] = {}
+        self.made = 0  # bytes, since memory was given back
 
     def outputs_for(self, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
         with torch.no_grad(), quiet():
@@ -45,6 +48,10 @@ class _Integers(fx.Interpreter):
         value = super().run_node(n)
         if qparams(n) is not None:
             self.values[n.name] = plain(value)
+        self.made += value.nbytes if isinstance(value, Tensor) else 0
+        if self.made > _MADE:
+            give_back()  # the kept integers settle between what is freed
+            self.made = 0
         return value
 
 

@@ -130,12 +130,18 @@ def _part(splitter: Node, index: Any) -> Call | None:
     dim = kwargs.pop("dim", dim) or 0
     amount = next(iter(kwargs.values()), amount)  # chunks, split_size or split_size_or_sections
     shape = info(source).shape if isinstance(source, Node) else None
-    if shape is None or dim % len(shape) != 1 or not isinstance(index, int):
+    if shape is None or dim % len(shape) != 1 or not _are_numbers(index, amount):
         return None
     sizes = _part_sizes(shape[1], amount, SPLITTERS[splitter.target])
     place = index % len(sizes)
     return Call("narrow", (source,), {"dim": 1, "start": sum(sizes[:place]),
                                       "length": sizes[place]})
+
+
+def _are_numbers(*values: Any) -> bool:
+    """Known when traced: none follows from the size of an input."""
+    return all(isinstance(n, int) for v in values for n in (
+        v if isinstance(v, list | tuple) else (v,)))
 
 
 def _part_sizes(total: int, amount: Any, kind: str) -> list[int]:

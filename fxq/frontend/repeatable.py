@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxq.errors import TraceError
-from fxq.frontend.trace import line_of_code, user_line
+from fxq.frontend.source_lines import line_of_code, user_line
 
 Call = Callable[[], Any]
 

@@ -1,16 +1,11 @@
 """Capture a model as a FLOAT graph whose nodes know the user's source line and module.
 
-The user's model is copied first and never touched. Parametrized weights are baked on the
-copy. What torch.fx would get silently wrong (hooks, mutated buffers) is refused here.
+What torch.fx would get silently wrong (mutated buffers, errors that the model catches) is refused
+here; `private_copy` has refused the rest.
 """
 
 from __future__ import annotations
 
-import copy
-import linecache
-import os
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -18,20 +13,16 @@ from typing import Any, NoReturn
 import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError as FxTraceError
-from torch.nn.utils import parametrize
 
-from fxq.errors import FxqError, TraceError
+from fxq.errors import TraceError
 from fxq.frontend.convention import PLACE, Convention
 from fxq.frontend.nests import LEAF, Nest, flatten
 from fxq.frontend.signature import Signature, call_with
+from fxq.frontend.source_lines import line_of, user_line
 from fxq.frontend.spellings import MODULES, TRANSPARENT
 from fxq.frontend.state import state_of
 from fxq.ir.facts import Info, info, set_info, set_untraceable
 from fxq.ir.origins import Mark
-
-_FXQ = os.path.dirname(os.path.dirname(__file__))
-_LIBRARY = (os.path.dirname(torch.__file__ or "") + os.sep, _FXQ + os.sep)
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 
 
 @dataclass(frozen=True)
@@ -142,85 +133,6 @@ class _Proxy(fx.Proxy):
         return int(self.tracer.noted(super().__len__))
 
 
-def user_line() -> str:
-    """The innermost frame that belongs to the user's model, as `file:line  text`."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
-        frame = frame.f_back  # type: ignore[assignment]
-    return _format_line(frame.f_code.co_filename, frame.f_lineno) if frame else ""
-
-
-def _format_line(filename: str, line: int) -> str:
-    text = linecache.getline(filename, line).strip()
-    place = "/".join(filename.split(os.sep)[-2:])
-    return f"{place}:{line}  {text}"
-
-
-def private_copy(model: nn.Module) -> nn.Module:
-    """A copy in eval mode with parametrized weights baked in.
-
-    Raises TraceError for what a copy or a graph would lose: hooks, lazy parameters,
-    TorchScript, wrappers, batch norms that were deliberately left in training mode.
-    """
-    _refuse_untraceable(model)
-    try:
-        twin = copy.deepcopy(model)
-    except FxqError:  # a compiled model says itself why it cannot be copied
-        raise
-    except Exception as error:
-        raise TraceError(f"{type(model).__name__} cannot be copied: {error}",
-                         why="fxq never changes your model, so it works on a copy",
-                         fix="leave out what copy.deepcopy cannot copy: locks, open files, "
-                             "weight_norm hooks (use torch.nn.utils.parametrizations)") from error
-    twin.eval().requires_grad_(False)
-    for module in list(twin.modules()):
-        if parametrize.is_parametrized(module):
-            _bake(module)
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            # a check of the input's rank is a branch that a trace cannot take; eager has passed it
-            object.__setattr__(module, "_check_input_dim", lambda input: None)
-    return twin
-
-
-def _bake(module: nn.Module) -> None:
-    """Replace parametrizations by the values they give.
-
-    torch's own `remove_parametrizations` would edit the class, which the user's model shares.
-    """
-    values = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
-    del module._modules["parametrizations"]
-    module.__class__ = type(module).__bases__[0]
-    for name, value in values.items():
-        module.register_parameter(name, nn.Parameter(value, requires_grad=False))
-
-
-def _refuse_untraceable(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.jit.ScriptModule)
-    if isinstance(model, wrappers) or type(model).__name__ == "OptimizedModule":
-        raise TraceError(f"{type(model).__name__} is a wrapper that cannot be traced",
-                         fix="pass the model inside: model.module, or the one before "
-                             "torch.compile / torch.jit")
-    for path, module in model.named_modules():
-        _refuse_module(path or "the model itself", module, model.training)
-
-
-def _refuse_module(path: str, module: nn.Module, training: bool) -> None:
-    hooks = [kind for kind in _HOOKS if getattr(module, kind, None)]
-    if hooks:
-        raise TraceError(f"{path} ({type(module).__name__}) has {hooks[0].strip('_')}",
-                         why="hooks are not part of the graph and would be lost silently",
-                         fix="remove the hook before compiling (handle.remove())")
-    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and not training:
-        raise TraceError(f"{path} is a batch norm in training mode inside a model in eval mode",
-                         why="it would normalize by the batch, which no compiled graph can do",
-                         fix="call model.eval(), or model.train() to let fxq switch all of it")
-    if any(isinstance(p, nn.UninitializedParameter) for p in module._parameters.values()):
-        raise TraceError(f"{path} has lazy parameters that were never initialized",
-                         fix="run the model once on real input")
-
-
 def trace(model: nn.Module, signature: Signature) -> Traced:
     """Trace a private copy; the smallest modules that cannot be traced are called as they are.
 
@@ -254,7 +166,9 @@ def trace(model: nn.Module, signature: Signature) -> Traced:
         if node.op == "call_module" and str(node.target) in untraceable:
             set_untraceable(node, untraceable[str(node.target)])
     kept = tuple(name for name in kept if "._tensor_constant" not in name)  # torch.fx's own
-    return Traced(module, Convention(signature, tracer.rebuild, tracer.fixed), kept)
+    convention = Convention(signature, tracer.rebuild, tracer.fixed)
+    vars(tracer).clear()  # torch.fx's tracer is in a cycle, which would keep the model's weights
+    return Traced(module, convention, kept)
 
 
 def _refuse_state(model: nn.Module) -> None:
@@ -266,19 +180,6 @@ def _refuse_state(model: nn.Module) -> None:
                                  where=info(value.node).source,
                                  why="a compiled model keeps no state between calls",
                                  fix="return the new value instead of keeping it")
-
-
-def line_of_code(function: Any) -> str:
-    """Where a function of the user's is defined, as `file:line  text`; empty for others."""
-    code = getattr(function, "__code__", None)
-    return _format_line(code.co_filename, code.co_firstlineno) if code else ""
-
-
-def line_of(error: BaseException) -> str:
-    """The innermost line of the user's that an exception passed through, or an empty text."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__)
-              if not f.filename.startswith(_LIBRARY)]
-    return _format_line(frames[-1].filename, frames[-1].lineno or 0) if frames else ""
 
 
 def _explain(model: nn.Module, error: Exception) -> TraceError:

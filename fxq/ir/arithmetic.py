@@ -137,6 +137,12 @@ def max_pool1d(input: Tensor, **attributes: Any) -> Tensor:
 
 
 @declare_pure
+def max_pool2d(input: Tensor, **attributes: Any) -> Tensor:
+    """torch's own counts pixels of channels_last bytes in eight bits, and refuses more than 127."""
+    return F.max_pool2d(input.contiguous(), **attributes)
+
+
+@declare_pure
 def nearest(input: Tensor, **attributes: Any) -> Tensor:
     """Nearest-neighbour resizing of values in any integer type."""
     return F.interpolate(input.float(), **attributes).to(input.dtype)
@@ -162,4 +168,5 @@ def _channels(multiplier: Tensor, input: Tensor) -> Tensor:
 
 
 __all__ = ["add", "average", "concatenate", "conv", "conv_add", "conv_transpose", "enter", "leave",
-           "linear", "linear_float", "look_up", "max_pool1d", "multiply", "nearest", "requantized"]
+           "linear", "linear_float", "look_up", "max_pool1d",
+           "max_pool2d", "multiply", "nearest", "requantized"]

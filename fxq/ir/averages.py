@@ -18,10 +18,12 @@ _POOLS: dict[int, Callable[..., Tensor]] = {2: F.avg_pool2d, 3: F.avg_pool3d}
 @declare_pure
 def average(input: Tensor, *, dims: Sequence[int] | None = None, keepdim: bool = True,
             kernel_size: Any = None, stride: Any = None, padding: Any = 0,
-            ceil_mode: bool = False, count_include_pad: bool = True, zero_in: int,
+            ceil_mode: bool = False, count_include_pad: bool = True,
+            output_size: Sequence[int | None] | None = None, zero_in: int,
             multiplier: float = 1.0, zero: int, low: int, high: int,
             dtype: torch.dtype = torch.uint8) -> Tensor:
-    """The mean over `dims`, or over the windows of an average pool of torch.
+    """The mean over `dims`, or over the windows of an average pool of torch, adaptive ones
+    included (`output_size`).
 
     rint(float32(sum of (x - zero_in)) / float32(count)), times `multiplier` before rounding
     where that is not 1: the input's scale over the result's.
@@ -29,6 +31,8 @@ def average(input: Tensor, *, dims: Sequence[int] | None = None, keepdim: bool =
     steps = input.double() - zero_in
     if dims is not None:
         sums, counts = _whole(steps, dims, keepdim)
+    elif output_size is not None:
+        sums, counts = _shares(steps, output_size)
     else:
         sums, counts = _windows(steps, kernel_size, stride=stride, padding=padding,
                                 ceil_mode=ceil_mode, count_include_pad=count_include_pad)
@@ -39,6 +43,23 @@ def average(input: Tensor, *, dims: Sequence[int] | None = None, keepdim: bool =
 def _whole(steps: Tensor, dims: Sequence[int], keepdim: bool) -> tuple[Tensor, Tensor]:
     sums = steps.sum(list(dims), keepdim=keepdim)
     return sums, sums.new_full((), steps.numel() / max(sums.numel(), 1))
+
+
+def _shares(steps: Tensor, sizes: Sequence[int | None]) -> tuple[Tensor, Tensor]:
+    """Result i of n takes what lies from floor(i * size / n) to ceil((i + 1) * size / n)."""
+    counts = steps.new_ones(())
+    for dim, parts in zip((-2, -1), sizes, strict=True):
+        size = steps.shape[dim]
+        steps, numbers = _summed(steps, dim, size, size if parts is None else parts)
+        counts = counts.unsqueeze(-1) * numbers
+    return steps, counts
+
+
+def _summed(steps: Tensor, dim: int, size: int, parts: int) -> tuple[Tensor, Tensor]:
+    index = torch.arange(parts, device=steps.device)
+    first, last = index * size // parts, -(-(index + 1) * size // parts)
+    sums = torch.cat([torch.zeros_like(steps.narrow(dim, 0, 1)), steps.cumsum(dim)], dim)
+    return sums.index_select(dim, last) - sums.index_select(dim, first), (last - first).double()
 
 
 def _windows(steps: Tensor, kernel_size: Any, **geometry: Any) -> tuple[Tensor, Tensor]:

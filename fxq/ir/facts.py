@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import Graph, Node
 
 from fxq.errors import TraceError
 from fxq.ir.origins import Dropout, Mark, Unfolded
@@ -22,11 +22,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fact(Generic[T]):
-    """One thing that a node may know, under a key of its own in `node.meta`."""
+    """One thing that a node may know, under a key of its own in `node.meta`.
+
+    `heavy` facts hold a layer's float tensors: what is built from a graph does not keep them.
+    """
 
     key: str
     kind: type[T]
     carried: bool = False
+    heavy: bool = False
 
     def of(self, node: Node) -> T | None:
         """The node's value, or None where it was never set."""
@@ -66,12 +70,12 @@ class Info:
 INFO = Fact("fxq.info", Info)
 FORMAT = Fact("fxq.qparams", QParams)  # of a value that is an integer tensor
 PLACED = Fact("fxq.placed", bool)  # a float operator of REFERENCE that stands for an integer one
-UNFOLDED = Fact("fxq.unfolded", Unfolded)  # the layer before a batch norm was folded into it
+UNFOLDED = Fact("fxq.unfolded", Unfolded, heavy=True)  # the layer before it took a batch norm
 DROPOUTS = Fact("fxq.dropouts", tuple, carried=True)  # what training applies to the value
 GIVEN_FORMAT = Fact("fxq.given", QParams, carried=True)  # decided where the model was prepared
 UNTRACEABLE = Fact("fxq.untraceable", str)  # why a module is called as it is
 REPLACED = Fact("fxq.was", str)  # the name of the node that this one stands for
-FLOAT_WEIGHT = Fact("fxq.float_weight", Tensor)  # a layer's weight before it was rounded
+FLOAT_WEIGHT = Fact("fxq.float_weight", Tensor, heavy=True)  # before it was rounded
 BIAS_CORRECTED = Fact("fxq.bias_corrected", bool)
 ROW = Fact("fxq.row", object)  # of its target's table, as chosen: see `fxq.kernels.rows`
 KERNEL = Fact("fxq.kernel", str)  # LOWERED: the canonical name of the kernel that runs
@@ -97,6 +101,14 @@ def copy_facts(old: Node, new: Node) -> None:
     for fact in FACTS:
         if fact.key in old.meta:
             fact.set(new, fact.of(old))
+
+
+def forget_tensors(graph: Graph) -> None:
+    """Let go of the float tensors of earlier stages, which only passes and training read."""
+    for node in graph.nodes:
+        for fact in FACTS:
+            if fact.heavy:
+                node.meta.pop(fact.key, None)
 
 
 def info(node: Node) -> Info:

@@ -23,13 +23,21 @@ class Norm:
     momentum: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Unfolded:
-    """A layer (None for a norm that stands alone) and the batch norm that it took."""
+    """A layer (None for a norm that stands alone) and the batch norm that it took.
+
+    No frozen value: erased nodes and copies of graphs share the record, and live in cycles until
+    Python's collector comes by. What must be freed at once is freed here.
+    """
 
     weight: Tensor | None
     bias: Tensor | None
     norm: Norm
+
+    def let_layer_go(self) -> None:
+        """Free the layer's tensors, where no training follows."""
+        self.weight = self.bias = None
 
 
 @dataclass(frozen=True)

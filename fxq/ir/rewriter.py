@@ -55,6 +55,7 @@ class Rewriter:
     rewrites: list[Rewrite] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     choices: list[Any] = field(default_factory=list)
+    _taken: dict[str, int] = field(default_factory=dict)  # how often a name was looked for
 
     @property
     def graph(self) -> fx.Graph:
@@ -93,19 +94,25 @@ class Rewriter:
 
     def packed(self, name: str, value: Any, before: Node) -> Node:
         """A get_attr node for an engine's packed weights (an opaque object of torch)."""
-        base = _attribute_name(name)
-        count = sum(1 for known in vars(self.module) if known.startswith(base))
-        target = f"{base}_{count}" if count else base
+        target = self._free_name(_attribute_name(name))
         setattr(self.module, target, value)
         with self.graph.inserting_before(before):
             return self.graph.create_node("get_attr", target)
 
+    def _free_name(self, base: str) -> str:
+        """`base`, or the first of base_1, base_2, … that names nothing; the search is kept."""
+        count = self._taken.get(base, 0)
+        while hasattr(self.module, f"{base}_{count}" if count else base):
+            count += 1
+        self._taken[base] = count + 1
+        return f"{base}_{count}" if count else base
+
     def observe(self, node: Node, observer: nn.Module) -> Node:
         """Put a module between a value and all of its readers."""
-        count = sum(1 for name in self.module._modules if name.startswith("observer_"))
-        self.module.add_submodule(f"observer_{count}", observer)
+        name = self._free_name("observer")
+        self.module.add_submodule(name, observer)
         with self.graph.inserting_after(node):
-            new = self.graph.call_module(f"observer_{count}", (node,))
+            new = self.graph.call_module(name, (node,))
         set_info(new, replace(info(node), is_module=False))
         node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
         self.note(node, "observed")

@@ -175,7 +175,9 @@ def average_kwargs(node: Node, values: Mapping[str, Any], source: QParams,
         wide = {k: _pair(values[k]) for k in names if values[k] is not None}
         kwargs = wide | {k: values[k] for k in ("ceil_mode", "count_include_pad")}
     elif "output_size" in values:
-        kwargs = {"dims": (rank - 2, rank - 1), "keepdim": True}
+        size = _pair(values["output_size"])
+        kwargs = {"dims": (rank - 2, rank - 1), "keepdim": True} if set(size) == {1} else {
+            "output_size": size}
     else:
         dims = values["dim"] if isinstance(values["dim"], list | tuple) else (values["dim"],)
         full = rank if values["keepdim"] else rank + len(dims)
@@ -214,6 +216,7 @@ INTEGER_CALLS: Mapping[str, Call] = {
     "conv2d_add": Call("conv2d_add", arithmetic.conv_add, "layer_add", rank=4),
     "linear": Call("linear", arithmetic.linear, "layer", rank=2),
     "linear_float": Call("linear_float", arithmetic.linear_float, "layer_float", rank=2),
+    "linear_dynamic": Call("linear_dynamic", integers.round_at_run_time, "dynamic", rank=2),
     "affine": Call("affine", arithmetic.conv, "affine"),
     "add": Call("add", arithmetic.add, "sum"),
     "mul": Call("mul", arithmetic.multiply, "product"),

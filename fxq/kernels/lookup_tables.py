@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.ir import integers
-from fxq.ir.facts import info
+from fxq.ir.facts import info, is_on_integers, qparams
 from fxq.ir.ops import base_name, op_name, op_of
 from fxq.ir.rewriter import constant_of, label
+from fxq.kernels.calls import get_call
+from fxq.kernels.rows import row_of
 from fxq.quantization.formats import QParams
 
 TABLE, FLOAT = "table", "float"
@@ -70,6 +72,27 @@ def has_table(node: Node) -> bool:
     """Each result depends on one integer alone."""
     return all(not isinstance(a, Node) or integers.is_integer_node(a)
                or ((c := constant_of(a)) is not None and c.numel() == 1) for a in node.args)
+
+
+def is_function(quantize: Node) -> bool:
+    """It rounds a function of one value, which its target looks up; both have 8 bits."""
+    function = quantize.args[0] if quantize.target is integers.quantize else None
+    if not isinstance(function, Node) or not is_on_integers(function):
+        return False
+    row = row_of(function)
+    source = source_of(function)
+    if row is None or get_call(row.call).form != "function" or source is None:
+        return False
+    formats = (qparams(quantize), qparams(source))
+    return has_table(function) and info(source).shape == info(quantize).shape and all(
+        f is not None and f.dtype is torch.uint8 for f in formats)
+
+
+def source_of(function: Node) -> Node | None:
+    """The integers that a function reads, where it reads those of one value only."""
+    read = [a.args[0] for a in function.args
+            if isinstance(a, Node) and a.target is integers.dequantize]
+    return read[0] if len(read) == 1 and isinstance(read[0], Node) else None
 
 
 def table_of(node: Node, out: QParams) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from fxq.ir.integers import qparams_argument
 from fxq.ir.ops import groups_of
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.calls import Call
@@ -62,6 +63,17 @@ def why_not_format(format_: QParams, spec: QSpec) -> str | None:
             f"the kernel's are [{spec.low}, {spec.high}]")
 
 
+def why_not_table(quantize: Node) -> str | None:
+    """Why the table of a quantize is none: 256 stored integers of the format that it makes."""
+    table, format_ = constant_of(quantize.args[1]), qparams_argument(quantize)
+    if table is None or table.dtype is not torch.uint8 or tuple(table.shape) != (256,):
+        return "a table is 256 stored integers of uint8"
+    low, high = (int(v) for v in torch.aminmax(table))
+    if not format_.low <= low <= high <= format_.high:
+        return f"a table holds [{low}, {high}], its values [{format_.low}, {format_.high}]"
+    return None
+
+
 def why_not_packed(node: Node, call: Call, bias: Tensor | None) -> str | None:
     """Why the weights of a layer cannot be packed for a kernel, or None."""
     weight_node = node.args[1]
@@ -87,4 +99,5 @@ def why_not_packed(node: Node, call: Call, bias: Tensor | None) -> str | None:
     return None
 
 
-__all__ = ["why_not_format", "why_not_packed", "why_not_scales", "why_not_weight"]
+__all__ = ["why_not_format", "why_not_packed", "why_not_scales", "why_not_table",
+           "why_not_weight"]

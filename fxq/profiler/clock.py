@@ -108,7 +108,7 @@ def clocked(module: fx.GraphModule,
             lines.append("        stamps.append(clock())")
     namespace: dict[str, Any] = {"clock": stamp}
     exec(compile("\n".join(lines), "<fxq clocks>", "exec"), namespace)
-    return namespace["make"](**constants), calls
+    return namespace["make"](*constants.values()), calls
 
 
 def time_nodes(module: fx.GraphModule, inputs: Sequence[Tensor], rounds: int,

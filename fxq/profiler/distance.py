@@ -15,16 +15,13 @@ from fxq.ir.facts import info
 from fxq.ir.printer import target_name
 from fxq.ir.rewriter import label
 from fxq.profiler.compare import fused_graph
-from fxq.profiler.rows import is_cast, paired_values
+from fxq.profiler.rows import is_cast
+from fxq.profiler.values import paired_values
 from fxq.quantization.sqnr import sqnr, sqnr_of_all
 
 POOR = 15.0  # dB; in our measurements on real images (docs/benchmarks) predictions change below it
 _EXACT = 40.0  # dB, better than which no value of 8 bits is: what a node starts from at most
 _WORST = 3
-
-
-class FxqWarning(UserWarning):
-    """Something works, but not as well as it could."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from fxq.profiler.memory import Arena
-from fxq.profiler.rows import Histogram
+from fxq.profiler.values import Histogram
 
 _WIDTH, _LABEL = 1120, 260
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +16,9 @@ from fxq.profiler.memory import Arena, arena_of, peak_bytes
 from fxq.profiler.native import native_cast, native_side, programs
 from fxq.profiler.output import ProfileOutput
 from fxq.profiler.roof import roof
-from fxq.profiler.rows import (
-    Histogram,
-    NodeProfile,
-    float_times,
-    histogram_of,
-    namer,
-    paired_values,
-    raised,
-    rows_of,
-)
+from fxq.profiler.rows import NodeProfile, float_times, namer, raised, rows_of
 from fxq.profiler.trust import doubts
+from fxq.profiler.values import Histogram, histogram_of, paired_values
 from fxq.quantization.sqnr import sqnr
 from fxq.runtime.cuda import to_device
 from fxq.system.machine import environment
@@ -99,56 +92,78 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
     if known is not None and not known.is_available():
         raise TargetUnavailableError("this machine cannot run the model, so it cannot be measured",
                                      fix="profile it on a machine with its device")
-    module, report = compiled.graph_module, compiled.report
+    module = compiled.graph_module
     with isolated(), quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
         compiled._takes(inputs)
-        device = _device(module)
-        inputs = [x.to(device) for x in inputs]
-        floats = _moved(float_model or _float_side(compiled), device)
-        # A native program is timed from inside, all else call by call.
-        native = programs(module, inputs) if report.runtime == "native" else []
-        mine = native_side(module, compiled._function, native) if native else (
-            side_of(module, inputs))
-        sides = [mine, *([side_of(floats, inputs)] if floats else [])]
-        (timing, *other), (whole,) = time_together(sides, inputs, rounds, 2 * budget,
-                                                   [lambda: compiled._flat(inputs)])
-        pairs = paired_values(module, floats, inputs) if floats else {}
-        quality = {node: sqnr(a, b) for node, (a, b) in pairs.items()}
-        histograms = {node: h for node, (a, _) in pairs.items()
-                      if (h := histogram_of(node, a)) is not None}
-        roofs = {"float": roof("", "float", device)}
-        if report.arithmetic == "integer":
-            roofs["integer"] = roof(known.name if known else "auto", "integer")
-        if device == "cuda":
-            roofs["half"] = roof("", "half", device)
-        roofs = raised(roofs, timing)
-        arenas = tuple(arena_of(p.linked, namer(module.graph)) for p in native)
-        peak = peak_bytes(lambda: compiled._flat(inputs), device) + sum(
-            a.run_bytes for a in arenas)
-    float_timing = other[0] if other else None
-    beside = float_times(module, float_timing, timing.within) if float_timing else {}
-    rows = rows_of(module, timing, beside, quality, roofs)
-    spreads = _spreads(rows, timing, float_timing, whole)
-    found = Profile(
-        tuple(rows), report.target, report.scheme, report.runtime, _batch(inputs),
-        sum(r.us for r in rows), spreads["plain_us"].middle, spreads["model_us"].middle,
-        spreads["float_us"].middle if float_timing else None, timing.coverage, len(whole),
-        peak, report.size_bytes, report.float_bytes, roofs, environment(),
-        tuple({"path": r.path, "op": r.op, "code": r.code, "reason": r.reason, "source": r.source}
-              for r in report.left_in_float),
-        {"rounds": rounds, "budget": budget, "inputs": [list(x.shape) for x in inputs]},
-        {timing.nodes.index(node): h for node, h in histograms.items()}, spreads,
-        report.weights, arenas=arenas)
-    if not found.reliable or report.arithmetic != "integer":
+        inputs = [x.to(_device(module)) for x in inputs]
+        floats = _moved(float_model or _float_side(compiled), _device(module))
+        race = _run(compiled, floats, inputs, rounds, budget)
+    found = _profile_of(compiled, race, {"rounds": rounds, "budget": budget,
+                                         "inputs": [list(x.shape) for x in inputs]})
+    if not found.reliable or compiled.report.arithmetic != "integer":
         return found
-    noise = Spread.of_median(timing.plain, 1e6)
+    noise = Spread.of_median(race.timing.plain, 1e6)
     with isolated(), quiet():
-        advised = proposals(rows, (noise.high - noise.low) / 2,
-                            native_cast if native else measured_cast)
+        advised = proposals(list(found.nodes), (noise.high - noise.low) / 2,
+                            native_cast if found.arenas else measured_cast)
         if recompile is not None:
             advised = confirmed(advised, compiled, inputs, recompile, rounds, budget)
     return replace(found, proposals=advised)
+
+
+@dataclass(frozen=True)
+class _Race:
+    """What was measured: both sides by node, the model as it is called, and values of both."""
+
+    timing: Timing
+    floats: Timing | None
+    whole: Samples
+    pairs: Mapping[fx.Node, tuple[Tensor, Tensor]]
+    roofs: dict[str, float]
+    peak: int
+    arenas: tuple[Arena, ...]
+
+
+def _run(compiled: CompiledModel, floats: fx.GraphModule | None, inputs: list[Tensor],
+         rounds: int, budget: float) -> _Race:
+    module, device = compiled.graph_module, _device(compiled.graph_module)
+    # A native program is timed from inside, all else call by call.
+    native = programs(module, inputs) if compiled.report.runtime == "native" else []
+    mine = native_side(module, compiled._function, native) if native else side_of(module, inputs)
+    (timing, *other), (whole,) = time_together(
+        [mine, side_of(floats, inputs)] if floats else [mine], inputs, rounds, 2 * budget,
+        [lambda: compiled._flat(inputs)])
+    pairs = paired_values(module, floats, inputs) if floats else {}
+    roofs = {"float": roof("", "float", device)}
+    if compiled.report.arithmetic == "integer":
+        known = TARGETS.get(compiled.report.target)
+        roofs["integer"] = roof(known.name if known else "auto", "integer")
+    if device == "cuda":
+        roofs["half"] = roof("", "half", device)
+    arenas = tuple(arena_of(p.linked, namer(module.graph)) for p in native)
+    peak = peak_bytes(lambda: compiled._flat(inputs), device) + sum(a.run_bytes for a in arenas)
+    return _Race(timing, other[0] if other else None, whole, pairs, raised(roofs, timing), peak,
+                 arenas)
+
+
+def _profile_of(compiled: CompiledModel, race: _Race, settings: dict[str, Any]) -> Profile:
+    module, report, timing = compiled.graph_module, compiled.report, race.timing
+    quality = {node: sqnr(a, b) for node, (a, b) in race.pairs.items()}
+    histograms = {timing.nodes.index(node): h for node, (a, _) in race.pairs.items()
+                  if (h := histogram_of(node, a)) is not None}
+    beside = float_times(module, race.floats, timing.within) if race.floats else {}
+    rows = rows_of(module, timing, beside, quality, race.roofs)
+    spreads = _spreads(rows, timing, race.floats, race.whole)
+    left = tuple({"path": r.path, "op": r.op, "code": r.code, "reason": r.reason,
+                  "source": r.source} for r in report.left_in_float)
+    shape: list[int] = next(iter(settings["inputs"]), [])
+    return Profile(
+        tuple(rows), report.target, report.scheme, report.runtime, shape[0] if shape else 0,
+        sum(r.us for r in rows), spreads["plain_us"].middle, spreads["model_us"].middle,
+        spreads["float_us"].middle if race.floats else None, timing.coverage, len(race.whole),
+        race.peak, report.size_bytes, report.float_bytes, race.roofs, environment(), left,
+        settings, histograms, spreads, report.weights, arenas=race.arenas)
 
 
 def _spreads(rows: list[NodeProfile], timing: Timing, floats: Timing | None,
@@ -179,7 +194,3 @@ def _device(module: fx.GraphModule) -> str:
 def _moved(floats: fx.GraphModule | None, device: str) -> fx.GraphModule | None:
     """The float side on the device of the compiled one, laid out like it; a copy, if it moves."""
     return to_device(copy.deepcopy(floats), device) if floats and device != "cpu" else floats
-
-
-def _batch(inputs: list[Tensor]) -> int:
-    return inputs[0].shape[0] if inputs and inputs[0].dim() else 0

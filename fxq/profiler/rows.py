@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.fx import Node
 
 from fxq.ir.facts import MACS, PACKED_BYTES, info, qparams
-from fxq.ir.integers import dequantize, qparams_kwargs
 from fxq.ir.printer import target_name, value_names
 from fxq.ir.rewriter import constant_of
 from fxq.ir.sizes import macs
@@ -21,7 +20,6 @@ from fxq.kernels.calls import from_quantized
 from fxq.profiler.clock import Samples, Timing
 from fxq.system.timing import Spread
 
-_BINS = 40
 _CASTS = ("quantize", "dequantize", "enter", "leave", "to_dtype", "contiguous")
 
 
@@ -170,84 +168,6 @@ def _weight_bytes(node: Node) -> int:
         total += PACKED_BYTES.of(source) or 0
         total += tensor.numel() * tensor.element_size() if tensor is not None else 0
     return total
-
-
-class Values(fx.Interpreter):
-    """Runs a graph and keeps what each node made, as float.
-
-    Of a native program it runs the graph, node by node, by `fxq.ir.arithmetic`: the same bits.
-    """
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.extra_traceback = False
-        self.seen: dict[Node, Tensor] = {}
-
-    def run_node(self, n: Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, Tensor) and n.op.startswith("call_"):
-            self.seen[n] = _as_float(n, value).detach().clone()
-        return value
-
-
-def _as_float(node: Node, value: Tensor) -> Tensor:
-    """What a value stands for; plain integers have their format beside them."""
-    if value.is_quantized:
-        return from_quantized(value)
-    format_ = qparams(node)
-    if format_ is None or value.is_floating_point():
-        return value
-    real: Tensor = dequantize(value, **qparams_kwargs(format_))
-    return real
-
-
-def values_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> dict[Node, Tensor]:
-    """What each call of a graph makes, dequantized."""
-    runner = Values(module)
-    with torch.no_grad():
-        runner.run(*inputs)
-    return runner.seen
-
-
-def counterparts(compiled: fx.GraphModule, floats: fx.GraphModule) -> dict[Node, Node]:
-    """The float node that makes the same value as a compiled one, by the value's canonical key."""
-    known: dict[str, Node] = {}
-    for node in floats.graph.nodes:
-        if node.op.startswith("call_") and info(node).value:
-            known[info(node).value] = node  # the last: behind a clamp that saturates
-    return {n: known[info(n).value] for n in compiled.graph.nodes
-            if n.op.startswith("call_") and info(n).value in known}
-
-
-def paired_values(compiled: fx.GraphModule, floats: fx.GraphModule,
-                  inputs: Sequence[Tensor]) -> dict[Node, tuple[Tensor, Tensor]]:
-    """(float, compiled) of each value that both graphs make."""
-    mine, theirs = values_of(compiled, inputs), values_of(floats, inputs)
-    return {a: (theirs[b].float(), mine[a].float())
-            for a, b in counterparts(compiled, floats).items()
-            if a in mine and b in theirs and mine[a].shape == theirs[b].shape
-            and theirs[b].is_floating_point()}
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """How often values lie in each of equal bins from `low` to `high`, and the integers' range."""
-
-    low: float
-    high: float
-    counts: tuple[int, ...]
-    range_low: float
-    range_high: float
-
-
-def histogram_of(node: Node, values: Tensor) -> Histogram | None:
-    """The float values of a node whose results are integers, beside the range it got."""
-    format_ = qparams(node)
-    if format_ is None or not values.numel():
-        return None
-    low, high = (float(v) for v in torch.aminmax(values))
-    counts = torch.histc(values, _BINS, low, high) if high > low else torch.zeros(_BINS)
-    return Histogram(low, high, tuple(int(c) for c in counts), *format_.bounds())
 
 
 def float_times(compiled: fx.GraphModule, timing: Timing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,15 +15,12 @@ from fxq.analysis.context import Context, Given
 from fxq.compiler.prepare import Prepared, prepare_in
 from fxq.errors import ConfigError, FxqWarning
 from fxq.frontend.convention import Convention
-from fxq.ir.ops import OPS
 from fxq.qat.fake_quantize import FakeQuantize, RoundHalf
+from fxq.qat.hooks import hooks_of
 from fxq.qat.layer import (
     Layer,
-    NormNames,
     fold_factor,
     integer_weight,
-    run_layer,
-    run_norm,
     tensor_at,
 )
 from fxq.qat.program import Group, Plan, build_program
@@ -76,8 +73,9 @@ class QatModel(nn.Module):
         untrained = replace(self.context, scheme=replace(self.context.scheme, trained=False))
         prepared = prepare_in(untrained, _in_eval_mode(self.model), *self.example, verify=first)
         constants: dict[str, Tensor] = {}
+        hooks = hooks_of(self, constants, self._capture, self._learned)
         function, plan = build_program(prepared.graph_module, self.context, self.model,
-                                       prepared.model, self._hooks(constants))
+                                       prepared.model, hooks)
         self.machinery = Machinery(prepared.convention, function, plan, constants)
         if first:
             self._add_modules()
@@ -116,36 +114,6 @@ class QatModel(nn.Module):
         assert weight is not None
         factor = fold_factor(layer, self.model, weight)
         return (weight if factor is None else weight * factor).detach().float()
-
-    def _hooks(self, constants: dict[str, Tensor]) -> dict[str, Callable[..., Any]]:
-        """The closures of the training graph; each reads what it needs when it is called."""
-        def quantize(name: str, key: str, observe: bool) -> Callable[..., Any]:
-            return lambda x: self._capture(key, name, self.quantizers[name](x, observe))
-
-        def layer(spec: Layer) -> Callable[..., Any]:
-            return lambda x: run_layer(spec, self.model, x, self._learned(spec),
-                                       self.norms_frozen)
-
-        def norm(names: NormNames, activation: str, attributes: dict[str, Any]) -> Any:
-            def run(x: Tensor) -> Any:
-                y = run_norm(names, self.model, x, self.norms_frozen)
-                return OPS[activation].call(y, **attributes) if activation else y
-
-            return run
-
-        def constant(name: str, tensor: Tensor) -> Callable[[], Tensor]:
-            constants[name] = tensor
-            return lambda: constants[name]
-
-        def dropout(spec: Any) -> Callable[..., Any]:
-            if spec.module:
-                return lambda x: self.model.get_submodule(spec.module)(x)
-            options = dict(spec.options)
-            return lambda x: spec.function(x, **{**options, "training": self.training})
-
-        return {"quantize": quantize, "layer": layer, "norm": norm, "constant": constant,
-                "dropout": dropout, "tensor": lambda path: lambda: tensor_at(self.model, path),
-                "submodule": lambda path: lambda *a, **k: self.model.get_submodule(path)(*a, **k)}
 
     def _capture(self, key: str, name: str, value: Tensor) -> Tensor:
         if self.machinery.captured is not None:

@@ -12,7 +12,7 @@ from torch import nn
 from fxq.compiler.prepare import make_context
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.example_inputs import example_inputs_for
-from fxq.frontend.trace import private_copy
+from fxq.frontend.private_copy import private_copy
 from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.model import QatModel
 from fxq.quantization.calibrators import AUTO, get_calibrator

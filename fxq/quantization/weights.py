@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from fxq.quantization.weight_calibrators import get_weight_rule
 
 Arrange = Callable[[Tensor], Tensor] | None
 _SPREAD = 2.0**-64
+_SLICE = 1 << 18  # numbers
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,10 @@ def round_weight(weight: Tensor, scales: Tensor, axis: int | None, spec: QSpec,
         shape[axis] = -1
     # torch multiplies by the reciprocal, so that the same weights give the same integers
     inverse = (1.0 / scales.to(torch.float32)).reshape(shape)
-    steps = torch.round(weight * inverse)
+    steps = (weight * inverse).round_()
     if zeros is not None:
         steps = steps + zeros.reshape(shape)
-    return steps.clamp(spec.low, spec.high).to(spec.dtype)
+    return steps.clamp_(spec.low, spec.high).to(spec.dtype)
 
 
 def safe_scales(source: Tensor, scales: Tensor, limit: int, arrange: Arrange,
@@ -101,6 +102,20 @@ def worst_pair(weight: Tensor, arrange: Arrange) -> Tensor:
         return torch.maximum(ordered[:, -2:].sum(1), -ordered[:, :2].sum(1)).float()
     laid_out = arrange(wide)
     return (laid_out[:, ::2] + laid_out[:, 1::2]).abs().amax(1).float()
+
+
+def rows(weight: Tensor) -> Iterator[slice]:
+    """The first dimension in parts of which a float64 copy takes 2 MB at most."""
+    step = max(1, _SLICE // max(1, weight[:1].numel()))
+    return (slice(start, start + step) for start in range(0, len(weight), step))
+
+
+def scaled(weight: Tensor, factor: Tensor) -> Tensor:
+    """weight · factor, computed in float64 and rounded once; both have as many rows."""
+    result = torch.empty_like(weight)
+    for part in rows(weight):
+        result[part] = weight[part].double() * factor[part]
+    return result
 
 
 def per_output(factor: Tensor, transposed: bool, groups: int, weight: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ class Executable:
     """Flat inputs to flat outputs.
 
     `takes` refuses the inputs that float refuses; calls run under `guard` where the quantized
-    engine of the process matters; `choice` is the evidence by which `runtime` was picked.
+    engine of the process matters; `choice` is the evidence by which `runtime` was picked. `bare`
+    functions call no operator of torch, so that its modes (autograd, autocast) change nothing.
     """
 
     function: Function
@@ -26,3 +27,4 @@ class Executable:
     guard: EngineGuard | None
     runtime: str
     choice: RuntimeChoice | None = None
+    bare: bool = False

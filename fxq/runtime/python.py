@@ -102,5 +102,6 @@ def build(module: fx.GraphModule) -> Function:
     source, constants = source_of(module)
     namespace: dict[str, Any] = {}
     exec(compile(source, "<fxq graph>", "exec"), namespace)
-    function: Function = namespace["make"](**constants)
+    # by place: Python looks each named argument up among all parameters, one after the other
+    function: Function = namespace["make"](*constants.values())
     return function

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from fxq.errors import ConfigError, VerificationError, did_you_mean
 from fxq.ir.facts import why_untraceable
+from fxq.kernels.native.library import isa
 from fxq.runtime.cuda import select_cuda
 from fxq.runtime.decision import RuntimeChoice, decide, expectation
-from fxq.kernels.native.library import isa
 from fxq.runtime.input_guard import has_arrivals
 from fxq.runtime.native.run import build_native
 from fxq.runtime.python import Function, build

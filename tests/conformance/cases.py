@@ -23,12 +23,12 @@ class Case:
     absent: tuple = ()
 
 
-def _conv(kernel, *args, rank=2, size=9, **options):
+def _conv(kernel, *args, rank=2, size=9, absent=(), **options):
     layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
     shape = (2, args[0], *((size, size + 2, size - 2)[:rank]))
     text = ",".join(map(str, args)) + "".join(f" {k}={v}" for k, v in options.items())
     return Case(f"{kernel} {text}", lambda: nn.Sequential(layer(*args, **options)), (shape,),
-                kernel)
+                kernel, absent)
 
 
 def _transposed(rank, *args, absent=(), **options):
@@ -102,17 +102,17 @@ CASES = (
     _conv("conv2d", 16, 32, 5, padding=2, groups=16, stride=2),
     _conv("conv2d", 72, 72, 5, padding=2, groups=72, stride=2, size=7),  # T63
     _conv("conv2d", 33, 65, 1, size=31),
-    _conv("conv3d", 3, 5, 3, rank=3, padding=1),
-    _conv("conv3d", 4, 4, 3, rank=3, groups=2),
+    _conv("conv3d", 3, 5, 3, rank=3, padding=1, absent=("native",)),
+    _conv("conv3d", 4, 4, 3, rank=3, groups=2, absent=("native",)),
     _transposed(1, 5, 6, 3, stride=2),
     _transposed(2, 5, 6, 3),
     _transposed(2, 4, 6, 3, stride=2, padding=1, output_padding=1),
     _transposed(2, 4, 6, 3, groups=2, dilation=2, padding=1),
-    _transposed(3, 3, 4, 3, stride=2, absent=("qnnpack",)),
+    _transposed(3, 3, 4, 3, stride=2, absent=("qnnpack", "native")),
     Case("linear", _linear, ((5, 13),), "linear"),
     Case("linear relu", lambda: _linear(relu=True), ((5, 13),), "linear_relu"),
     Case("linear of 3 dimensions", _linear, ((2, 3, 13),), "linear"),
-    Case("layer_norm", LayerNorm, ((3, 4, 6),), "layer_norm"),
+    Case("layer_norm", LayerNorm, ((3, 4, 6),), "layer_norm", ("native",)),
     Case("conv2d relu", lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 1)),
          ((2, 3, 9, 7),), "conv2d_relu"),
     Case("conv2d relu6", lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU6(), nn.Conv2d(5, 4, 1)),
@@ -120,6 +120,7 @@ CASES = (
     _residual("conv2d_add", torch.add, "conv2d_add"),
     _residual("conv2d_add_relu", lambda a, b: F.relu(a + b), "conv2d_add_relu"),
     _two("add", torch.add, "add"),
+    _one("add of a pool", lambda v: F.max_pool2d(v, 3, 1, 1) + v, "add"),
     _two("add_relu", lambda a, b: F.relu(a + b), "add_relu"),
     _two("mul", torch.mul, "mul"),
     _two("mul_relu", lambda a, b: F.relu(a * b), "mul_relu"),
@@ -160,7 +161,8 @@ CASES = (
     _one("interpolate to a size", lambda v: F.interpolate(v, size=(11, 8))),
     _one("interpolate 1x1", lambda v: F.interpolate(v, size=(3, 3)), size=(1, 1)),
     _one("interpolate bilinear",
-         lambda v: F.interpolate(v, scale_factor=2, mode="bilinear"), "interpolate"),
+         lambda v: F.interpolate(v, scale_factor=2, mode="bilinear"), "interpolate",
+         absent=("native",)),
     _one("channel_shuffle", lambda v: F.channel_shuffle(v, 2), channels=8),
     _one("pixel_shuffle", lambda v: F.pixel_shuffle(v, 2), channels=8),
     _one("pad", lambda v: F.pad(v, (1, 2, 0, 1))),

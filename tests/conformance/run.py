@@ -9,17 +9,18 @@ import numpy as np
 import torch
 
 import fxq
+from fxq.ir.facts import KERNEL, qparams
 from fxq.kernels import calls
 from fxq.kernels.calls import kernel_name
 from fxq.kernels.lookup_tables import TABLE
 from fxq.passes import lower
 from fxq.system.torch_state import quiet, runtime_engine
-from tests.conformance import oracle
+from tests.conformance import oracle, plain
 from tests.conformance.oracle import Packed, Q
 from tests.helpers import MINMAX
 from tests.nets import lively
 
-TARGETS = ("fbgemm", "x86", "qnnpack")
+TARGETS = ("fbgemm", "x86", "qnnpack", "native")
 
 
 def q(value):
@@ -46,29 +47,29 @@ def _tuple(value, rank=2):
 
 def real_result(name, args, kwargs):
     """The real numbers that a kernel's result stands for, before rounding; or exact integers."""
-    plain = name.removesuffix("_relu")
+    base = name.removesuffix("_relu")
     x = q(args[0]) if isinstance(args[0], torch.Tensor) and args[0].is_quantized else None
-    if plain.startswith("conv"):
+    if base.startswith("conv"):
         packed = next(a for a in args if isinstance(a, torch.ScriptObject))
         layer = PACKED[id(packed)][1]
-        make = oracle.transposed_sums if "transpose" in plain else oracle.sums
+        make = oracle.transposed_sums if "transpose" in base else oracle.sums
         real = oracle.weighted(x, make(x, layer), layer)
-        return real + q(args[1]).real if "_add" in plain else real
-    if plain == "linear":
+        return real + q(args[1]).real if "_add" in base else real
+    if base == "linear":
         return oracle.linear(x, PACKED[id(args[1])][1])
-    if plain in ("add", "mul"):
-        return {"add": np.add, "mul": np.multiply}[plain](x.real, q(args[1]).real)
-    if plain == "batch_norm2d":
+    if base in ("add", "mul"):
+        return {"add": np.add, "mul": np.multiply}[base](x.real, q(args[1]).real)
+    if base == "batch_norm2d":
         scale, shift = (args[i].numpy().astype(np.float64).reshape(1, -1, 1, 1) for i in (1, 2))
         return x.real * scale + shift
-    if plain == "layer_norm":
+    if base == "layer_norm":
         weight, bias = (args[i].numpy().astype(np.float64) for i in (2, 3))
         return oracle.layer_norm(x.real, args[1], weight, bias, args[4])
-    if plain == "cat":
+    if base == "cat":
         return np.concatenate([q(v).real for v in args[0]], args[1])
-    if plain == "leaky_relu":
+    if base == "leaky_relu":
         return np.where(x.real > 0, x.real, x.real * args[1])
-    if plain == "elu":
+    if base == "elu":
         return np.where(x.real > 0, x.real, args[3] * np.expm1(x.real))
     return _same_format(name, x, args, kwargs)
 
@@ -124,7 +125,10 @@ class Checker(torch.fx.Interpreter):
         quantized = [a for a in args if isinstance(a, torch.Tensor) and a.is_quantized]
         given = [a.clone() if isinstance(a, torch.Tensor) and a.is_quantized else a for a in args]
         value = super().run_node(n)
-        if not (isinstance(value, torch.Tensor) and value.is_quantized):
+        if not isinstance(value, torch.Tensor) or not (value.is_quantized or KERNEL.of(n)):
+            return value
+        if not value.is_quantized:
+            self.count_plain(n, args, kwargs, value)
             return value
         if name == "quantize":
             real = args[0].double().numpy()
@@ -136,9 +140,17 @@ class Checker(torch.fx.Interpreter):
             self.count(name, value, np.maximum(real, 0) if name.endswith("_relu") else real)
         return value
 
+    def count_plain(self, n, args, kwargs, value):
+        if qparams(n) is None:
+            return
+        name, real = plain.real_of(n, args, kwargs, _same_format)
+        if real is not None:
+            self.count(name, plain.value_of(n, value), real)
+
     def count(self, name, value, real):
-        expected = oracle.rounded(real, value.q_scale(), value.q_zero_point()).astype(int)
-        off = np.abs(value.int_repr().numpy().astype(int) - expected)
+        value = value if isinstance(value, Q) else q(value)
+        expected = oracle.rounded(real, value.scale, value.zero).astype(int)
+        off = np.abs(value.values.astype(int) - expected)
         assert off.shape == expected.shape, f"{name}: {off.shape}, not {expected.shape}"
         row = self.seen.setdefault(name, [0, 0, 0])
         row[0] += off.size

@@ -1,6 +1,7 @@
 """Run the fuzzer for long: batches in their own processes, failures collected.
 
-    python -m tests.fuzz.campaign --models 3000 --files 20000 --hostile 20000 [--start 0] [--json out.json]
+    python -m tests.fuzz.campaign --models 3000 --native 3000 --files 20000 --hostile 20000
+        [--start 0] [--json out.json]
 
 A batch that crashes or hangs is a failure, with the case that it was at.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from tests.fuzz.seeds import write
 
 ROOT = Path(__file__).parent.parent.parent
-BATCH = {"models": 50, "files": 1000, "hostile": 500}
+BATCH = {"models": 50, "native": 100, "files": 1000, "hostile": 500}
 SECONDS = 600
 
 
@@ -45,6 +46,7 @@ def run_batch(what, number, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=3000)
+    parser.add_argument("--native", type=int, default=3000)
     parser.add_argument("--files", type=int, default=20000)
     parser.add_argument("--hostile", type=int, default=20000)
     parser.add_argument("--start", type=int, default=0)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 import fxq
 from tests.fuzz.check_hostile import run_files
 from tests.fuzz.files import check_bad_file, damaged, resealed
+from tests.fuzz.native import check_native
 from tests.fuzz.nets import recipes
 from tests.fuzz.oracles import check_model
 from tests.nets import Classifier, SqueezeExcite, lively, ramp
@@ -34,6 +35,20 @@ def models(number, count, folder):
             result["failures"].append([text[:200], repr(recipe)])
 
     run()
+    return result
+
+
+def natives(number, count, folder):
+    """Random models on the native engine: seeds number * count and those that follow."""
+    result = {"models": 0, "runs": 0, "programs": 0, "steps": 0, "failures": []}
+    for model in range(number * count, (number + 1) * count):
+        (folder / f"native-{number}.case").write_text(f"seed {model}")
+        try:
+            found = check_native(model)
+        except Exception as error:
+            result["failures"].append([f"{type(error).__name__}: {error}"[:300], f"seed {model}"])
+            continue
+        result |= {name: result[name] + found[name] for name in found}
     return result
 
 
@@ -61,5 +76,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(number)
-    found = {"models": models, "files": files, "hostile": run_files}[what](number, count, place)
+    found = {"models": models, "native": natives, "files": files,
+             "hostile": run_files}[what](number, count, place)
     (place / f"{what}-{number}.json").write_text(json.dumps(found))

@@ -3,7 +3,17 @@
 import torch
 
 from fxq.kernels.native.library import (
-    EXTERNAL, FLOAT_OUT, LANE, OPS, WIDE, WIDE_STEP, Instruction, Layer, Program, View)
+    EXTERNAL,
+    FLOAT_OUT,
+    LANE,
+    OPS,
+    WIDE,
+    WIDE_STEP,
+    Instruction,
+    Layer,
+    Program,
+    View,
+)
 
 SIZE, CHANNELS, CLASSES = 8, 16, 10
 LANE_BYTES, WIDE_BYTES = 12288, 128

@@ -58,7 +58,8 @@ def test_views_stay_in_their_memory(index, fields, why):
 @pytest.mark.parametrize("index, fields, why", [
     (1, {"op": 13}, "unknown operator"),
     (1, {"op": -1}, "unknown operator"),
-    (1, {"flags": 16}, "unknown flags"),
+    (1, {"flags": 32}, "unknown flags"),
+    (1, {"flags": 16}, "only averages"),
     (1, {"flags": 1}, "uses the memory of one"),
     (1, {"flags": 2}, "bytes for floats"),
     (1, {"flags": 4}, "second input"),

@@ -155,6 +155,12 @@ def test_active_dropout_is_no_identity():
     assert ops(module) == ["dropout"]
 
 
+def test_split_into_sizes_that_are_computed_is_left_alone():
+    """A size that is read from the input is no number yet."""
+    module, _ = normal(Fn(lambda s, x: torch.split(x, x.shape[1] // 2, 1)[0]), X)
+    assert "narrow" not in ops(module)
+
+
 def test_split_of_another_dimension_is_left_alone():
     """Parts of a dimension that may change with the input are not fixed."""
     module, _ = normal(Fn(lambda s, x: torch.chunk(x, 2, dim=2)[0]), X)

@@ -1,4 +1,5 @@
 // ENTER and LEAVE with AVX-512.
+#if defined(__x86_64__)
 #include "families.h"
 #include "work.h"
 #include "vectors_avx512.h"
@@ -10,3 +11,6 @@ bool prepare_enter_avx512(Step& s, int32_t images) { return prepare_enter(s, ima
 bool prepare_leave_avx512(Step& s, int32_t images) { return prepare_leave(s, images); }
 
 }  // namespace fxq
+
+#include "target_end.h"
+#endif

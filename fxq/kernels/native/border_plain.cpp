@@ -20,7 +20,7 @@ void enter(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
       const uint8_t* from = pixel(s.in, image.in, y, x);
       uint8_t* to = pixel(s.out, image.out, y, x);
       for (int32_t c = 0; c < s.out.c; ++c)
-        to[c] = requantize(read_float(from + c * s.in.channel) * s.code.m0, s.code);
+        to[c] = finish(read_float(from + c * s.in.channel) * s.code.m0, s);
     }
   });
 }

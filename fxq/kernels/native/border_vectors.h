@@ -59,8 +59,10 @@ inline void enter_line(const uint8_t* in, uint8_t* out, int64_t n, Floats m, con
 inline Vector enter_planes(const uint8_t* in, int64_t channel, int32_t channels, int64_t pixels, Floats m,
                            const Range& range) {
   Quad v;
-  for (int k = 0; k < 4; ++k)
-    v.v[k] = k < channels ? mul(load_floats(in + k * channel, pixels), m) : floats_of(0);
+  for (int k = 0; k < 4; ++k) {
+    const uint8_t* from = in + least(k, channels - 1) * channel;
+    v.v[k] = mul(pixels < COUNT ? load_floats(from, pixels) : load_floats(from), m);
+  }
   return narrow(v, range);
 }
 
@@ -75,19 +77,19 @@ void enter_lines(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 }
 
 // Images of one to four channels, each in a plane.
+template <int CHANNELS>
 void enter_image(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
-  const int32_t channels = s.in.c;
-  const Orders order = orders(channels);
+  const Orders order = orders(CHANNELS);
   const Vector packed = load(order.packed), tight = load(order.tight);
   const Range range = range_of(s.code);
   const Floats m = floats_of(s.code.m0);
   for_units(s, o, chunk, [&](const Operands& image, int32_t y) {
     const uint8_t* in = pixel(s.in, image.in, y, 0);
     uint8_t* out = pixel(s.out, image.out, y, 0);
-    for (int32_t x = 0; x < s.out.w; x += COUNT) {
-      const int32_t pixels = least(COUNT, s.out.w - x);
-      const Vector v = enter_planes(in + 4 * x, s.in.channel, channels, pixels, m, range);
-      store(out + x * channels, permute_ints(shuffle_bytes(v, packed), tight), pixels * channels);
+    int32_t left = s.out.w;
+    for (; left > 0; left -= COUNT, in += 4 * COUNT, out += COUNT * CHANNELS) {
+      const Vector x = enter_planes(in, s.in.channel, CHANNELS, left, m, range);
+      store(out, permute_ints(shuffle_bytes(x, packed), tight), least(left, COUNT) * CHANNELS);
     }
   });
 }
@@ -105,9 +107,11 @@ void enter_channels(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
         uint8_t* out = pixel(s.out, image.out, y, x) + c;
         const int32_t pixels = least(COUNT, s.out.w - x);
         Vector v[4];
-        for (int k = 0; k < 4; ++k)
-          v[k] = shuffle_bytes(enter_planes(in + 4 * k * s.in.channel, s.in.channel, s.in.c - c - 4 * k,
-                                            pixels, m, range), square);
+        for (int k = 0; k < 4; ++k) {
+          const int32_t at = least(4 * k, s.in.c - c - 1);  // what is beyond the last channel is not stored
+          const Vector x = enter_planes(in + at * s.in.channel, s.in.channel, s.in.c - c - at, pixels, m, range);
+          v[k] = shuffle_bytes(x, square);
+        }
         transpose(v);
         for (int k = 0; k < 4 && k < pixels; ++k)  // lane l of vector k is pixel 4 l + k
           scatter_lanes(out + k * s.out.pixel, 4 * s.out.pixel, v[k], (pixels - k + 3) / 4, s.in.c - c);
@@ -167,9 +171,10 @@ void leave_channels(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 }
 
 bool prepare_enter(Step& s, int32_t images) {
-  if (s.in.element != 4 || (s.in.channel != 4 && s.in.pixel != 4)) return false;
+  if (s.table || s.in.element != 4 || (s.in.channel != 4 && s.in.pixel != 4)) return false;
   const bool image = s.in.c <= 4 && dense(s.out);
-  s.run = s.in.channel == 4 ? enter_lines : image ? enter_image : enter_channels;
+  constexpr decltype(s.run) IMAGE[] = {enter_image<1>, enter_image<2>, enter_image<3>, enter_image<4>};
+  s.run = s.in.channel == 4 || s.in.c == 1 ? enter_lines : image ? IMAGE[s.in.c - 1] : enter_channels;
   cut(s, images, s.out.h, 0.1 * s.out.w * s.out.c);
   return true;
 }

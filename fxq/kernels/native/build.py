@@ -39,7 +39,7 @@ def compiler() -> list[str]:
 
 
 def sources() -> list[Path]:
-    """The files to compile."""
+    """The files to compile: all, since those for other processors come out empty."""
     return sorted(HERE.glob("*.cpp"))
 
 
@@ -66,19 +66,19 @@ def build(folder: Path = HERE) -> Path:
 
 def _compile(library: Path, command: list[str]) -> None:
     """One object file for each source, in parallel; the library appears when it is whole."""
-    with _objects() as objects, ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = [(source, objects / f"{source.stem}.o") for source in sources()]
-        list(pool.map(lambda f: _object(command, *f), files))
-        whole = library.with_name(f"{NAME}.{os.getpid()}")
+    whole = library.with_name(f"{NAME}.{os.getpid()}")
+    with object_folder() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = [(source, folder / f"{source.stem}.o") for source in sources()]
+        list(pool.map(lambda f: compile_file([*command, *FLAGS], *f), files))
         try:
-            _run([*command, *FLAGS, "-shared", "-o", str(whole), *(str(o) for _, o in files)])
+            execute([*command, *FLAGS, "-shared", "-o", str(whole), *(str(o) for _, o in files)])
             whole.replace(library)
         finally:
             whole.unlink(missing_ok=True)
 
 
 @contextmanager
-def _objects() -> Iterator[Path]:
+def object_folder() -> Iterator[Path]:
     """A folder for object files: in a checkout one that stays, so that few are made anew."""
     root = HERE.parents[2]
     if (root / "pyproject.toml").exists() and os.access(root, os.W_OK):
@@ -90,20 +90,21 @@ def _objects() -> Iterator[Path]:
         yield Path(passing)
 
 
-def _object(command: list[str], source: Path, target: Path) -> None:
-    stamp = target.with_suffix(".command")
-    words = [*command, *FLAGS, "-c", str(source)]
+def compile_file(command: list[str], source: Path, target: Path) -> None:
+    """Make an object file, unless it is there and newer than all it was made of."""
+    words, stamp = [*command, "-c", str(source)], target.with_suffix(".command")
     newest = max(f.stat().st_mtime for f in (source, *HERE.glob("*.h")))
     if target.exists() and target.stat().st_mtime >= newest and stamp.exists() \
             and stamp.read_text() == repr(words):
         return
     whole = target.with_suffix(f".{os.getpid()}.o")
-    _run([*words, "-o", str(whole)])
+    execute([*words, "-o", str(whole)])
     whole.replace(target)
     stamp.write_text(repr(words))
 
 
-def _run(words: list[str]) -> None:
+def execute(words: list[str]) -> None:
+    """Run the compiler. Raises CannotBuild with its first error."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     except OSError as error:

@@ -41,7 +41,8 @@ void check_strides(const View& v) {
   for (const int32_t border : {v.top, v.left, v.bottom, v.right})
     require(between(0, border, v.element == 1 ? 1 << 20 : 0), "a view's border is not possible");
   if (v.space >= EXTERNAL) return;
-  require(v.channel == v.element && Wide{v.pixel} >= Wide{v.c} * v.channel && Wide{v.row} >= Wide{v.w} * v.pixel,
+  require(v.channel == v.element && Wide{v.pixel} >= Wide{v.c} * v.channel &&
+              Wide{v.row} >= Wide{v.w} * v.pixel,
           "a view's pixels or rows overlap");
 }
 
@@ -182,9 +183,10 @@ void check_numbers(const Instruction& code) {
 }
 
 void check_flags(const Instruction& code) {
-  require((code.flags & ~(WIDE_STEP | FLOAT_OUT | RESIDUAL | INCLUDE_PAD)) == 0, "unknown flags");
+  require(between(0, code.flags, 2 * ADAPTIVE - 1), "unknown flags");
   if (code.flags & RESIDUAL) require(is_weighted(code.op), "a residual without weights");
   if (code.flags & INCLUDE_PAD) require(code.op == AVERAGE_POOL, "padding counts in averages only");
+  if (code.flags & ADAPTIVE) require(code.op == AVERAGE_POOL, "only averages are adaptive");
   if (!(code.flags & FLOAT_OUT)) return;
   require(code.op == CONV || code.op == TRANSPOSED, "floats leave convolutions only");
   require(code.table < 0, "a table of bytes for floats");
@@ -205,6 +207,18 @@ void check_indices(const Instruction& code, const Source& source) {
   require(!weighted || source.layers[code.layer], "a layer is missing");
 }
 
+// Elementwise steps may work in place: they read a number before they write it.
+void check_places(const Instruction& code, const Views& v, const Source& source) {
+  const auto check = [&](const View& input, bool in_place) {
+    const int32_t images = input.space == LANE ? 1 : source.images;
+    require(!overlap(input, v.out, images) || (in_place && same_place(input, v.out)),
+            "the output lies where an input is");
+  };
+  const bool binary = code.op == ADD || code.op == MULTIPLY;
+  check(v.in, binary || code.op == TABLE);
+  if (code.other >= 0) check(v.other, same_size(v.other, v.out));
+}
+
 void check_step(const Instruction& code, const Source& source) {
   check_indices(code, source);
   check_numbers(code);
@@ -215,9 +229,11 @@ void check_step(const Instruction& code, const Source& source) {
     require(v.in.space != LANE && v.out.space != LANE && (code.other < 0 || v.other.space != LANE),
             "a step of all images uses the memory of one");
   check_operands(code, v, code.layer < 0 ? nullptr : &source.layers[code.layer]->layer);
-  if (!(code.flags & RESIDUAL)) return;
-  check_packed(v.other);
-  require(same_size(v.other, v.out), "the residual has another size");
+  if (code.flags & RESIDUAL) {
+    check_packed(v.other);
+    require(same_size(v.other, v.out), "the residual has another size");
+  }
+  check_places(code, v, source);
 }
 
 template <class Body>

@@ -54,8 +54,11 @@ struct Share {  // a chunk's part of the work
 bool pack_dense(Step& step, const Form& form);
 void split_dense(Step& step, int32_t rows, int32_t images, double rate);
 
+// Adds a kernel's own numbers. (A vector's functions must not be compiled for newer processors.)
+void append_numbers(Step& step, const int32_t* numbers, int32_t count);
+
 const Packed& packed_of(const Step& step);
-const int32_t* runs_of(const Step& step);  // offsets from an output pixel's base
+const int32_t* runs_of(const Step& step);  // offsets from an output pixel's base; then numbers
 Share share_of(const Step& step, int32_t chunk);
 
 bool prepare_conv_plain(Step& step, int32_t images);

@@ -4,6 +4,8 @@
 // a pragma); where they are not, the caller does it on what was stored.
 #pragma once
 
+#include "dense_tiles.h"
+
 namespace fxq {
 namespace {
 
@@ -16,7 +18,7 @@ struct Epilogue {
   __m512i zero_other, zero_out, low, high;
   const uint8_t* table;
   Kind kind;
-  bool relu;
+  bool relu, shifts, clamps;  // whether zero_out, low and high do anything for bytes
 };
 
 inline Epilogue epilogue_of(const Step& step) {
@@ -24,14 +26,9 @@ inline Epilogue epilogue_of(const Step& step) {
   const int32_t kind = (code.flags & FLOAT_OUT ? FLOATS : QUANTIZE) + (code.flags & RESIDUAL ? 1 : 0);
   return {_mm512_set1_ps(code.m1), _mm512_set1_epi32(code.zero_other),
           _mm512_set1_epi16(int16_t(code.zero_out)), _mm512_set1_epi8(int8_t(code.low)),
-          _mm512_set1_epi8(int8_t(code.high)), step.table, Kind(kind), code.low == code.zero_out};
+          _mm512_set1_epi8(int8_t(code.high)), step.table, Kind(kind), code.low == code.zero_out,
+          code.zero_out != 0, code.low > 0 || code.high < 255};
 }
-
-struct Row {             // of results: one pixel's part of a panel
-  uint8_t* out;
-  const uint8_t* other;
-  uint64_t mask;         // which of its outputs are stored
-};
 
 template <Kind K>
 inline __m512 scaled(const Epilogue& e, __m512i sum, const float* multiplier, const uint8_t* other) {
@@ -44,10 +41,10 @@ inline __m512 scaled(const Epilogue& e, __m512i sum, const float* multiplier, co
 // 64 numbers to bytes, in order. Packs work within 128-bit lanes; one permute mends it.
 inline __m512i bytes_of(const Epilogue& e, const __m512i* q) {
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), e.zero_out);
-  __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), e.zero_out);
+  __m512i low = _mm512_packs_epi32(q[0], q[1]), high = _mm512_packs_epi32(q[2], q[3]);
+  if (e.shifts) low = _mm512_adds_epi16(low, e.zero_out), high = _mm512_adds_epi16(high, e.zero_out);
   __m512i bytes = _mm512_packus_epi16(low, high);
-  bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, e.low), e.high);
+  if (e.clamps) bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, e.low), e.high);
   return _mm512_permutexvar_epi32(order, bytes);
 }
 
@@ -107,7 +104,7 @@ inline void finish(const Epilogue& e, const __m512i* sums, const float* multipli
 #pragma GCC unroll 4
   for (int j = 0; j < 4; j++) {
     const int i = j / V, v = j % V;
-    const uint8_t* other = adds<K> ? rows[i].other + v * 16 : nullptr;
+    const uint8_t* other = adds<K> && i < count ? rows[i].other + v * 16 : nullptr;
     q[j] = i < count ? _mm512_cvtps_epi32(scaled<K>(e, sums[j], multiplier + v * 16, other))
                      : _mm512_setzero_si512();
   }

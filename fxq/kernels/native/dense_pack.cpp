@@ -146,14 +146,17 @@ bool pack_dense(Step& step, const Form& form) {
   return true;
 }
 
-// Pieces of 4 microseconds and more, at most 32. They are rows where activations are more than
-// weights, so that each thread reads its own; else panels, so that each reads its own weights.
+// Eight pieces of 4 microseconds and more, or as many as take 24: each reads its part of weights or
+// activations again. They are rows where activations are more than weights, so that each thread
+// reads its own; else panels, so that each reads its own weights.
 void split_dense(Step& step, int32_t rows, int32_t images, double rate) {
   const Packed& packed = packed_of(step);
   const Layer& layer = step.weights->layer;
   const double weights = double(layer.outputs) * layer.inputs * layer.kh * layer.kw;
   const double pixels = double(images) * step.out.h * step.out.w;
-  const double pieces = std::min(32.0, weights * pixels / rate / 4000);
+  // Besides products: 8 results, or 40 bytes of weights, in a nanosecond.
+  const double time = weights * pixels / rate + pixels * layer.outputs / 8 + weights / 40;
+  const double pieces = std::max(std::min(8.0, time / 4000), std::min(64.0, time / 24000));
   const bool by_panels = weights > double(images) * step.in.h * step.in.w * step.in.c;
   const int32_t most = by_panels ? packed.panels : rows;
   const int32_t first = std::max(1, std::min(most, int32_t(pieces)));
@@ -162,6 +165,10 @@ void split_dense(Step& step, int32_t rows, int32_t images, double rate) {
   step.numbers[1] = by_panels ? second : first;
   step.numbers[2] = by_panels ? first : std::min(packed.panels, second);
   step.chunks = step.numbers[1] * step.numbers[2];
+}
+
+void append_numbers(Step& step, const int32_t* numbers, int32_t count) {
+  step.numbers.insert(step.numbers.end(), numbers, numbers + count);
 }
 
 const Packed& packed_of(const Step& step) { return *static_cast<const Packed*>(step.packed); }

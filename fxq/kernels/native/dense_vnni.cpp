@@ -9,7 +9,8 @@
 //      ...                             10 loads for 24 vpdpbusd
 //   pixel 5 ->  s50  s51  s52  s53
 //
-// Panels of three vectors have 8 pixels, of two and one 8.
+// Panels of one to three vectors have 8 pixels.
+#if defined(__x86_64__)
 #include "dense.h"
 
 #ifdef __clang__
@@ -45,17 +46,12 @@ void look_up_vbmi(const uint8_t* table, const Row* rows, int count) {
   }
 }
 
-struct Work {  // what tiles of a panel share
-  Epilogue epilogue;
-  const uint8_t* weights;
-  const int32_t *runs, *bias;
-  const float* multiplier;
-  int32_t run_count, run_bytes;
+struct VnniEpilogue : Epilogue {
   LookUp look_up;
 };
 
 template <int R, int V, Kind K>
-inline void finish_rows(const Work& work, __m512i (&s)[R][V], const Row* rows) {
+inline void finish_rows(const Work<VnniEpilogue>& work, __m512i (&s)[R][V], const Row* rows) {
   constexpr int step = together<V>;
 #pragma GCC unroll 8
   for (int r = 0; r < R; r += step)
@@ -63,7 +59,7 @@ inline void finish_rows(const Work& work, __m512i (&s)[R][V], const Row* rows) {
 }
 
 template <int R, int V>
-void tile(const Work& work, const uint8_t* const* in, const Row* rows) {
+void tile(const Work<VnniEpilogue>& work, const uint8_t* const* in, const Row* rows) {
   __m512i s[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
@@ -78,7 +74,7 @@ void tile(const Work& work, const uint8_t* const* in, const Row* rows) {
       for (int v = 0; v < V; v++) b[v] = _mm512_load_si512(w + v * 64);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) {
-        const __m512i a = _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(in[r] + k));
+        const __m512i a = _mm512_set1_epi32(dword(in[r] + k));
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) s[r][v] = _mm512_dpbusd_epi32(s[r][v], a, b[v]);
       }
@@ -90,89 +86,30 @@ void tile(const Work& work, const uint8_t* const* in, const Row* rows) {
     case FLOATS: finish_rows<R, V, FLOATS>(work, s, rows); break;
     case FLOATS_ADD_OTHER: finish_rows<R, V, FLOATS_ADD_OTHER>(work, s, rows); break;
   }
-  if (work.epilogue.table) work.look_up(work.epilogue.table, rows, R);
+  if (work.epilogue.table) work.epilogue.look_up(work.epilogue.table, rows, R);
 }
 
-using Tile = void (*)(const Work&, const uint8_t* const*, const Row*);
-constexpr int32_t MOST_ROWS[] = {0, 8, 8, 8, 6};
-constexpr Tile TILES[5][8] = {
-    {},
-    {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>, tile<7, 1>, tile<8, 1>},
-    {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>, tile<7, 2>, tile<8, 2>},
-    {tile<1, 3>, tile<2, 3>, tile<3, 3>, tile<4, 3>, tile<5, 3>, tile<6, 3>, tile<7, 3>, tile<8, 3>},
-    {tile<1, 4>, tile<2, 4>, tile<3, 4>, tile<4, 4>, tile<5, 4>, tile<6, 4>},
-};
-
-// Walks the output pixels of all images; the addresses are of a panel's first channels.
-struct Cursor {
-  const Step& step;
-  const Operands& operands;
-  const Panel& panel;
-  int32_t x, y;
-  int64_t image;
-
-  void to(int32_t row) {
-    x = row % step.out.w;
-    y = row / step.out.w % step.out.h;
-    image = row / step.out.w / step.out.h;
-  }
-  const uint8_t* in() const {
-    return operands.in + image * step.in.image + y * step.code.sh * step.in.row +
-           x * step.code.sw * step.in.pixel + panel.channel;
-  }
-  Row row() const {
-    const uint64_t mask = ~uint64_t(0) >> (64 - panel.outputs);
-    uint8_t* out = operands.out + image * step.out.image + y * step.out.row + x * step.out.pixel;
-    Row row{out + panel.output * step.out.element, nullptr, mask};
-    if (step.code.flags & RESIDUAL)
-      row.other = operands.other + image * step.other.image + y * step.other.row +
-                  x * step.other.pixel + panel.output;
-    return row;
-  }
-  void advance() {
-    if (++x < step.out.w) return;
-    x = 0;
-    if (++y < step.out.h) return;
-    y = 0;
-    image++;
+struct Kernel {
+  using Epilogue = VnniEpilogue;
+  static constexpr int32_t LANES = 16, MOST_ROWS[] = {0, 8, 8, 8, 6};
+  static constexpr TileOf<Epilogue> TILES[5][8] = {
+      {},
+      {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>, tile<7, 1>, tile<8, 1>},
+      {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>, tile<7, 2>, tile<8, 2>},
+      {tile<1, 3>, tile<2, 3>, tile<3, 3>, tile<4, 3>, tile<5, 3>, tile<6, 3>, tile<7, 3>, tile<8, 3>},
+      {tile<1, 4>, tile<2, 4>, tile<3, 4>, tile<4, 4>, tile<5, 4>, tile<6, 4>},
+  };
+  static Epilogue epilogue(const Step& step) {
+    return {epilogue_of(step), has_vbmi() ? look_up_vbmi : look_up};
   }
 };
-
-void run_panel(const Step& step, const Operands& operands, const Share& share, const Panel& panel) {
-  const Packed& packed = packed_of(step);
-  const Work work{epilogue_of(step), panel.weights, runs_of(step), packed.bias + panel.vector * 16,
-                  packed.multiplier + panel.vector * 16, packed.runs, packed.run_bytes,
-                  has_vbmi() ? look_up_vbmi : look_up};
-  const int32_t total = share.row_end - share.row, most = MOST_ROWS[panel.vectors];
-  const int32_t blocks = (total + most - 1) / most;  // of nearly the same size: 49 rows: 6s and 5s
-  Cursor cursor{step, operands, panel, 0, 0, 0};
-  cursor.to(share.row);
-  for (int32_t block = 0, row = 0; block < blocks; block++) {
-    const int32_t count = int32_t(int64_t(total) * (block + 1) / blocks) - row;
-    const uint8_t* in[8];
-    Row rows[8];
-    for (int32_t i = 0; i < count; i++, cursor.advance()) {
-      in[i] = cursor.in();
-      rows[i] = cursor.row();
-    }
-    TILES[panel.vectors][count - 1](work, in, rows);
-    row += count;
-  }
-}
-
-void run(const Step& step, const Operands& operands, int32_t chunk, uint8_t*) {
-  const Share share = share_of(step, chunk);
-  for (int32_t i = share.panel; i < share.panel_end; i++)
-    run_panel(step, operands, share, packed_of(step).panel[i]);
-}
 
 }  // namespace
 
 bool prepare_conv_vnni(Step& step, int32_t images) {
   if (!pack_dense(step, {AVX512_VNNI, 16, 4, 4, 1})) return false;
-  const int32_t rows = images * step.out.h * step.out.w;
-  split_dense(step, rows, images, 250);
-  step.run = run;
+  split_dense(step, images * step.out.h * step.out.w, images, 300);
+  step.run = run_tiles<Kernel>;
   return true;
 }
 
@@ -183,3 +120,4 @@ bool prepare_conv_vnni(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
+#endif  // __x86_64__

@@ -8,8 +8,10 @@
 namespace fxq {
 namespace {
 
-constexpr int64_t STRIP_BYTES = 48 * 1024;    // best at most: near the first cache's size
+constexpr int64_t STRIP_BYTES = 24 * 1024;  // half of the first cache, if pixels stay enough:
+constexpr int32_t LEAST_PIXELS = 14;        // a strip begins with kw - 1 pixels of its neighbour
 constexpr int32_t LONGEST_PERIOD = 4096;
+constexpr int32_t MOST_CHANNELS = 1 << 15, MOST_TAPS = 1 << 10;  // what is beyond has a plain kernel
 
 int32_t round_up(int32_t a, int32_t b) { return ceil_div(a, b) * b; }
 
@@ -20,39 +22,44 @@ int32_t least_multiple(int32_t lanes, int32_t width) {
 }
 
 // The most rows that need no further group of input rows.
-int32_t rows_of(const Instruction& k, int32_t group) {
+int32_t rows_of(const Instruction& k, int32_t width, int32_t group) {
   if (k.dh > 1) return 1;
   const int32_t groups = ceil_div(k.kh, group);
-  for (int32_t rows : {4, 2})
-    if (ceil_div((rows - 1) * k.sh + k.kh, group) == groups) return rows;
+  for (int32_t rows : {4, 2})  // vectors of 32 bytes have 16 registers: too few for four rows
+    if (rows * 16 <= width && ceil_div((rows - 1) * k.sh + k.kh, group) == groups) return rows;
   return 1;
 }
 
-void set_width(Shape& g, const Step& s, int32_t width, int32_t pixels) {
-  const int32_t last = (s.code.kw - 1) * s.code.dw / s.code.sw;
-  g.width = pixels;
-  g.line = round_up((pixels + last) * g.lanes, width) + 2 * width;
-  g.plane = g.line / 64 % 2 ? g.line : g.line + 64;  // planes lie in different sets of the cache
-}
-
 int64_t strip_bytes(const Shape& g) { return 4ll * g.groups * g.phases * g.plane; }
-int64_t scratch_bytes(const Shape& g, int32_t group) {
-  return strip_bytes(g) + int64_t(group + g.rows) * g.line;
+int64_t scratch_bytes(const Shape& g) { return strip_bytes(g) + int64_t(g.rows) * g.line; }
+
+// Sets the width of strips. False where they do not fit in the scratch memory.
+bool set_width(Shape& g, const Step& s, int32_t width, int32_t pixels) {
+  const int64_t last = (s.code.kw - 1) * s.code.dw / s.code.sw, bytes = (pixels + last) * g.lanes;
+  if (bytes > SCRATCH) return false;
+  g.width = pixels;
+  g.line = round_up(int32_t(bytes), width) + 2 * width;
+  g.plane = g.line / 64 % 2 ? g.line : g.line + 64;  // planes lie in different sets of the cache
+  return scratch_bytes(g) <= SCRATCH;
 }
 
+// A width of 0 where there is none.
 Shape shape(const Step& s, int32_t width, int32_t group) {
   const Instruction& k = s.code;
   Shape g{};
-  g.rows = rows_of(k, group);
+  g.rows = rows_of(k, width, group);
   g.groups = ceil_div((g.rows - 1) * k.sh + k.kh, group);
   g.units = ceil_div(s.out.h, g.rows);
   g.lanes = round_up(s.out.c, 4);
   if (least_multiple(g.lanes, width) > LONGEST_PERIOD) g.lanes = round_up(s.out.c, width);
   g.period = least_multiple(g.lanes, width);
   g.phases = least(k.sw, (k.kw - 1) * k.dw + 1);
-  int32_t parts = 1;
-  do set_width(g, s, width, ceil_div(s.out.w, parts)), ++parts;
-  while (g.width > 1 && (strip_bytes(g) > STRIP_BYTES || scratch_bytes(g, group) > SCRATCH));
+  for (int32_t parts = 1; parts <= s.out.w; ++parts) {
+    const int32_t pixels = ceil_div(s.out.w, parts);
+    const bool fits = set_width(g, s, width, pixels), enough = pixels < 2 * LEAST_PIXELS;
+    if (fits && (enough || strip_bytes(g) <= STRIP_BYTES)) return g;
+  }
+  g.width = 0;
   return g;
 }
 
@@ -133,8 +140,10 @@ void add_offsets(Step& s, const Shape& g) {
 }  // namespace
 
 bool shape_depthwise(Step& s, int32_t images, int32_t width, int32_t group) {
+  const bool usual = s.out.c <= MOST_CHANNELS && int64_t(s.code.kh) * s.code.kw <= MOST_TAPS;
+  if (!usual || s.code.flags & RESIDUAL || !fits(*s.weights)) return false;
   const Shape g = shape(s, width, group);
-  if (s.code.flags & RESIDUAL || scratch_bytes(g, group) > SCRATCH || !fits(*s.weights)) return false;
+  if (!g.width) return false;
   const double work = double(g.rows) * s.out.w * s.out.c * (s.code.kh * s.code.kw + 6);
   cut(s, images, g.units, work / (width == 64 ? 60 : 20));
   const auto* numbers = reinterpret_cast<const int32_t*>(&g);

@@ -1,4 +1,5 @@
 // DEPTHWISE with AVX-512 VNNI.
+#if defined(__x86_64__)
 #include "depthwise_shape.h"
 #include "families.h"
 #include "lookup.h"
@@ -10,3 +11,6 @@ namespace fxq {
 bool prepare_depthwise_vnni(Step& s, int32_t images) { return prepare_depthwise(s, images); }
 
 }  // namespace fxq
+
+#include "target_end.h"
+#endif

@@ -3,22 +3,28 @@
 
 #include "dense.h"
 
+#if defined(__x86_64__)
+#define X86(...) __VA_ARGS__
+#else
+#define X86(...) nullptr
+#endif
+
 namespace fxq {
 
 const Family FAMILIES[] = {
-    {ENTER, {prepare_enter_plain, nullptr, nullptr, prepare_enter_avx512, nullptr}},
-    {LEAVE, {prepare_leave_plain, nullptr, nullptr, prepare_leave_avx512, nullptr}},
-    {CONV, {prepare_conv_plain, nullptr, nullptr, prepare_conv_vnni, prepare_conv_amx}},
-    {DEPTHWISE, {prepare_depthwise_plain, nullptr, nullptr, prepare_depthwise_vnni, nullptr}},
-    {ADD, {prepare_add_plain, nullptr, nullptr, prepare_add_avx512, nullptr}},
-    {MULTIPLY, {prepare_multiply_plain, nullptr, nullptr, prepare_multiply_avx512, nullptr}},
-    {TABLE, {prepare_table_plain, nullptr, nullptr, prepare_table_avx512, nullptr}},
-    {MAX_POOL, {prepare_max_pool_plain, nullptr, nullptr, prepare_max_pool_avx512, nullptr}},
-    {AVERAGE_POOL, {prepare_average_pool_plain, nullptr, nullptr, prepare_average_pool_avx512, nullptr}},
-    {SHUFFLE, {prepare_shuffle_plain, nullptr, nullptr, nullptr, nullptr}},
-    {NEAREST, {prepare_nearest_plain, nullptr, nullptr, nullptr, nullptr}},
-    {FLATTEN, {prepare_flatten_plain, nullptr, nullptr, nullptr, nullptr}},
-    {TRANSPOSED, {prepare_transposed_plain, nullptr, nullptr, nullptr, nullptr}},
+    {ENTER, {prepare_enter_plain, X86(prepare_enter_avx2, nullptr, prepare_enter_avx512, nullptr)}},
+    {LEAVE, {prepare_leave_plain, X86(prepare_leave_avx2, nullptr, prepare_leave_avx512, nullptr)}},
+    {CONV, {prepare_conv_plain, X86(prepare_conv_avx2, prepare_conv_avxvnni, prepare_conv_vnni, prepare_conv_amx)}},
+    {DEPTHWISE, {prepare_depthwise_plain, X86(prepare_depthwise_avx2, prepare_depthwise_avxvnni, prepare_depthwise_vnni, nullptr)}},
+    {ADD, {prepare_add_plain, X86(prepare_add_avx2, nullptr, prepare_add_avx512, nullptr)}},
+    {MULTIPLY, {prepare_multiply_plain, X86(prepare_multiply_avx2, nullptr, prepare_multiply_avx512, nullptr)}},
+    {TABLE, {prepare_table_plain, X86(prepare_table_avx2, nullptr, prepare_table_avx512, nullptr)}},
+    {MAX_POOL, {prepare_max_pool_plain, X86(prepare_max_pool_avx2, nullptr, prepare_max_pool_avx512, nullptr)}},
+    {AVERAGE_POOL, {prepare_average_pool_plain, X86(prepare_average_pool_avx2, nullptr, prepare_average_pool_avx512, nullptr)}},
+    {SHUFFLE, {prepare_shuffle_plain, X86(prepare_shuffle_avx2, nullptr, prepare_shuffle_avx512, nullptr)}},
+    {NEAREST, {prepare_nearest_plain}},
+    {FLATTEN, {prepare_flatten_plain}},
+    {TRANSPOSED, {prepare_transposed_plain}},
 };
 const int32_t FAMILY_COUNT = sizeof FAMILIES / sizeof FAMILIES[0];
 

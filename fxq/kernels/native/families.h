@@ -5,22 +5,33 @@
 namespace fxq {
 
 bool prepare_enter_plain(Step& step, int32_t images);
+bool prepare_enter_avx2(Step& step, int32_t images);
 bool prepare_enter_avx512(Step& step, int32_t images);
 bool prepare_leave_plain(Step& step, int32_t images);
+bool prepare_leave_avx2(Step& step, int32_t images);
 bool prepare_leave_avx512(Step& step, int32_t images);
 bool prepare_depthwise_plain(Step& step, int32_t images);
+bool prepare_depthwise_avx2(Step& step, int32_t images);
+bool prepare_depthwise_avxvnni(Step& step, int32_t images);
 bool prepare_depthwise_vnni(Step& step, int32_t images);
 bool prepare_add_plain(Step& step, int32_t images);
+bool prepare_add_avx2(Step& step, int32_t images);
 bool prepare_add_avx512(Step& step, int32_t images);
 bool prepare_multiply_plain(Step& step, int32_t images);
+bool prepare_multiply_avx2(Step& step, int32_t images);
 bool prepare_multiply_avx512(Step& step, int32_t images);
 bool prepare_table_plain(Step& step, int32_t images);
+bool prepare_table_avx2(Step& step, int32_t images);
 bool prepare_table_avx512(Step& step, int32_t images);
 bool prepare_max_pool_plain(Step& step, int32_t images);
+bool prepare_max_pool_avx2(Step& step, int32_t images);
 bool prepare_max_pool_avx512(Step& step, int32_t images);
 bool prepare_average_pool_plain(Step& step, int32_t images);
+bool prepare_average_pool_avx2(Step& step, int32_t images);
 bool prepare_average_pool_avx512(Step& step, int32_t images);
 bool prepare_shuffle_plain(Step& step, int32_t images);
+bool prepare_shuffle_avx2(Step& step, int32_t images);
+bool prepare_shuffle_avx512(Step& step, int32_t images);
 bool prepare_nearest_plain(Step& step, int32_t images);
 bool prepare_flatten_plain(Step& step, int32_t images);
 

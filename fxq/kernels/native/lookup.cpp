@@ -8,6 +8,11 @@ void look_up_plain(const uint8_t* table, const uint8_t* in, uint8_t* out, int64_
   for (int64_t i = 0; i < bytes; ++i) out[i] = table[in[i]];
 }
 
-Lookup best_lookup() { return has_vbmi() ? look_up_vbmi : look_up_plain; }
+Lookup best_lookup() {
+#if defined(__x86_64__)
+  if (has_vbmi()) return look_up_vbmi;
+#endif
+  return look_up_plain;
+}
 
 }  // namespace fxq

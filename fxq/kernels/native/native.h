@@ -41,6 +41,7 @@ enum Flags : int32_t {
   FLOAT_OUT = 2,   // CONV: stores float(sum) * multiplier (+ relu where `low` is the zero point)
   RESIDUAL = 4,    // CONV: adds (other - zero_other) * m1 before rounding
   INCLUDE_PAD = 8, // AVERAGE_POOL: divides by kh*kw also at the edges
+  ADAPTIVE = 16,   // AVERAGE_POOL: result i averages the rows from floor(i*h/n) to ceil((i+1)*h/n)
 };
 
 // One step. A weighted step computes, for each output number,

@@ -1,4 +1,5 @@
 // ADD, MULTIPLY and TABLE with AVX-512.
+#if defined(__x86_64__)
 #include <cstring>
 
 #include "families.h"
@@ -14,3 +15,6 @@ bool prepare_multiply_avx512(Step& s, int32_t images) { return prepare_multiply(
 bool prepare_table_avx512(Step& s, int32_t images) { return prepare_table(s, images); }
 
 }  // namespace fxq
+
+#include "target_end.h"
+#endif

@@ -123,6 +123,7 @@ bool prepare_multiply(Step& s, int32_t images) {
   s.run = one ? scale_lines : multiply_lines;
   cut(s, images, s.out.h, 0.2 * s.out.w * s.out.c);
   if (!one) return true;
+  if (s.out.c > 1 << 16) return false;
   int32_t whole = s.out.c;
   while (whole % WIDTH) whole *= 2;
   const int32_t period = whole <= 8 * 1024 ? whole : ceil_div(s.out.c, WIDTH) * WIDTH;

@@ -1,4 +1,5 @@
 // MAX_POOL and AVERAGE_POOL with AVX-512 VNNI.
+#if defined(__x86_64__)
 #include <cstring>
 
 #include "families.h"
@@ -14,3 +15,6 @@ bool prepare_max_pool_avx512(Step& s, int32_t images) { return prepare_max_pool(
 bool prepare_average_pool_avx512(Step& s, int32_t images) { return prepare_average_pool(s, images); }
 
 }  // namespace fxq
+
+#include "target_end.h"
+#endif

@@ -32,17 +32,13 @@ void max_pool_rows(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 
 alignas(64) const uint8_t NOTHING[WIDTH] = {};
 
-inline void add_sums(Sums& sum, const uint8_t* const from[GROUP]) {
-  const Sums x = interleave(from, 0);
-  for (int k = 0; k < 4; ++k) sum.v[k] = dot(sum.v[k], x.v[k], ones());
-}
-
 // Adds `count` times WIDTH bytes that lie `step` bytes apart.
 inline void add_run(Sums& sum, const uint8_t* from, int64_t step, int32_t count) {
-  const uint8_t* at[GROUP];
   for (int32_t i = 0; i < count; i += GROUP) {
-    for (int j = 0; j < GROUP; ++j) at[j] = i + j < count ? from + (i + j) * step : NOTHING;
-    add_sums(sum, at);
+    Vector pixels[GROUP];
+    for (int j = 0; j < GROUP; ++j) pixels[j] = load(i + j < count ? from + (i + j) * step : NOTHING);
+    const Sums x = interleave(pixels);
+    for (int k = 0; k < 4; ++k) sum.v[k] = dot(sum.v[k], x.v[k], ones());
   }
 }
 
@@ -92,6 +88,21 @@ void average_panels(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 
 // ---- to one pixel, of few channels: the image is one line, in which they come again at each period
 
+// Lane l of vector k holds the sums of bytes 16 l + 4 k and on.
+inline void store_in_order(int32_t* to, const Sums& sum) {
+  for (int k = 0; k < 4; ++k)
+    scatter_lanes(reinterpret_cast<uint8_t*>(to + 4 * k), 64, sum.v[k], LANES, 16);
+}
+inline Sums load_in_order(const int32_t* from) {
+  Sums sum;
+  for (int k = 0; k < 4; ++k) {
+    const uint8_t* lanes[LANES];
+    for (int l = 0; l < LANES; ++l) lanes[l] = reinterpret_cast<const uint8_t*>(from + 16 * l + 4 * k);
+    sum.v[k] = gather_lanes(lanes);
+  }
+  return sum;
+}
+
 inline void line_sums(const uint8_t* line, int64_t bytes, int32_t period, int32_t* sums) {
   for (int32_t at = 0; at < period; at += WIDTH, sums += WIDTH) {
     Sums sum{{zeros(), zeros(), zeros(), zeros()}};
@@ -104,19 +115,8 @@ inline void line_sums(const uint8_t* line, int64_t bytes, int32_t period, int32_
       std::memcpy(tail, line + next, bytes - next);
       add_run(sum, tail, 0, 1);
     }
-    for (int k = 0; k < 4; ++k) store(sums + k * WIDTH / 4, sum.v[k]);
+    store_in_order(sums, sum);
   }
-}
-
-// Where widened byte i of a line lies, in the order of unpack.
-inline int32_t place(int32_t i) {
-  const int32_t byte = i % WIDTH;
-  return i - byte + byte / 4 % 4 * (WIDTH / 4) + byte / 16 * 4 + byte % 4;
-}
-
-// Sums of a period to those of each channel, both in the order of unpack.
-inline void fold(const int32_t* sums, int32_t period, int32_t channels, int32_t* folded) {
-  for (int32_t i = 0, c = 0; i < period; ++i, c = c + 1 == channels ? 0 : c + 1) folded[place(c)] += sums[place(i)];
 }
 
 // numbers: units, units a chunk, period
@@ -124,16 +124,12 @@ void average_line(const Step& s, const Operands& o, int32_t chunk, uint8_t* scra
   const Lookup look_up = best_lookup();
   const int32_t n = s.in.h * s.in.w, period = s.numbers.data()[2];
   auto* sums = reinterpret_cast<int32_t*>(scratch);
-  int32_t* folded = sums + period;
   for_units(s, o, chunk, [&](const Operands& image, int32_t) {
     line_sums(image.in, int64_t(n) * s.in.c, period, sums);
-    std::memset(folded, 0, 4 * ceil_div(s.in.c, WIDTH) * WIDTH);
-    fold(sums, period, s.in.c, folded);
-    for (int32_t c = 0; c < s.in.c; c += WIDTH) {
-      Sums sum;
-      for (int k = 0; k < 4; ++k) sum.v[k] = load(folded + c + k * WIDTH / 4);
-      store(image.out + c, mean(s, sum, n, n, range_of(s.code)), s.in.c - c);
-    }
+    for (int32_t at = s.in.c; at < period; at += s.in.c)
+      for (int32_t c = 0; c < s.in.c; ++c) sums[c] += sums[at + c];
+    for (int32_t c = 0; c < s.in.c; c += WIDTH)
+      store(image.out + c, mean(s, load_in_order(sums + c), n, n, range_of(s.code)), s.in.c - c);
     if (s.table) look_up(s.table, image.out, image.out, s.in.c);
   });
 }

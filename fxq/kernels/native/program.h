@@ -23,11 +23,15 @@ struct Source {  // what a program is made of, as the caller gave it
 std::string check_layer(const Layer& layer);
 std::string check_program(const Source& source);
 
-// Bytes of an external tensor that view `v` may touch, and of memory in general: [low, high).
+// The bytes that a view may touch: [low, high) of its memory.
 struct Extent {
   int64_t low, high;
 };
 Extent extent_of(const View& view, int32_t images);
+
+// Whether bytes of one may be bytes of the other; whether each number lies where the other's does.
+bool overlap(const View& a, const View& b, int32_t images);
+bool same_place(const View& a, const View& b);
 
 struct Phase {  // consecutive steps of one kind
   int32_t first, last;

@@ -11,7 +11,7 @@ _OPS = ("ENTER", "LEAVE", "CONV", "DEPTHWISE", "ADD", "MULTIPLY", "TABLE", "MAX_
 OPS = {name: number for number, name in enumerate(_OPS)}
 ISAS = ("plain", "avx2", "avxvnni", "vnni", "amx")
 LANE, WIDE, EXTERNAL = 0, 1, 2
-WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD = 1, 2, 4, 8
+WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE = 1, 2, 4, 8, 16
 SLACK = 64
 ABI = 1
 

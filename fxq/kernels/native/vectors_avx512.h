@@ -9,7 +9,7 @@
 namespace fxq {
 namespace {
 
-constexpr int32_t WIDTH = 64;
+constexpr int32_t WIDTH = 64, LANES = WIDTH / 16, SUMS = 16;  // of 32 registers
 using Vector = __m512i;
 using Floats = __m512;
 struct Quad { Floats v[4]; };
@@ -22,6 +22,10 @@ inline void store_floats(void* p, Floats x) { _mm512_storeu_ps(p, x); }
 inline void store(uint8_t* p, Vector x, int64_t bytes) {  // at most WIDTH
   if (bytes >= WIDTH) return store(p, x);
   _mm512_mask_storeu_epi8(p, (__mmask64(1) << bytes) - 1, x);
+}
+// x with its bytes from `first` on taken from p + first; the others are not read.
+inline Vector merge(Vector x, int32_t first, const uint8_t* p) {
+  return _mm512_mask_loadu_epi8(x, ~__mmask64(0) << first, p);
 }
 // The first `count` numbers, at most a vector's: the tensors of a caller have no SLACK behind them.
 inline __mmask16 first(int64_t count) { return count >= 16 ? 0xffff : __mmask16((1u << count) - 1); }
@@ -59,7 +63,6 @@ inline Vector shuffle_bytes(Vector x, Vector in_lane) { return _mm512_shuffle_ep
 inline Vector permute_ints(Vector x, Vector index) { return _mm512_permutexvar_epi32(index, x); }
 
 // The 128-bit lanes of a vector, from and to other addresses; `lanes` of them, `bytes` of each.
-constexpr int32_t LANES = WIDTH / 16;
 inline Vector gather_lanes(const uint8_t* const from[LANES]) {
   const auto one = [&](int k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from[k])); };
   const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(one(0)), one(1), 1);
@@ -82,12 +85,19 @@ inline Vector add_words(Vector a, Vector b) { return _mm512_adds_epi16(a, b); } 
 inline Vector pack_ints(Vector a, Vector b) { return _mm512_packs_epi32(a, b); }
 inline Vector pack_words(Vector a, Vector b) { return _mm512_packus_epi16(a, b); }
 
+// The bytes of a and b in turn: a0 b0 a1 b1 ...
+struct Pair { Vector v[2]; };
+inline Pair zip(Vector a, Vector b) {
+  const Vector low = low_bytes(a, b), high = high_bytes(a, b);
+  const Vector first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), then = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  return {{_mm512_permutex2var_epi64(low, first, high), _mm512_permutex2var_epi64(low, then, high)}};
+}
+
 // Depthwise: GROUP taps of one channel lie in the 32 bits of a lane. See depthwise_vectors.h.
 constexpr int32_t GROUP = 4;
-inline Sums interleave(const uint8_t* const rows[GROUP], int64_t at) {
-  const Vector a = load(rows[0] + at), b = load(rows[1] + at), c = load(rows[2] + at), d = load(rows[3] + at);
-  const Vector low_ab = low_bytes(a, b), low_cd = low_bytes(c, d);
-  const Vector high_ab = high_bytes(a, b), high_cd = high_bytes(c, d);
+inline Sums interleave(const Vector x[GROUP]) {
+  const Vector low_ab = low_bytes(x[0], x[1]), low_cd = low_bytes(x[2], x[3]);
+  const Vector high_ab = high_bytes(x[0], x[1]), high_cd = high_bytes(x[2], x[3]);
   return {{low_words(low_ab, low_cd), high_words(low_ab, low_cd),
            low_words(high_ab, high_cd), high_words(high_ab, high_cd)}};
 }

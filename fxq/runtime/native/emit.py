@@ -14,8 +14,8 @@ from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.ops import OPS, op_of
 from fxq.ir.rewriter import constant_of
-from fxq.runtime.native.plan import FLOAT_OUT, INCLUDE_PAD, RESIDUAL, Plan, Unplanned
-from fxq.runtime.native.values import Value
+from fxq.runtime.native.plan import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL, Plan, Unplanned
+from fxq.runtime.native.values import Storage, Value
 from fxq.runtime.native.windows import border, pooled, window
 
 Emit = Callable[[Plan, Node], None]
@@ -36,9 +36,10 @@ def _rounding(node: Node) -> dict[str, Any]:
 
 
 def _conv(plan: Plan, node: Node) -> None:
-    args, kw, source = node.args, node.kwargs, _source(plan, node)
-    weight = _constant(args[1])
-    rank, groups = weight.dim() - 2, kw["groups"]
+    args, source = node.args, _source(plan, node)
+    kw: Mapping[str, Any] = node.kwargs
+    weight, groups = _constant(args[1]), kw["groups"]
+    rank = weight.dim() - 2
     geometry = window(weight.shape[2:], kw["stride"], kw["padding"], kw["dilation"], rank)
     size = (*pooled(source, geometry), weight.shape[0])
     source.ask_border(*border(source, geometry, size))
@@ -73,7 +74,7 @@ def _linear(plan: Plan, node: Node) -> None:
 def _linear_float(plan: Plan, node: Node) -> None:
     source, weight = _source(plan, node), _constant(node.args[1])
     _refuse_rows(source)
-    bounds = {"low": 0, "high": 255, "zero_out": 0 if node.kwargs["relu"] else 1}
+    bounds: dict[str, Any] = {"low": 0, "high": 255, "zero_out": 0 if node.kwargs["relu"] else 1}
     result = _float_result(plan, (plan.images, weight.shape[0]))  # low at the zero point: a ReLU
     plan.append("CONV", node, source, result, **_ONE, **bounds, groups=1, flags=FLOAT_OUT,
                 zero_in=node.kwargs["zero_in"])
@@ -166,6 +167,12 @@ def _average(plan: Plan, node: Node) -> None:
     source, kw = _source(plan, node), node.kwargs
     fields: dict[str, Any] = {**_rounding(node), "m0": kw.get("multiplier", 1.0)}
     kernel: Any = kw.get("kernel_size")
+    shares: Any = kw.get("output_size")
+    if shares is not None:
+        h, w = (n or whole for n, whole in zip(shares, (source.h, source.w), strict=True))
+        plan.add("AVERAGE_POOL", node, source, (h, w, source.c), **fields, flags=ADAPTIVE,
+                 **window((-(-source.h // h), -(-source.w // w)), 1, 0, 1, 2))
+        return
     if kernel is None:  # over the whole image
         plan.add("AVERAGE_POOL", node, source, (1, 1, source.c), **fields,
                  **window((source.h, source.w), 1, 0, 1, 2))
@@ -228,19 +235,32 @@ def _reshape(plan: Plan, node: Node) -> None:
 def _pad(plan: Plan, node: Node) -> None:
     source, (left, right, *rows) = _source(plan, node), _attributes(node)["pad"]
     top, bottom = rows or (0, 0)
-    plan.values[node] = source.padded(top, left, bottom, right)
+    sides = (top, left, bottom, right)
+    if min(sides) < 0:  # what is cut off is no border of what is left
+        source = _cut(plan, node, source.padded(*(min(n, 0) for n in sides)))
+    plan.values[node] = source.padded(*(max(n, 0) for n in sides))
+
+
+def _cut(plan: Plan, node: Node, source: Value) -> Value:
+    """A copy of a part of an image."""
+    storage = Storage(*_size(source))
+    result = Value(storage, *_size(source), source.zero, rank=source.rank)
+    plan.append("TABLE", node, source, result)
+    return result
 
 
 def _same(plan: Plan, node: Node) -> None:
     plan.values[node] = _source(plan, node)
 
 
-# Functions of torch that move integers; two stand in for those that torch has on floats only.
-_NAMES: Mapping[Any, str] = {arithmetic.max_pool1d: "max_pool1d", arithmetic.nearest: "interpolate"}
+# Functions of torch that move integers; three stand in for those that torch does not have on all.
+_NAMES: Mapping[Any, str] = {arithmetic.max_pool1d: "max_pool1d",
+                             arithmetic.max_pool2d: "max_pool2d", arithmetic.nearest: "interpolate"}
 _MOVES: Mapping[Any, Emit] = {
-    arithmetic.max_pool1d: _max_pool, arithmetic.nearest: _interpolate,
+    arithmetic.max_pool1d: _max_pool, arithmetic.max_pool2d: _max_pool,
+    arithmetic.nearest: _interpolate,
     **{OPS[name].call: emit for name, emit in (
-        ("max_pool2d", _max_pool), ("channel_shuffle", _shuffle), ("narrow", _narrow),
+        ("channel_shuffle", _shuffle), ("narrow", _narrow),
         ("flatten", _flatten), ("squeeze", _flatten), ("reshape", _reshape), ("pad", _pad),
         ("contiguous", _same))}}
 EMIT: Mapping[Any, Emit] = {
@@ -252,4 +272,4 @@ EMIT: Mapping[Any, Emit] = {
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({
     arithmetic.conv, arithmetic.conv_add, arithmetic.linear, arithmetic.add, arithmetic.multiply,
-    arithmetic.average, arithmetic.enter, arithmetic.max_pool1d, OPS["max_pool2d"].call})
+    arithmetic.average, arithmetic.enter, arithmetic.max_pool1d, arithmetic.max_pool2d})

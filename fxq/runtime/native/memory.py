@@ -1,4 +1,4 @@
-"""The arena: storages that are in use at the same time lie beside each other, others share memory."""
+"""The arena: storages in use at one time lie beside each other, others share memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _lowest_gap(others: Sequence[Storage], size: int) -> int:
 
 
 def side_by_side(storages: Sequence[Storage]) -> int:
-    """Storages that hold all images of a call: none shares memory. Returns the bytes of one image."""
+    """Place storages of which none shares memory; returns the bytes of one image."""
     end = 0
     for storage in storages:
         storage.offset = end

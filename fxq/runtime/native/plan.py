@@ -16,7 +16,7 @@ from fxq.ir.rewriter import constant_of
 from fxq.runtime.native.memory import place, side_by_side
 from fxq.runtime.native.values import EXTERNAL, LANE, WIDE, Storage, Value
 
-WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD = 1, 2, 4, 8  # `Flags` of native.h
+WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE = 1, 2, 4, 8, 16  # `Flags` of native.h
 
 
 class Unplanned(Exception):
@@ -77,6 +77,7 @@ class Plan:
     outputs: Sequence[Node]
     images: int
     writers: frozenset[Any]
+    rows: bool = False
     steps: list[Step] = field(default_factory=list)
     values: dict[Node, Value] = field(default_factory=dict)
     externals: list[Outside] = field(default_factory=list)
@@ -105,6 +106,10 @@ class Plan:
                 self.parts[part] = (node, start)  # type: ignore[index]
             start += channels_of(part)  # type: ignore[arg-type]
 
+    def rank(self, node: Node) -> int:
+        """The dimensions of a node's value; rows of channels have two."""
+        return 2 if self.rows else len(info(node).shape or ())
+
     def last(self, node: Node) -> Node:
         """The node whose value a step gives: the table behind it, where it takes one."""
         return self.tables.get(node, node)
@@ -124,7 +129,7 @@ class Plan:
 
     def fresh(self, node: Node, h: int, w: int, c: int) -> Value:
         """Where a node's result goes: a part of a concatenation, or a storage of its own."""
-        rank = len(info(node).shape or ())
+        rank = self.rank(node)
         if node not in self.parts:
             return Value(Storage(h, w, c), h, w, c, zero_of(node), rank=rank)
         whole, start = self.parts[node]
@@ -146,7 +151,7 @@ class Plan:
             result = self.fresh(last, *size)
         else:
             result = replace(self.values[over], zero=zero_of(last),
-                             rank=len(info(last).shape or ()))
+                             rank=self.rank(last))
         table = self.tables.get(node)
         self.append(op, node, source, result, other, _table(table) if table else None, **fields)
         self.values[last] = self.values[node] = result
@@ -214,7 +219,8 @@ def space_of(shape: Sequence[int]) -> tuple[int, int]:
     """Height and width of a value with up to two dimensions of space."""
     if not 2 <= len(shape) <= 4:
         raise Unplanned(f"a value of {len(shape)} dimensions")
-    return (1, 1, *shape[2:])[-2:] if len(shape) != 3 else (1, shape[2])
+    h, w = (1, 1, *shape[2:])[-2:]
+    return (1, shape[2]) if len(shape) == 3 else (h, w)
 
 
 def _image_strides(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int, int, int]:

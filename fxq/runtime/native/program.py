@@ -34,12 +34,21 @@ class Segment:
         self._lock = threading.Lock()
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        if self.part.rows:
+            return self._of_rows(tensors)
         key = tuple([(t.shape, t.stride()) for t in tensors])
         try:
             call = self.programs[key]
         except KeyError:
             call = self._make(key, tensors)
         return call(*tensors)  # type: ignore[no-any-return]
+
+    def _of_rows(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """All dimensions but the last as one, and back."""
+        outer, flat = tensors[0].shape[:-1], [t.reshape(-1, t.shape[-1]) for t in tensors]
+        key = tuple([(t.shape, t.stride()) for t in flat])
+        call = self.programs.get(key) or self._make(key, flat)
+        return tuple([t.view(*outer, t.shape[-1]) for t in call(*flat)])
 
     def _make(self, key: Any, tensors: Sequence[Tensor]) -> Callable[..., Any]:
         with self._lock:
@@ -65,7 +74,8 @@ class Segment:
     def plan(self, tensors: Sequence[Tensor]) -> Plan:
         """The values and steps for such inputs. Raises Unplanned."""
         inputs = dict(zip(self.part.inputs, tensors, strict=True))
-        plan = Plan(self.part.nodes, self.part.outputs, images_of(inputs), WRITERS)
+        plan = Plan(self.part.nodes, self.part.outputs, images_of(inputs), WRITERS,
+                    self.part.rows)
         for node, tensor in inputs.items():
             value = plan.external(tensor.shape, tensor.stride(), tensor.element_size(),
                                   zero_of(node))
@@ -130,10 +140,17 @@ class Linked:
         if self.turned:
             tensors = tuple([_channels_last(t) if i in self.turned else t
                              for i, t in enumerate(tensors)])
-        made = [torch.empty_strided(shape, strides, dtype=dtype)
+        made = [torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
                 for shape, strides, dtype in self.outputs]
-        self.program.run([t.data_ptr() for t in (*tensors, *made)], torch.get_num_threads())
+        plain = [_resolved(t) if t.is_neg() else t for t in tensors]
+        self.program.run([t.data_ptr() for t in (*plain, *made)], torch.get_num_threads())
         return tuple([made[i] for i in self.order])
+
+
+def _resolved(tensor: Tensor) -> Tensor:
+    """The numbers of a view that leaves its sign to its readers, in the same strides."""
+    memory = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    return memory.copy_(tensor)
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
@@ -168,10 +185,12 @@ class _Rows:
     def instruction(self, step: Step, layer: library.Layer | None) -> library.Instruction:
         operands = {"in": step.source, "other": step.other, "out": step.result}
         places = {name: self.view(value) for name, value in operands.items()}
-        for rows, row, name in ((self.layers, layer, "layer"), (self.tables, step.table, "table")):
+        tables: tuple[tuple[list[Any], Any, str], ...] = (
+            (self.layers, layer, "layer"), (self.tables, step.table, "table"))
+        for rows, row, name in tables:
             places[name] = -1 if row is None else len(rows)
             if row is not None:
-                rows.append(row)  # type: ignore[attr-defined]
+                rows.append(row)
         return library.Instruction(op=library.OPS[step.op], **places, **step.fields)
 
 

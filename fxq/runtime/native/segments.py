@@ -13,43 +13,45 @@ from torch.fx import Node
 from fxq.ir.facts import info
 from fxq.ir.op_functions import getitem, size
 from fxq.ir.rewriter import is_constant
+from fxq.runtime.native.layouts import Layout, layouts
 from fxq.runtime.native.takes import takes
 
 
 @dataclass(frozen=True)
 class Part:
-    """Nodes that can run as one program; `inputs` and `outputs` are tensors of the caller."""
+    """Nodes that can run as one program; `inputs` and `outputs` are tensors of the caller.
+
+    With `rows`, all dimensions of a value but the last are one: as many images of one pixel.
+    """
 
     nodes: tuple[Node, ...]
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
+    rows: bool = False
 
 
 def parts_of(graph: fx.Graph) -> list[Part]:
     """The nodes that programs can compute, in as few parts as their dependencies allow.
 
-    A node's level counts the changes between programs and torch on the way to it; the nodes of
-    one level need nothing of each other but through themselves.
+    A node's level counts the changes of layout on the way to it: nodes of one level and layout
+    need nothing of each other but through themselves.
     """
-    levels: dict[Node, int] = {}
+    found, levels = layouts(graph), dict[Node, int]()
+    chosen: dict[tuple[int, Layout], list[Node]] = {}
     for node in graph.nodes:
-        native = takes(node)
-        before = [levels[n] for n in node.all_input_nodes if n in levels]
-        level = max(before, default=1)
-        levels[node] = level if level % 2 == (not native) else level + 1
-    chosen: dict[int, list[Node]] = {}
-    for node, level in levels.items():
-        if level % 2 == 0:
-            chosen.setdefault(level, []).append(node)
-    return [_part(nodes) for _, nodes in sorted(chosen.items())]
+        levels[node] = max((levels[n] + (found[n] is not found[node])
+                            for n in node.all_input_nodes), default=0)
+        if found[node] is not Layout.TORCH:
+            chosen.setdefault((levels[node], found[node]), []).append(node)
+    return [_part(nodes, layout is Layout.ROWS) for (_, layout), nodes in sorted(chosen.items())]
 
 
-def _part(nodes: Sequence[Node]) -> Part:
+def _part(nodes: Sequence[Node], rows: bool) -> Part:
     inside = set(nodes)
     inputs = dict.fromkeys(s for n in nodes for s in n.all_input_nodes
                            if s not in inside and not is_constant(s))
     outputs = (n for n in nodes if any(u not in inside for u in n.users))
-    return Part(tuple(nodes), tuple(inputs), tuple(outputs))
+    return Part(tuple(nodes), tuple(inputs), tuple(outputs), rows)
 
 
 def read_batch_from_input(graph: fx.Graph) -> None:
@@ -82,16 +84,14 @@ class Shell:
 def with_calls(module: fx.GraphModule, parts: Sequence[Part],
                calls: Sequence[Callable[..., Any]]) -> Shell:
     """The graph in which each part is one call that gives the tuple of its outputs."""
-    graph, twins = fx.Graph(), {}
-    inside = {n: i for i, p in enumerate(parts) for n in p.nodes}
-    written: set[int] = set()
+    graph, inside = fx.Graph(), {n: i for i, p in enumerate(parts) for n in p.nodes}
+    twins: dict[Node, Node] = {}
 
     def write(index: int) -> None:
         part = parts[index]
         call = graph.call_function(calls[index], tuple(twins[n] for n in part.inputs))
         for position, node in enumerate(part.outputs):
             twins[node] = graph.call_function(getitem, (call,), {"index": position})
-        written.add(index)
 
     def visit(node: Node) -> None:
         stack = [node]

@@ -22,10 +22,10 @@ def takes(node: Any) -> bool:
     """A program has a step for the node: its function, its types and its options."""
     if not isinstance(node, Node) or node.op != "call_function" or node.target not in EMIT:
         return False
-    condition = _CONDITIONS.get(node.target, lambda _: True)
+    condition = _CONDITIONS.get(node.target, _always)
     operands = [n for n in node.all_input_nodes if constant_of(n) is None
                 and info(n).shape is not None]
-    return all(_is_image(n, node.target) for n in (node, *operands)) and condition(node)
+    return all(_is_image(n, node.target) for n in (node, *operands)) and bool(condition(node))
 
 
 def _is_image(node: Node, function: Any) -> bool:
@@ -35,6 +35,10 @@ def _is_image(node: Node, function: Any) -> bool:
     return known.shape is not None and len(known.shape) in _IMAGE and known.dtype in types
 
 
+def _always(_: Node) -> object:
+    return True
+
+
 _BORDER = (arithmetic.enter, arithmetic.leave, arithmetic.linear_float)
 
 
@@ -42,49 +46,49 @@ def _shape(node: Any) -> tuple[int, ...]:
     return info(node).shape or ()
 
 
-def _eight_bits(node: Node) -> bool:
+def _eight_bits(node: Node) -> object:
     weight = constant_of(node.args[1])
     return weight is not None and weight.dtype is torch.int8
 
 
-def _flat(node: Node) -> bool:
+def _flat(node: Node) -> object:
     """It joins all channels and pixels of each image."""
     before, after = _shape(node.args[0]), _shape(node)
     return len(after) == 2 and after[0] == before[0] and node.kwargs.get("start_dim", 1) == 1
 
 
-def _reshaped(node: Node) -> bool:
+def _reshaped(node: Node) -> object:
     """The same, said with sizes: the batch, and all the rest."""
     shape: Any = node.kwargs["shape"]
-    return _flat(node) and len(shape) == 2 and isinstance(shape[1], int)
+    return _flat(node) and len(shape) == 2 and all(isinstance(size, int) for size in shape)
 
 
-def _squeezed(node: Node) -> bool:
+def _squeezed(node: Node) -> object:
     before, after = _shape(node.args[0]), _shape(node)
     return len(after) == 2 and after == before[:2] and set(before[2:]) == {1}
 
 
-def _nearest(node: Node) -> bool:
+def _nearest(node: Node) -> object:
     return node.kwargs.get("mode", "nearest") == "nearest" and len(_shape(node)) == 4 and not any(
         isinstance(v, Node) for v in node.kwargs.values()) and not node.kwargs.get("antialias")
 
 
-def _channels(node: Node) -> bool:
+def _channels(node: Node) -> object:
     return node.kwargs.get("dim", 0) == 1 and not any(
         isinstance(node.kwargs.get(k), Node) for k in ("start", "length"))
 
 
-def _joins_channels(node: Node) -> bool:
+def _joins_channels(node: Node) -> object:
     return node.kwargs.get("dim", 0) in (1, 1 - len(_shape(node)))
 
 
-def _same_or_pixel(node: Node) -> bool:
+def _same_or_pixel(node: Node) -> object:
     """A program repeats the pixel of one operand, and no other dimension."""
     a, b = (_shape(n) for n in node.args)
     return len(a) == len(b) and a[:2] == b[:2]
 
 
-def _zero_pad(node: Node) -> bool:
+def _zero_pad(node: Node) -> object:
     pad: Any = node.kwargs.get("pad", ())
     return (len(pad) in (2, 4) and all(isinstance(p, int) for p in pad)
             and len(pad) // 2 <= len(_shape(node)) - 2
@@ -92,11 +96,11 @@ def _zero_pad(node: Node) -> bool:
             and node.kwargs.get("value") == zero_of(node))
 
 
-def _pools_images(node: Node) -> bool:
+def _pools_images(node: Node) -> object:
     return len(_shape(node)) == (3 if node.target is arithmetic.max_pool1d else 4)
 
 
-def _averages_space(node: Node) -> bool:
+def _averages_space(node: Node) -> object:
     """Over windows, or over all of the space."""
     dims: Any = node.kwargs.get("dims")
     rank = len(_shape(node.args[0]))
@@ -105,17 +109,18 @@ def _averages_space(node: Node) -> bool:
     return dims is None or sorted(d % rank for d in dims) == list(range(2, rank))
 
 
-def _whole_image(node: Node) -> bool:
+def _whole_image(node: Node) -> object:
     return len(_shape(node.args[0])) == 2
 
 
-_MOVES: Mapping[str, Callable[[Node], bool]] = {
+_MOVES: Mapping[str, Callable[[Node], object]] = {
     "flatten": _flat, "reshape": _reshaped, "squeeze": _squeezed, "narrow": _channels,
-    "pad": _zero_pad, "max_pool2d": _pools_images}
-_CONDITIONS: Mapping[Any, Callable[[Node], bool]] = {
+    "pad": _zero_pad}
+_CONDITIONS: Mapping[Any, Callable[[Node], object]] = {
     arithmetic.conv: _eight_bits, arithmetic.conv_add: _eight_bits,
     arithmetic.linear: _whole_image, arithmetic.linear_float: _whole_image,
     arithmetic.add: _same_or_pixel, arithmetic.multiply: _same_or_pixel,
     arithmetic.concatenate: _joins_channels, arithmetic.average: _averages_space,
-    arithmetic.max_pool1d: _pools_images, arithmetic.nearest: _nearest,
+    arithmetic.max_pool1d: _pools_images, arithmetic.max_pool2d: _pools_images,
+    arithmetic.nearest: _nearest,
     **{OPS[name].call: condition for name, condition in _MOVES.items()}}

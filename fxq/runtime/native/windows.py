@@ -8,7 +8,7 @@ from typing import Any
 from fxq.runtime.native.values import Value
 
 
-def window(kernel: Any, stride: Any, padding: Any, dilation: Any, rank: int) -> dict[str, int]:
+def window(kernel: Any, stride: Any, padding: Any, dilation: Any, rank: int) -> dict[str, Any]:
     """Numbers of an operator with `rank` dimensions of space; one alone lies along the width."""
     fields = {}
     for (first, second), value, absent in ((("kh", "kw"), kernel, 1), (("sh", "sw"), stride, 1),

@@ -97,6 +97,11 @@ inline void finish_case(Case& c, bool with_table) {
   s.table = with_table ? c.table.data() : nullptr;
 }
 
+inline void fill_floats(uint8_t* to, int64_t bytes) {
+  auto* x = reinterpret_cast<float*>(to);
+  for (int64_t i = 0; i < bytes / 4; ++i) x[i] = float(draw(-40000, 40000)) / 100.0f;
+}
+
 inline void add_weights(Case& c, int32_t channels, int32_t kh, int32_t kw) {
   std::vector<int8_t> w(int64_t(channels) * kh * kw);
   std::vector<int32_t> bias(channels);

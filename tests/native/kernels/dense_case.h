@@ -110,6 +110,8 @@ constexpr struct {
   fxq::Prepare prepare;
   const char* feature;
 } KERNELS[] = {
+    {"avx2", fxq::prepare_conv_avx2, "avx2"},
+    {"avxvnni", fxq::prepare_conv_avxvnni, "avxvnni"},
     {"vnni", fxq::prepare_conv_vnni, "avx512vnni"},
     {"amx", fxq::prepare_conv_amx, "amx"},
 };

@@ -55,6 +55,7 @@ void run(const Case& c, Step& step, const Memory& memory, bool in_place, Random&
   Operands operands{memory.in.data + c.in.view.offset, memory.other.data + c.other.view.offset,
                     memory.out.data + c.out.view.offset, c.images};
   if (in_place) operands.other = operands.out;
+  if (!(c.code.flags & RESIDUAL)) operands.other = nullptr;
   std::vector<int32_t> chunks(step.chunks);
   for (int32_t i = 0; i < step.chunks; i++) chunks[i] = i;
   std::shuffle(chunks.begin(), chunks.end(), random.bits);

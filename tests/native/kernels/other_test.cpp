@@ -158,7 +158,7 @@ Case moves(Op op) {
   Instruction& code = c.step.code;
   c.images = chance(20) ? draw(2, 4) : 1;
   const int32_t h = draw(1, 9), w = draw(1, 20);
-  code.groups = op == SHUFFLE ? draw(1, 4) : 1;
+  code.groups = op != SHUFFLE ? 1 : chance(70) ? 2 : draw(1, 4);
   const int32_t n = chance(50) ? channels() * code.groups : code.groups * draw(1, 150);
   const int32_t oh = op == NEAREST ? draw(1, 20) : h, ow = op == NEAREST ? draw(1, 40) : w;
   c.in = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
@@ -184,15 +184,25 @@ struct Row {
   Kernel kernel;
 };
 const Row ROWS[] = {
+    {ADD, {"add avx2", AVX2, prepare_add_plain, prepare_add_avx2}},
     {ADD, {"add avx512", AVX512_VNNI, prepare_add_plain, prepare_add_avx512}},
+    {MULTIPLY, {"multiply avx2", AVX2, prepare_multiply_plain, prepare_multiply_avx2}},
     {MULTIPLY, {"multiply avx512", AVX512_VNNI, prepare_multiply_plain, prepare_multiply_avx512}},
+    {TABLE, {"table avx2", AVX2, prepare_table_plain, prepare_table_avx2}},
     {TABLE, {"table avx512", AVX512_VNNI, prepare_table_plain, prepare_table_avx512}},
+    {ENTER, {"enter avx2", AVX2, prepare_enter_plain, prepare_enter_avx2}},
     {ENTER, {"enter avx512", AVX512_VNNI, prepare_enter_plain, prepare_enter_avx512}},
+    {LEAVE, {"leave avx2", AVX2, prepare_leave_plain, prepare_leave_avx2}},
     {LEAVE, {"leave avx512", AVX512_VNNI, prepare_leave_plain, prepare_leave_avx512}},
+    {MAX_POOL, {"max pool avx2", AVX2, prepare_max_pool_plain, prepare_max_pool_avx2}},
     {MAX_POOL, {"max pool avx512", AVX512_VNNI, prepare_max_pool_plain, prepare_max_pool_avx512}},
+    {AVERAGE_POOL, {"average pool avx2", AVX2, prepare_average_pool_plain, prepare_average_pool_avx2}},
     {AVERAGE_POOL, {"average pool avx512", AVX512_VNNI, prepare_average_pool_plain, prepare_average_pool_avx512}},
+    {DEPTHWISE, {"depthwise avx2", AVX2, prepare_depthwise_plain, prepare_depthwise_avx2}},
+    {DEPTHWISE, {"depthwise avxvnni", AVX_VNNI, prepare_depthwise_plain, prepare_depthwise_avxvnni}},
     {DEPTHWISE, {"depthwise vnni", AVX512_VNNI, prepare_depthwise_plain, prepare_depthwise_vnni}},
-    {SHUFFLE, {"shuffle plain", PLAIN, prepare_shuffle_plain, prepare_shuffle_plain}},
+    {SHUFFLE, {"shuffle avx2", AVX2, prepare_shuffle_plain, prepare_shuffle_avx2}},
+    {SHUFFLE, {"shuffle avx512", AVX512_VNNI, prepare_shuffle_plain, prepare_shuffle_avx512}},
     {NEAREST, {"nearest plain", PLAIN, prepare_nearest_plain, prepare_nearest_plain}},
     {FLATTEN, {"flatten plain", PLAIN, prepare_flatten_plain, prepare_flatten_plain}},
 };

@@ -1,0 +1,18 @@
+// ENTER and LEAVE with AVX2.
+#if defined(__x86_64__)
+#include <cstring>
+
+#include "families.h"
+#include "work.h"
+#include "vectors_avx2.h"
+#include "border_vectors.h"
+
+namespace fxq {
+
+bool prepare_enter_avx2(Step& s, int32_t images) { return prepare_enter(s, images); }
+bool prepare_leave_avx2(Step& s, int32_t images) { return prepare_leave(s, images); }
+
+}  // namespace fxq
+
+#include "target_end.h"
+#endif

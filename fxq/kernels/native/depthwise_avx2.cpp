@@ -1,0 +1,18 @@
+// DEPTHWISE with AVX2.
+#if defined(__x86_64__)
+#include <cstring>
+
+#include "depthwise_shape.h"
+#include "families.h"
+#include "lookup.h"
+#include "vectors_avx2.h"
+#include "depthwise_vectors.h"
+
+namespace fxq {
+
+bool prepare_depthwise_avx2(Step& s, int32_t images) { return prepare_depthwise(s, images); }
+
+}  // namespace fxq
+
+#include "target_end.h"
+#endif
