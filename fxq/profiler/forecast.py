@@ -22,8 +22,8 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.analysis.legality import note_on
+from fxq.compiler.build import built
 from fxq.compiler.calibrate import run_batches
-from fxq.compiler.link import built
 from fxq.compiler.prepare import prepare
 from fxq.errors import ConfigError, FxqError
 from fxq.ir.facts import PACKED, info
