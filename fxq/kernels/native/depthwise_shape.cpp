@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t STRIP_BYTES = 24 * 1024;  // half of the first cache, if pixels stay enough:
 constexpr int32_t LEAST_PIXELS = 14;        // a strip begins with kw - 1 pixels of its neighbour
 constexpr int32_t LONGEST_PERIOD = 4096;
-constexpr int32_t MOST_CHANNELS = 1 << 15, MOST_TAPS = 1 << 10;  // what is beyond has a plain kernel
+constexpr int32_t MOST_CHANNELS = 1 << 15,
+                  MOST_TAPS = 1 << 10;  // what is beyond has a plain kernel
 
 int32_t round_up(int32_t a, int32_t b) { return ceil_div(a, b) * b; }
 
@@ -83,7 +84,8 @@ bool set_shape(Shape& g, const Step& s, int32_t width, int32_t group) {
 int32_t byte_of(int32_t v, int32_t lane) { return lane / 4 * 16 + 4 * v + lane % 4; }
 
 // The weight at slot (input row of the strip) and column kx for output row `row`; 0 outside the kernel.
-int32_t weight_at(const Weights& w, const Step& s, int32_t c, int32_t slot, int32_t kx, int32_t row) {
+int32_t weight_at(const Weights& w, const Step& s, int32_t c, int32_t slot, int32_t kx,
+                  int32_t row) {
   const int32_t ky = slot - row * s.code.sh;
   if (ky < 0 || ky >= s.code.kh) return 0;
   return w.layer.weight[(int64_t(c) * s.code.kh + ky) * s.code.kw + kx];
@@ -103,8 +105,10 @@ struct Packer {
   void lane_taps(uint8_t* to, int32_t c, int32_t slot, int32_t kx, int32_t row) const {
     for (int32_t i = 0; i < group; ++i) {
       const int32_t value = weight_at(w, s, c, slot + i, kx, row);
-      if (group == 4) to[i] = uint8_t(value);
-      else reinterpret_cast<int16_t*>(to)[i] = int16_t(value);
+      if (group == 4)
+        to[i] = uint8_t(value);
+      else
+        reinterpret_cast<int16_t*>(to)[i] = int16_t(value);
     }
   }
 
@@ -137,7 +141,8 @@ bool fits(const Weights& w) {
   const int32_t taps = w.layer.kh * w.layer.kw;
   for (int32_t c = 0; c < w.layer.outputs; ++c) {
     double sum = std::fabs(double(w.bias[c]));
-    for (int32_t i = 0; i < taps; ++i) sum += 255.0 * std::abs(w.layer.weight[int64_t(c) * taps + i]);
+    for (int32_t i = 0; i < taps; ++i)
+      sum += 255.0 * std::abs(w.layer.weight[int64_t(c) * taps + i]);
     const double multiplier = w.layer.multiplier[c];
     if (!(multiplier >= 0 && sum * std::fmin(multiplier, 512.0) < 1 << 30)) return false;
   }
@@ -169,7 +174,8 @@ bool shape_depthwise(Step& s, int32_t images, int32_t width, int32_t group) {
   add_offsets(s, g);
   const int64_t key = (int64_t(width) << 56) + (int64_t(group) << 48) + (int64_t(g.rows) << 40) +
                       (int64_t(s.code.sh) << 32) + (g.panels > 1 ? 0 : g.lanes);
-  s.packed = s.weights->packed(key, [&](const Weights& w) { return Packer{w, s, g, width, group}(); });
+  s.packed =
+      s.weights->packed(key, [&](const Weights& w) { return Packer{w, s, g, width, group}(); });
   return true;
 }
 

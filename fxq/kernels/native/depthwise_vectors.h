@@ -16,61 +16,10 @@
 // result whose pixels do not lie side by side is written to lines first. Neither is needed where the
 // channels are whole blocks; many of these are computed in panels.
 #pragma once
+#include "depthwise_strips.h"
 
 namespace fxq {
 namespace {
-
-struct Rows {
-  const uint8_t* at[GROUP];
-};
-
-inline void put(const Vector rows[GROUP], uint8_t* strip, int32_t plane) {
-  const Sums x = interleave(rows);
-  for (int k = 0; k < 4; ++k) store(strip + k * plane, x.v[k]);
-}
-
-// Fills the four planes of a strip from pixels that lie side by side ...
-inline void fill_line(const Rows& rows, int64_t bytes, uint8_t* strip, int32_t plane) {
-  for (int64_t i = 0; i < bytes; i += WIDTH) {
-    Vector x[GROUP];
-    for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + i);
-    put(x, strip + i, plane);
-  }
-}
-
-// ... or `stride` bytes apart: `used` bytes of each in whole blocks, ...
-inline void fill_blocks(const Rows& rows, int64_t stride, int32_t pixels, int32_t used, int32_t lanes,
-                        uint8_t* strip, int32_t plane) {
-  int32_t within = 0;
-  for (int64_t at = 0, end = pixels * stride; at < end;) {
-    Vector x[GROUP];
-    for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + at + within);
-    put(x, strip + within, plane);
-    within += WIDTH;
-    if (within < used) continue;
-    within = 0, at += stride, strip += lanes;
-  }
-}
-
-// ... or in blocks that are merged from the pixels that they meet.
-inline void fill_pixels(const Rows& rows, int64_t stride, int32_t pixels, int32_t lanes, uint8_t* strip,
-                        int32_t plane) {
-  int64_t at = 0;      // of the pixel that the block begins in
-  int32_t within = 0;  // its bytes that were taken
-  const int64_t bytes = int64_t(pixels) * lanes, end = pixels * stride;
-  for (int64_t i = 0; i < bytes; i += WIDTH) {
-    Vector x[GROUP];
-    for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + at + within);
-    int32_t filled = lanes - within;
-    for (; filled < WIDTH && at + stride < end; filled += lanes) {
-      at += stride;
-      for (int r = 0; r < GROUP; ++r) x[r] = merge(x[r], filled, rows.at[r] + at - filled);
-    }
-    within = lanes - (filled - WIDTH);
-    if (within == lanes) at += stride, within = 0;
-    put(x, strip + i, plane);
-  }
-}
 
 struct Epilogue {
   Vector zero, low, high;
@@ -80,7 +29,8 @@ struct Epilogue {
 inline Vector finish(const Vector sum[4], const uint8_t* multiplier, const Epilogue& e) {
   Sums q;
 #pragma GCC unroll 4
-  for (int k = 0; k < 4; ++k) q.v[k] = to_ints(mul(to_floats(sum[k]), load_floats(multiplier + k * WIDTH)));
+  for (int k = 0; k < 4; ++k)
+    q.v[k] = to_ints(mul(to_floats(sum[k]), load_floats(multiplier + k * WIDTH)));
   const Vector low = add_words(pack_ints(q.v[0], q.v[1]), e.zero);
   const Vector high = add_words(pack_ints(q.v[2], q.v[3]), e.zero);
   return min_bytes(max_bytes(pack_words(low, high), e.low), e.high);
@@ -88,16 +38,17 @@ inline Vector finish(const Vector sum[4], const uint8_t* multiplier, const Epilo
 
 // Where the results of a block go, and those of the next blocks with the same weights.
 struct Target {
-  uint8_t* at[4];             // for each row
-  int64_t step;               // bytes to the next block's
-  int64_t left, fewer;        // bytes that exist there; how many fewer at the next block
+  uint8_t* at[4];       // for each row
+  int64_t step;         // bytes to the next block's
+  int64_t left, fewer;  // bytes that exist there; how many fewer at the next block
 };
 
 // BLOCKS blocks of ROWS rows, `period` bytes apart. The packed weights are those of PACKED rows.
 // (Without the pragmas gcc keeps the sums in memory.)
 template <int ROWS, int PACKED, int BLOCKS>
-inline void compute(const int32_t* offset, int32_t taps, const uint8_t* weights, const uint8_t* strip,
-                    int64_t period, const Epilogue& e, const Target& out, int64_t i) {
+inline void compute(const int32_t* offset, int32_t taps, const uint8_t* weights,
+                    const uint8_t* strip, int64_t period, const Epilogue& e, const Target& out,
+                    int64_t i) {
   Vector sum[ROWS][BLOCKS][4];
 #pragma GCC unroll 4
   for (int r = 0; r < ROWS; ++r)
@@ -136,11 +87,12 @@ struct Part {
 };
 
 template <int ROWS, int PACKED>
-inline void compute_blocks(const Step& s, const Shape& g, const Part& p, const uint8_t* strip, const Target& line) {
+inline void compute_blocks(const Step& s, const Shape& g, const Part& p, const uint8_t* strip,
+                           const Target& line) {
   constexpr int BLOCKS = SUMS / (4 * ROWS);
   const Epilogue e{words_of(s.code.zero_out), bytes_of(s.code.low), bytes_of(s.code.high)};
   const int32_t taps = g.groups * s.code.kw, bytes = 8 * WIDTH + taps * PACKED * 4 * WIDTH;
-  const int64_t end = p.blocks ? p.channels : int64_t(p.pixels) * g.lanes;  // of blocks with own weights
+  const int64_t end = p.blocks ? p.channels : int64_t(p.pixels) * g.lanes;
   const uint8_t* weights = static_cast<const uint8_t*>(s.packed) + int64_t(p.first) / WIDTH * bytes;
   for (int32_t at = 0; at < g.period && at < end; at += WIDTH, weights += bytes) {
     Target out = line;
@@ -156,7 +108,8 @@ inline void compute_blocks(const Step& s, const Shape& g, const Part& p, const u
 }
 
 template <int PACKED>
-inline void compute_rows(const Step& s, const Shape& g, const Part& p, const uint8_t* strip, const Target& out) {
+inline void compute_rows(const Step& s, const Shape& g, const Part& p, const uint8_t* strip,
+                         const Target& out) {
   if (p.rows == 1) return compute_blocks<1, PACKED>(s, g, p, strip, out);
   if constexpr (PACKED > 1)
     if (p.rows == 2) return compute_blocks<2, PACKED>(s, g, p, strip, out);
@@ -166,15 +119,16 @@ inline void compute_rows(const Step& s, const Shape& g, const Part& p, const uin
   }
 }
 
-inline void fill_strip(const Step& s, const Shape& g, const Part& p, const Rows& from, int32_t pixels,
-                       uint8_t* strip) {
+inline void fill_strip(const Step& s, const Shape& g, const Part& p, const Rows& from,
+                       int32_t pixels, uint8_t* strip) {
   const int64_t stride = s.in.pixel * s.code.sw;
   if (stride == g.lanes) return fill_line(from, int64_t(pixels) * g.lanes, strip, g.plane);
   if (p.blocks) return fill_blocks(from, stride, pixels, p.channels, g.lanes, strip, g.plane);
   fill_pixels(from, stride, pixels, g.lanes, strip, g.plane);
 }
 
-inline void fill_strips(const Step& s, const Shape& g, const Part& p, const uint8_t* image, uint8_t* scratch) {
+inline void fill_strips(const Step& s, const Shape& g, const Part& p, const uint8_t* image,
+                        uint8_t* scratch) {
   const Instruction& k = s.code;
   const int32_t last_slot = (p.rows - 1) * k.sh + k.kh - 1;  // further ones meet weights of 0
   for (int32_t i = 0; i < g.groups; ++i)
@@ -183,14 +137,16 @@ inline void fill_strips(const Step& s, const Shape& g, const Part& p, const uint
       if (extra < 0) continue;
       Rows from;
       for (int j = 0; j < GROUP; ++j)
-        from.at[j] = pixel(s.in, image, p.y * k.sh - k.ph + least(i * GROUP + j, last_slot) * k.dh,
-                           p.x * k.sw - k.pw + phase) + p.first;
+        from.at[j] = pixel(s.in, image + p.first,
+                           p.y * k.sh - k.ph + least(i * GROUP + j, last_slot) * k.dh,
+                           p.x * k.sw - k.pw + phase);
       fill_strip(s, g, p, from, p.pixels + extra, scratch + (i * g.phases + phase) * 4ll * g.plane);
     }
 }
 
 // The table, and the way out of lines whose pixels lie elsewhere.
-inline void move_line(const Step& s, const Shape& g, const Part& p, Lookup look_up, uint8_t* line, uint8_t* out) {
+inline void move_line(const Step& s, const Shape& g, const Part& p, Lookup look_up, uint8_t* line,
+                      uint8_t* out) {
   if (line != out) {
     if (s.table) look_up(s.table, line, line, int64_t(p.pixels) * g.lanes);
     for (int32_t x = 0; x < p.pixels; ++x, line += g.lanes, out += s.out.pixel)
@@ -203,7 +159,8 @@ inline void move_line(const Step& s, const Shape& g, const Part& p, Lookup look_
 }
 
 template <int PACKED>
-inline void compute_part(const Step& s, const Operands& image, const Part& p, Lookup look_up, uint8_t* scratch) {
+inline void compute_part(const Step& s, const Operands& image, const Part& p, Lookup look_up,
+                         uint8_t* scratch) {
   const Shape& g = shape_of(s);
   fill_strips(s, g, p, image.in, scratch);
   uint8_t* lines = scratch + 4ll * g.groups * g.phases * g.plane;
@@ -226,7 +183,10 @@ void depthwise_rows(const Step& s, const Operands& o, int32_t chunk, uint8_t* sc
   const int32_t groups = g.units / g.panels;
   for_units(s, o, chunk, [&](const Operands& image, int32_t unit) {
     const int32_t y = unit % groups * PACKED, first = unit / groups * g.lanes;
-    Part p{y, least(PACKED, s.out.h - y), 0, 0, first, least(g.lanes, s.out.c - first), g.lanes % WIDTH == 0};
+    Part p{};
+    p.y = y, p.rows = least(PACKED, s.out.h - y);
+    p.first = first, p.channels = least(g.lanes, s.out.c - first);
+    p.blocks = g.lanes % WIDTH == 0;
     for (; p.x < s.out.w; p.x += g.width) {
       p.pixels = least(g.width, s.out.w - p.x);
       compute_part<PACKED>(s, image, p, look_up, scratch);
