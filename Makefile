@@ -43,7 +43,7 @@ fuzz: setup
 	$(BIN)/python -m tests.fuzz.campaign --models $(MODELS) --files $(FILES) --hostile $(HOSTILE) $(FUZZ_ARGS)
 
 lint: setup
-	$(BIN)/ruff check fxq passes targets tests benchmarks examples
+	$(BIN)/ruff check setup.py fxq passes targets tests benchmarks examples
 
 # mypy does not know package-dir, so it reads the packages where an installation puts them.
 types: setup
