@@ -88,6 +88,6 @@ def test_code_that_ran_is_seen(tmp_path, monkeypatch):
     """The twin: a loader that lets a file write its marker fails the campaign."""
     (tmp_path / "seeds").mkdir()
     seeds.write(tmp_path / "seeds", ("classifier",))
-    monkeypatch.setattr(check_hostile, "check", lambda path, position: (
+    monkeypatch.setattr(check_hostile, "check", lambda path, runtime: (
         (tmp_path / "executed-7").touch(), "loaded")[1])
     assert check_hostile.run_files(7, 1, tmp_path)["failures"][0][0] == "it ran code"

@@ -356,7 +356,7 @@ WEIGHTS = {
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights_that_are_none(saved, name, target, tmp_path):
     """Scales, axes and types that a kernel would read through a raw pointer are refused first."""
-    if target == "reference" and name in ("wide weights", "of another axis"):
+    if target in ("reference", "native") and name in ("wide weights", "of another axis"):
         pytest.skip("plain tensors hold any integers, and scales along any axis")
     if target == "native" and name == "of another axis":
         pytest.skip("the layer computes in float")
@@ -369,3 +369,12 @@ def test_weights_that_are_some(saved, target, tmp_path):
     """The twin: the same file unchanged loads on each of these targets."""
     content = resealed(saved, change_scales(lambda tensors: None))
     assert loads(tmp_path, content, target=target)(X).shape == (2, 5)
+
+
+def test_multipliers_that_leave_float32(saved, tmp_path):
+    """A layer whose sums no float32 can scale computes in float, on native as elsewhere."""
+    content = resealed(saved, change_scales(lambda t: t["block_conv1_weight_scale"].fill_(3e38)))
+    (tmp_path / "x.fxq").write_bytes(content)
+    found = [fxq.load(tmp_path / "x.fxq", target=target, runtime=runtime, verify=False)(X)
+             for target, runtime in (("reference", "python"), ("native", "native"))]
+    assert torch.equal(*found)

@@ -15,7 +15,7 @@ from tests.test_zoo import CNNS, OTHERS
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 QUICK = ("mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1")
 # Those of one machine's patience; sides where the smallest is not 33 pixels.
-SIDES = {name: 33 for name in torchvision.models.list_models(module=torchvision.models)} | {
+SIDES = dict.fromkeys(torchvision.models.list_models(module=torchvision.models), 33) | {
     "inception_v3": 96, "alexnet": 63, **CNNS, **OTHERS}
 LARGE = ("vit_h_14", "vit_l_16", "vit_l_32", "vit_b_32", "vit_b_16", "maxvit_t", "regnet_y_128gf")
 OPTIONS = dict.fromkeys(("googlenet", "inception_v3"), {"init_weights": False, "aux_logits": False})

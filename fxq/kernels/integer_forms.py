@@ -6,6 +6,7 @@ raises Unfit for a node whose numbers it cannot hold, which then computes in flo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,7 +59,10 @@ def ratio(a: QParams, b: QParams) -> float:
 
 
 def _float32(value: float) -> float:
-    return float(torch.tensor(value, dtype=torch.float64).float())
+    rounded = float(torch.tensor(value, dtype=torch.float64).float())
+    if not math.isfinite(rounded):
+        raise Unfit("the ratio of two scales is no finite float32")
+    return rounded
 
 
 def _geometry(node: Node, names: tuple[str, ...]) -> dict[str, Any]:
@@ -79,10 +83,12 @@ def _weighted(node: Node, found: Constants | str, scaled: Callable[[Tensor], Ten
     """Input, weight, bias, and what sums are multiplied with."""
     if isinstance(found, str):
         raise Unfit(found)
-    path, source = label(node), node.args[0]
+    path, source, multipliers = label(node), node.args[0], scaled(found.scales)
+    if not bool(torch.isfinite(multipliers).all()):
+        raise Unfit("a multiplier of its sums is no finite float32")
     assert isinstance(source, Node) and isinstance(source.args[0], Node)
     tensors = {"weight_integers": found.weight, "bias_integers": found.bias,
-               "multiplier": scaled(found.scales)}
+               "multiplier": multipliers}
     return [source.args[0], *(rewriter.constant(f"{path}.{name}", tensor, node)
                               for name, tensor in tensors.items())]
 

@@ -92,7 +92,7 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
     if known is not None and not known.is_available():
         raise TargetUnavailableError("this machine cannot run the model, so it cannot be measured",
                                      fix="profile it on a machine with its device")
-    module, device = compiled.graph_module, _device(compiled.graph_module)
+    device = _device(compiled.graph_module)
     with isolated(), quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
         compiled._takes(inputs)

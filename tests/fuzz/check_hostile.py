@@ -28,19 +28,20 @@ def run_files(number: int, count: int, folder: Path) -> dict:
     A hang ends the process (by SIGPROF, after ten seconds of its own time), and so names its case.
     """
     source, marker = random.Random(number), folder / f"executed-{number}"
-    seeds = [p.read_bytes() for p in sorted((folder / "seeds").glob("*.fxq"))]
+    seeds = [(p.stem, p.read_bytes()) for p in sorted((folder / "seeds").glob("*.fxq"))]
     for seed in (folder / "seeds").glob("*.fxq"):
         fxq.load(seed)  # what torch loads late counts for no file
     path, case = folder / f"hostile-{number}.fxq", folder / f"hostile-{number}.case"
     result = {**dict.fromkeys(OUTCOMES, 0), "failures": []}
     allowed = max(MEGABYTES * 1024, _highest())  # a test's process may have been larger before
     for position in range(count):
-        path.write_bytes(hostile(source.choice(seeds), source, str(marker)))
+        name, content = source.choice(seeds)
+        path.write_bytes(hostile(content, source, str(marker)))
         case.write_text(f"file {position} of seed {number}")
         faulthandler.dump_traceback_later(WAITED, exit=True, file=sys.stderr)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
-            result[check(path, position)] += 1
+            result[check(path, _runtime(name, position))] += 1
         except Exception as error:
             result["failures"].append([f"{type(error).__name__}: {error}"[:200], case.read_text()])
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -59,15 +60,20 @@ def _highest() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def check(path: Path, position: int) -> str:
+def _runtime(name: str, position: int) -> str:
+    if name.startswith("native"):
+        return "native" if position % 2 else "python"
+    return "torchscript" if position % 20 == 0 else "python"
+
+
+def check(path: Path, runtime: str) -> str:
     """What became of one file; raises for everything that no file may cause."""
-    runtime = "torchscript" if position % 20 == 0 else "python"
     try:
         model = fxq.load(path, runtime=runtime)
     except fxq.FxqError as error:
         _printable(str(error))
         if not isinstance(error, fxq.ArtifactError | fxq.TargetUnavailableError) and not (
-                runtime == "torchscript" and isinstance(error, fxq.ConfigError)):
+                runtime != "python" and isinstance(error, fxq.ConfigError)):
             raise
         return "refused"
     opened = open_artifact(path)

@@ -41,6 +41,8 @@ class Many(nn.Module):
 NETS = {"classifier": (Classifier, {}), "excite": (SqueezeExcite, {}), "many": (Many, {}),
         "qnnpack": (Classifier, {"target": "qnnpack"}), "x86": (Many, {"target": "x86"}),
         "phone": (Many, {"target": "qnnpack"}), "reference": (Many, {"target": "reference"}),
+        "native": (Many, {"target": "native"}),
+        "native_classifier": (Classifier, {"target": "native"}),
         "float": (Many, {"scheme": "fp32"}), "dynamic": (Many, {"scheme": "int8_dynamic"})}
 
 
