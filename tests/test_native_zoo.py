@@ -18,7 +18,8 @@ QUICK = ("mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1")
 SIDES = dict.fromkeys(torchvision.models.list_models(module=torchvision.models), 33) | {
     "inception_v3": 96, "alexnet": 63, **CNNS, **OTHERS}
 LARGE = ("vit_h_14", "vit_l_16", "vit_l_32", "vit_b_32", "vit_b_16", "maxvit_t", "regnet_y_128gf")
-OPTIONS = dict.fromkeys(("googlenet", "inception_v3"), {"init_weights": False, "aux_logits": False})
+WHOLE = {"init_weights": False, "aux_logits": False}
+OPTIONS = {"googlenet": WHOLE, "inception_v3": WHOLE}
 
 
 def compiled(name):

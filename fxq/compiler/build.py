@@ -128,8 +128,8 @@ def built(prepared: Prepared, statistics: Statistics | None = None,
     Without `runtime`, the one that needs no measurement: the target's own programs, or Python.
     """
     if runtime is None:
-        native = prepared.context.target.engine == "native"
-        runtime = "native" if native else "python"
+        target = prepared.context.target
+        runtime = "native" if target.engine == "native" and target.is_available() else "python"
     with isolated(), quiet():
         reference = quantize(prepared, statistics, strict)
         with reference.manager.clock.step("copy"):
