@@ -16,7 +16,7 @@ from fxq.analysis.saturation import VNNI_ONLY
 from fxq.artifact.read import Opened, open_artifact
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.write import Content, check_of, invented
-from fxq.compiled import CompiledModel
+from fxq.compiled import CompiledModel, Text
 from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
 from fxq.compiler.report import Report, read_report
@@ -24,6 +24,7 @@ from fxq.errors import ArtifactError, ConfigError, TargetUnavailableError
 from fxq.frontend.operators import load_operator
 from fxq.ir.facts import info
 from fxq.ir.printer import format_graph
+from fxq.ir.stages import Stage
 from fxq.runtime.executable import Executable
 from fxq.runtime.shape_program import shape_program
 from fxq.system.machine import has_vnni
@@ -71,8 +72,9 @@ def _model(opened: Opened, target: Target, report: Report, runtime: str,
                       stage=opened.stage, recording=False)
     executable = _linked(opened, manager, runtime)
     content = Content(opened.portable, opened.stage, target.engine, opened.ranges)
-    texts = {manager.stage: partial(format_graph, executable.graph_module),
-             opened.stage: lambda: format_graph(from_portable(opened.portable))}
+    texts: dict[Stage, Text] = {
+        manager.stage: partial(format_graph, executable.graph_module),
+        opened.stage: lambda: format_graph(from_portable(opened.portable))}
     return CompiledModel(executable, opened.convention, content, replace(
         report, runtime=executable.runtime, runtime_choice=executable.choice), texts)
 

@@ -13,7 +13,7 @@ from tabulate import tabulate
 import fxq
 from fxq.artifact.read import open_artifact
 from fxq.artifact.write import check_of
-from fxq.cli.isa import compare_isas
+from fxq.cli.isa import compare_isas, compare_native
 from fxq.compiler.report import read_report
 from fxq.errors import ConfigError, VerificationError
 from fxq.frontend.operators import load_operator
@@ -64,7 +64,8 @@ def verify_artifact(path: Path, inputs: Path | None, isa: str = "host") -> str:
     if isa not in ("host", "all"):
         raise ConfigError(f"--isa {isa!r}", fix='it is "host" or "all"')
     opened = open_artifact(path)
-    model = fxq.load(path, runtime="python")
+    native = opened.manifest["engine"] == "native"  # whose programs are what is recorded
+    model = fxq.load(path, runtime="auto" if native else "python")
     lines = ["digests, graph and signature are as they were written"]
     recorded = opened.manifest["check"]  # empty for devices whose bits differ
     same = recorded and check_of(lambda *x: model._flat(list(x)), opened.inputs()) == recorded
@@ -82,7 +83,7 @@ def verify_artifact(path: Path, inputs: Path | None, isa: str = "host") -> str:
     if inputs is not None:
         lines.append(_compare_recorded(path, model, inputs))
     if isa == "all":
-        lines += compare_isas(path, model.report.isa)
+        lines += compare_native(path) if native else compare_isas(path, model.report.isa)
     return "\n".join(lines)
 
 

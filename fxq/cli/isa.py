@@ -1,6 +1,6 @@
 """Run one file under the kernels of older CPUs too, each in a process of its own.
 
-FBGEMM and oneDNN choose their kernels when they start, by these variables of the environment.
+FBGEMM, oneDNN and fxq's own library choose kernels when they start, by environment variables.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fxq.artifact.write import invented
 from fxq.compiler.verify import integers_of, step_differences
 from fxq.errors import VerificationError
 from fxq.ir.digests import value_bytes
+from fxq.kernels.native import library
 from fxq.system.torch_state import isolated
 
 ISAS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -41,8 +42,10 @@ class Seen:
 
 def look(path: str) -> Seen:
     """Run a file on inputs that every process makes alike, and each operator on its own."""
-    model = fxq.load(path, runtime="python", verify=False)  # its steps are counted below
     opened = open_artifact(path)
+    native = opened.manifest["engine"] == "native"
+    # The steps of kernels that torch calls are counted below; programs give equal bits or none.
+    model = fxq.load(path, runtime="auto" if native else "python", verify=False)
     meaning = opened.module
     digest, steps = hashlib.sha256(), 0
     for seed, spread in enumerate(_SPREADS):
@@ -51,6 +54,8 @@ def look(path: str) -> Seen:
                   .to(x.dtype) for x in opened.inputs()]
         for value in model._flat(inputs):
             digest.update(value_bytes(value))
+        if native:
+            continue
         with isolated():
             found = step_differences(model.graph_module, inputs, integers_of(meaning, inputs))
         steps = max([steps, *(difference for difference, _ in found)])
@@ -84,6 +89,18 @@ def compare_isas(path: Path, isa: str) -> list[str]:
         same = "outputs are equal, bit for bit" if seen.digest == expected.digest else (
             "nothing saturates; outputs differ by the rounding of single sums")
         lines.append(f"{name}: {same}")
+    return lines
+
+
+def compare_native(path: Path) -> list[str]:
+    """One line for each instruction set below this machine's best; their bits must be equal."""
+    expected, lines = under(path, {}), []
+    for name in library.ISAS[:library.ISAS.index(library.isa())]:
+        if under(path, {"FXQ_NATIVE_ISA": name}).digest != expected.digest:
+            raise VerificationError(f"{path} computes other numbers with {name}",
+                                    why="the kernels of every instruction set give the same bits",
+                                    fix="this is a fault of fxq; please report it")
+        lines.append(f"{name}: outputs are equal, bit for bit")
     return lines
 
 

@@ -135,7 +135,8 @@ def _rows(module: fx.GraphModule, shell: Shell, found: Sequence[Clocked]) -> lis
 
 
 def _call(shell: Shell, program: Clocked) -> Node:
-    return next(n for n in shell.graph.nodes if n.target is program)
+    found: Node = next(n for n in shell.graph.nodes if n.target is program)
+    return found
 
 
 def _owners(shell: Shell, calls: Sequence[Node]) -> list[Node]:
