@@ -45,7 +45,7 @@ fuzz: setup
 		--files $(FILES) --hostile $(HOSTILE) $(FUZZ_ARGS)
 
 lint: setup
-	$(BIN)/ruff check fxq passes targets tests benchmarks examples
+	$(BIN)/ruff check setup.py fxq passes targets tests benchmarks examples
 
 # mypy does not know package-dir, so it reads the packages where an installation puts them.
 types: setup

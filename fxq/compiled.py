@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,12 +16,16 @@ from fxq.compiler.report import Report
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
 from fxq.frontend.convention import Convention
 from fxq.ir.stages import Stage
-from fxq.profiler.profile import Profile, profile
 from fxq.runtime.executable import Executable
 from fxq.runtime.python import Function, build
 from fxq.runtime.shape_program import UNKNOWN, Outcome
 from fxq.system.torch_state import isolated
 from fxq.targets import TARGETS
+
+if TYPE_CHECKING:
+    from fxq.profiler.profile import Profile
+
+Text = str | Callable[[], str]  # of a stage, or what writes it once somebody reads it
 
 
 class CompiledModel(nn.Module):
@@ -36,7 +40,7 @@ class CompiledModel(nn.Module):
     graph_module: fx.GraphModule
 
     def __init__(self, executable: Executable, convention: Convention, content: Content,
-                 report: Report, texts: Mapping[Stage, str], check_finite: bool = False) -> None:
+                 report: Report, texts: Mapping[Stage, Text], check_finite: bool = False) -> None:
         super().__init__()
         self._function: Function
         object.__setattr__(self, "graph_module", executable.graph_module)
@@ -87,13 +91,16 @@ class CompiledModel(nn.Module):
         names = {str(s): text for s, text in self._texts.items()}
         if str(stage).upper() not in names:
             raise ConfigError(f"no stage {stage!r}", fix=did_you_mean(str(stage).upper(), names))
-        return names[str(stage).upper()]
+        text = names[str(stage).upper()]
+        return text if isinstance(text, str) else text()
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Measure every node on these inputs: time beside float, bytes, MACs, SQNR.
 
         See `fxq.profiler.profile.profile` for its options.
         """
+        from fxq.profiler.profile import profile  # large, and not needed to run a model
+
         return profile(self, *args, **kwargs)
 
     def save(self, path: str | Path) -> None:

@@ -17,14 +17,15 @@ import torch
 from torch import fx
 from torch.fx import Node
 
+from fxq.errors import VerificationError
 from fxq.ir import arithmetic, integers
 from fxq.ir.facts import KERNEL, MACS, info, is_on_integers, qparams
 from fxq.ir.ops import OPS, Op
 from fxq.ir.rewriter import Rewriter, label
 from fxq.ir.sizes import macs
 from fxq.kernels.calls import Call, get_call
-from fxq.kernels.integer_calls import (
-    INTEGER_CALLS,
+from fxq.kernels.integer_calls import INTEGER_CALLS
+from fxq.kernels.integer_forms import (
     INTEGER_FORMS,
     Arguments,
     Unfit,
@@ -32,17 +33,25 @@ from fxq.kernels.integer_calls import (
     layer_float,
     result,
 )
+from fxq.kernels.integer_layers import why_not_width
 from fxq.kernels.lookup_tables import is_function, source_of, table_of
+from fxq.kernels.needs import why_not_format
 from fxq.kernels.rows import row_of
 from fxq.quantization.formats import QParams
+from fxq.targets.base import Target
 
 _SELECT: dict[str, Any] = {"max_pool1d": arithmetic.max_pool1d,
                            "max_pool2d": arithmetic.max_pool2d, "interpolate": arithmetic.nearest}
 
 
-def lower_integers(module: fx.GraphModule, rewriter: Rewriter) -> None:
-    """Rewrite a REFERENCE graph in place."""
+def lower_integers(module: fx.GraphModule, target: Target, rewriter: Rewriter) -> None:
+    """Rewrite a REFERENCE graph in place.
+
+    Raises VerificationError for integers that a target with kernels does not hold.
+    """
     for node in list(module.graph.nodes):
+        if not target.simulates:
+            _check_width(node, target)
         if node.target is integers.quantize:
             _lower_quantize(node, rewriter)
         elif node.target is integers.clamp_on_integers:
@@ -55,11 +64,17 @@ def lower_integers(module: fx.GraphModule, rewriter: Rewriter) -> None:
     for node in list(module.graph.nodes):
         if node.target is integers.dequantize:
             _leave(node, rewriter)
-        elif node.target is integers.dequantize_weight:  # of layers that compute in float
-            weight = integers.constant_value(node)
-            assert weight is not None
-            new = rewriter.constant(f"{label(node)}.float", weight, node)
-            rewriter.replace(node, new, "dequantized once")
+
+
+def _check_width(node: Node, target: Target) -> None:
+    """The graph may have been made for another target."""
+    format_, reason = qparams(node), None
+    if format_ is not None:
+        reason = why_not_format(format_, target.activation)
+    elif is_on_integers(node):
+        reason = why_not_width(node)
+    if reason:
+        raise VerificationError(f"{label(node)} cannot be held for {target.name}", why=reason)
 
 
 def _lower_quantize(quantize: Node, rewriter: Rewriter) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fxq.errors import ConfigError, TargetUnavailableError, did_you_mean
 from fxq.frontend.operators import load_operators
+from fxq.kernels.native.library import isa
 from fxq.quantization.schemes import Scheme
 from fxq.system import plugins
 from fxq.targets.base import Kernel, Limit, Pairing, Target
@@ -56,9 +57,11 @@ def best_target(scheme: Scheme) -> Target:
 
 
 def availability(target: Target) -> str:
-    """ "yes", or "no" with what this machine lacks."""
+    """ "yes", with the instruction set of fxq's own kernels, or "no" with what is missing."""
     missing = target.why_not_here()
-    return f"no: {missing}" if missing else "yes"
+    if missing:
+        return f"no: {missing}"
+    return f"yes: {isa()}" if target.engine == "native" else "yes"
 
 
 __all__ = ["AUTO", "TARGETS", "Kernel", "Limit", "Pairing", "Target",

@@ -3,7 +3,8 @@
 Written by fxq at commit 3780857 from seeded nets with `lively` batch norms (tests/nets.py), and
 calibrated on INPUT, its mirror image, and half of it upside down: a depthwise net, a squeeze-and-
 excite gate in front of a residual block, and two branches that a cat joins, in W4A8. The outputs
-beside them are what that commit gave for INPUT.
+beside them are what that commit gave for INPUT; those of the net in W4A8 are of the integer
+arithmetic that `reference` computes by since then (docs/decisions/0014-integer-arithmetic.md).
 """
 
 from pathlib import Path

@@ -39,7 +39,7 @@ def test_table_and_float_give_the_same_bits(function, monkeypatch):
     """A table holds what the function gives for each of its 256 inputs."""
     results = []
     for way in (TABLE, FLOAT):
-        monkeypatch.setattr("fxq.passes.lower.choose", lambda node, costs, way=way: replace(
+        monkeypatch.setattr("fxq.passes.lower_kernels.choose", lambda node, costs, way=way: replace(
             fxq.kernels.lookup_tables.choose(node, costs), way=way))
         model, x = compiled(function, 9)
         assert ("function" in model.graph_text()) == (way == TABLE)

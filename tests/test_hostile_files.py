@@ -358,6 +358,8 @@ def test_weights_that_are_none(saved, name, target, tmp_path):
     """Scales, axes and types that a kernel would read through a raw pointer are refused first."""
     if target in ("reference", "native") and name in ("wide weights", "of another axis"):
         pytest.skip("plain tensors hold any integers, and scales along any axis")
+    if target == "native" and name == "of another axis":
+        pytest.skip("the layer computes in float")
     with pytest.raises(fxq.ArtifactError):
         loads(tmp_path, resealed(saved, change_scales(WEIGHTS[name])), target=target)
 

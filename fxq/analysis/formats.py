@@ -22,10 +22,11 @@ from fxq.analysis.value_formats import choose_qparams
 from fxq.ir.facts import info, tensor_inputs
 from fxq.ir.ops import Kind, base_name, channel_axis, op_name, op_of
 from fxq.ir.rewriter import constant_of
+from fxq.kernels.integer_layers import LARGEST_SUM, weights_per_output
 from fxq.quantization.formats import SMALLEST, QParams
 from fxq.quantization.weights import IntegerWeight, quantize_weight
 
-CODE = "small-values"
+CODE, WIDE = "small-values", "wide-sums"
 # Steps of a value's scale in the deviation of each row that a layer norm divides by it. The noise
 # of rounding is step / sqrt(12): at 16 steps it is 35 dB below the row, and a residual stream is
 # rounded once for each of its sums.
@@ -51,7 +52,8 @@ def choose_formats(module: fx.GraphModule, context: Context) -> Formats:
         known |= {n: _integer_weight(n, context) for n in layers if n not in known}
         formats = Formats(placement, choose_qparams(module, placement, context),
                           {n: known[n] for n in layers})
-        found = dict((*_small_values(formats), *_small_products(formats, context),
+        found = dict((*_wide_sums(formats), *_small_values(formats),
+                      *_small_products(formats, context),
                       *_fine_rows(formats, context), *_narrow_parts(formats, context)))
         if not found:
             return formats
@@ -81,6 +83,19 @@ def _layers(module: fx.GraphModule, placement: Placement) -> list[Node]:
     weighted = placement.integer | placement.dynamic | placement.weight_only
     return [n for n in module.graph.nodes if n in weighted
             and (op := op_of(n)) is not None and op.kind is Kind.MAC]
+
+
+def _wide_sums(formats: Formats) -> Iterator[tuple[Node, Reason]]:
+    """Layers of 8 bits whose products alone may fill half of 32 bits; biases get the other half."""
+    for node, weight in formats.weights.items():
+        source = node.args[0]
+        assert isinstance(source, Node)
+        if node not in formats.placement.integer or (
+                formats.values[source].dtype is not torch.uint8):
+            continue
+        sums = weights_per_output(node, weight.values).double().abs().flatten(1).sum(1)
+        if sums.numel() and 255 * sums.max() >= LARGEST_SUM / 2:
+            yield node, (WIDE, "it adds so many products that their sum may leave 32 bits")
 
 
 def _small_values(formats: Formats) -> Iterator[tuple[Node, Reason]]:

@@ -12,9 +12,9 @@ from fxq.targets import TARGETS, Target
 _HEAD = """# Operators
 
 Generated from the tables in `targets/` by `make golden`. *kernel*: an integer kernel of the
-engine; *function*: a table of 256 results or float between integers, whichever
-`targets/costs.py` says is faster; a limit that does not hold, like a `no`, leaves the node in
-float with that reason in the report. `cuda_fp16` runs every operator in half precision.
+engine; *table*: a table of 256 results; *function*: such a table or float between integers,
+whichever `targets/costs.py` says is faster; a limit that does not hold, like a `no`, leaves the
+node in float with that reason in the report. `cuda_fp16` runs every operator in half precision.
 
 """
 
@@ -46,5 +46,5 @@ def _way(target: Target, row: Kernel) -> str:
     if target.simulates:
         return "plain integers"
     if get_call(row.call).form == "function":
-        return "function"
+        return "table" if target.plain else "function"
     return f"{row.engine} kernel" if row.engine else "kernel"

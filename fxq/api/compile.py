@@ -14,9 +14,8 @@ from torch import fx, nn
 
 from fxq.analysis.legality import note_on
 from fxq.compiled import CompiledModel
-from fxq.compiler.build import Reference
+from fxq.compiler.build import Reference, built
 from fxq.compiler.calibrate import Progress, calibrate, run_batches
-from fxq.compiler.link import built
 from fxq.compiler.lock import Lock, first_difference, identity_of, make_lock, read_lock, write_lock
 from fxq.compiler.manager import Manager
 from fxq.compiler.prepare import Prepared, prepare

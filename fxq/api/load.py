@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import fx
@@ -13,7 +14,8 @@ from fxq.analysis.context import Context
 from fxq.analysis.kernel_rows import choose_rows
 from fxq.analysis.saturation import VNNI_ONLY
 from fxq.artifact.read import Opened, open_artifact
-from fxq.artifact.write import Content, invented
+from fxq.artifact.read_graph import from_portable
+from fxq.artifact.write import Content, check_of, invented
 from fxq.compiled import CompiledModel
 from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
@@ -36,9 +38,11 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
     """Load a compiled model, in a process that need not know the model's class.
 
     `target` overrides the one that it was compiled for, where this machine lacks its engine.
-    `runtime="auto"` measures the runtimes on this machine, and `verify` compares each kernel of
-    this machine with the file's integers, step by step, where all values of a run take less than
-    1 GB together: without them a file loads several times sooner. (The file does not say which
+    `runtime="auto"` measures the runtimes on this machine. `verify` holds the outputs of native
+    programs to those that the file records, whose bits are the same on every machine. Of other
+    targets, and where the file records none or torch's float kernels here give others, it compares
+    each kernel of this machine with the file's integers, step by step, where all values of a run
+    take less than 1 GB together: that takes several times longer. (The file does not say which
     runtime was faster where it was compiled: the same model gives the same bytes.) `operators`
     names those of installed plugins that the file may hold: a file alone makes none of them load.
     Raises ArtifactError for a file that is damaged, foreign or too new, and
@@ -51,14 +55,34 @@ def load(path: str | Path, *, target: str | Target | None = None, runtime: str =
     opened = open_artifact(path)
     chosen = _target_of(opened, target)
     report = _report_for(opened, chosen, path)
+    if verify and chosen.engine == "native" and runtime in ("auto", "native"):
+        model = _model(opened, chosen, report, runtime, stepwise=False)
+        if _gives_what_was_recorded(model, opened):
+            return model
+        opened = open_artifact(path)  # linking has rewritten its graph
     small = _bytes_of_values(opened.module) < LARGEST_CHECKED
-    manager = Manager(Context(chosen), [invented(x) for x in opened.inputs()], verify and small,
-                      stage=opened.stage, texts={opened.stage: format_graph(opened.module)},
-                      reproducers=False)
+    return _model(opened, chosen, report, runtime, stepwise=verify and small)
+
+
+def _model(opened: Opened, target: Target, report: Report, runtime: str,
+           stepwise: bool) -> CompiledModel:
+    """The file's model on this machine; `stepwise` holds each kernel to the file's integers."""
+    manager = Manager(Context(target), [invented(x) for x in opened.inputs()], stepwise,
+                      stage=opened.stage, recording=False)
     executable = _linked(opened, manager, runtime)
-    content = Content(opened.portable, opened.stage, chosen.engine, opened.ranges)
+    content = Content(opened.portable, opened.stage, target.engine, opened.ranges)
+    texts = {manager.stage: partial(format_graph, executable.graph_module),
+             opened.stage: lambda: format_graph(from_portable(opened.portable))}
     return CompiledModel(executable, opened.convention, content, replace(
-        report, runtime=executable.runtime, runtime_choice=executable.choice), manager.texts)
+        report, runtime=executable.runtime, runtime_choice=executable.choice), texts)
+
+
+def _gives_what_was_recorded(model: CompiledModel, opened: Opened) -> bool:
+    """The outputs for invented inputs have the digest that the file has for them."""
+    recorded = opened.manifest["check"]
+    with isolated():
+        return bool(recorded) and recorded == check_of(
+            lambda *x: model._flat(list(x)), opened.inputs())
 
 
 def _report_for(opened: Opened, chosen: Target, path: str | Path) -> Report:

@@ -10,7 +10,8 @@ from fxq.system.plugins import installed
 
 def environment_text(as_json: bool) -> str:
     """The machine, its versions, and which targets it can run; works without torch."""
-    facts, here = environment(), _targets()
+    facts, here, library = environment(), _targets(), _library()
+    facts |= {"native library": library} if library else {}
     added = list(map(str, installed()))
     if as_json:
         return json.dumps({**facts, "targets": here, "plugins": added}, indent=2)
@@ -18,6 +19,16 @@ def environment_text(as_json: bool) -> str:
             *(("plugin", text) for text in added)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _library() -> str:
+    """The instruction sets of fxq's own kernels here, or why they are missing; "" without torch."""
+    try:
+        from fxq.kernels.native import library  # needs torch, which may not be there
+    except (ImportError, OSError):
+        return ""
+    missing = library.why_not()
+    return f"missing: {missing}" if missing else f"built; programs are for {library.isa()}"
 
 
 def _targets() -> dict[str, str]:

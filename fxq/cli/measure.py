@@ -26,7 +26,7 @@ from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info, qparams
 from fxq.ir.printer import target_name
 from fxq.profiler.compare import fused_graph
-from fxq.profiler.forecast import SCHEMES
+from fxq.profiler.forecast import SCHEMES, TARGETS
 from fxq.system.timing import Spread, turns
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",
@@ -233,5 +233,5 @@ def planned(name: str, weights: str | None, targets: list[str], schemes: list[st
     model = loaded.model
     with on_stderr():
         return fxq.plan(model, example_inputs=example_inputs_for(model),
-                        targets=targets or ("fbgemm", "x86", "qnnpack", "cuda_fp16"),
+                        targets=targets or TARGETS,
                         schemes=schemes or SCHEMES)

@@ -64,7 +64,7 @@ StatisticsFile = Annotated[Optional[Path], typer.Option(  # noqa: UP045
     help="read calibration from this file instead of --data")]
 SaveStatistics = Annotated[Optional[Path], typer.Option(  # noqa: UP045
     help="write what calibration saw to this file")]
-Runtime = Annotated[str, typer.Option(help="auto, python, torchscript, or a plugin's")]
+Runtime = Annotated[str, typer.Option(help="auto, python, torchscript, native, or a plugin's")]
 Passes = Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
     "--pass", help="a pass of an installed plugin; may be repeated")]
 Strict = Annotated[bool, typer.Option(help="refuse what stays in float")]

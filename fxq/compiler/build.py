@@ -10,6 +10,7 @@ from torch import fx
 from fxq.analysis.saturation import prove
 from fxq.artifact.write import Content, range_of
 from fxq.artifact.write_graph import Portable, to_portable
+from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import HALF, QUANTIZE
 from fxq.compiler.prepare import Prepared
@@ -23,7 +24,9 @@ from fxq.ir.sizes import graph_bytes, macs
 from fxq.ir.stages import Stage
 from fxq.quantization.schemes import Mode
 from fxq.quantization.statistics import Statistics
+from fxq.runtime.executable import Executable
 from fxq.runtime.shape_program import ShapeProgram, shape_program
+from fxq.system.torch_state import isolated, quiet
 
 
 @dataclass(frozen=True)
@@ -116,3 +119,20 @@ def _multiplies_integers(node: fx.Node) -> bool:
     if len(node.args) < 2 or getattr(node.args[1], "target", None) is not dequantize_weight:
         return False
     return is_on_integers(node) or getattr(node.args[0], "target", None) is round_at_run_time
+
+
+def built(prepared: Prepared, statistics: Statistics | None = None,
+          runtime: str | None = None, strict: bool = False) -> tuple[Reference, Executable]:
+    """Quantize and link; `prepared` stays as it is. Raises the errors of both.
+
+    Without `runtime`, the one that needs no measurement: the target's own programs, or Python.
+    """
+    if runtime is None:
+        target = prepared.context.target
+        runtime = "native" if target.engine == "native" and target.is_available() else "python"
+    with isolated(), quiet():
+        reference = quantize(prepared, statistics, strict)
+        with reference.manager.clock.step("copy"):
+            module = copy_of(reference.graph_module)
+        takes = (prepared.convention.signature.names, reference.shapes)
+        return reference, link(module, reference.manager, takes, runtime)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from torch import fx
 
-from fxq.compiler.build import Reference, quantize
 from fxq.compiler.manager import Manager
-from fxq.compiler.pipeline import LOWER
-from fxq.compiler.prepare import Prepared
-from fxq.ir.graph_module import copy_of
 from fxq.ir.stages import Stage
-from fxq.quantization.statistics import Statistics
+from fxq.passes.lower import Lower
 from fxq.runtime.engine_guard import guard_for
 from fxq.runtime.executable import Executable
 from fxq.runtime.input_guard import InputGuard, check_arrivals
 from fxq.runtime.native.program import Segment
 from fxq.runtime.select import select
 from fxq.runtime.shape_program import ShapeProgram
-from fxq.system.torch_state import isolated, quiet
 
 
 def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...], ShapeProgram],
@@ -33,7 +28,7 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
     if manager.stage is Stage.REFERENCE and (target.engine or target.plain):
         with manager.clock.step("engine guard"):
             guard = guard_for(module, target)
-        manager.run(module, LOWER)
+        manager.run(module, (Lower(),))
     names, shapes = takes
     with manager.clock.step("input guard"):
         inputs = InputGuard(names, shapes, target.device)
@@ -43,14 +38,3 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
                                         manager.last_outputs)
     return Executable(function, module, inputs, guard, name, choice,
                       bare=isinstance(function, Segment))
-
-
-def built(prepared: Prepared, statistics: Statistics | None = None, runtime: str = "python",
-          strict: bool = False) -> tuple[Reference, Executable]:
-    """Quantize and link; `prepared` stays as it is. Raises the errors of both."""
-    with isolated(), quiet():
-        reference = quantize(prepared, statistics, strict)
-        with reference.manager.clock.step("copy"):
-            module = copy_of(reference.graph_module)
-        takes = (prepared.convention.signature.names, reference.shapes)
-        return reference, link(module, reference.manager, takes, runtime)

@@ -54,7 +54,9 @@ class Manager:
     locking: bool = False  # keep a digest of each pass's graph, weights and all
     digests: list[tuple[str, str]] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)  # of what is no pass
-    reproducers: bool = True  # leave a folder with the graphs of a pass that fails
+    # Keep texts and records, and leave a folder with the graphs of a pass that fails: of what was
+    # compiled, not of what a file holds.
+    recording: bool = True
     _outputs: tuple[Any, ...] | None = None
     _integers: Integers = field(default_factory=dict)  # of the REFERENCE graph, at these outputs
     _text: str = ""  # of the graph as it is
@@ -78,12 +80,26 @@ class Manager:
     def run(self, module: fx.GraphModule, passes: Sequence[Pass]) -> None:
         """Run all passes. Raises VerificationError or ConfigError; never leaves it unsaid."""
         check_order(self.stage, passes)
+        if not self.recording:
+            for item in passes:
+                self._run_unrecorded(module, item)
+                self.stage = item.after
+            return
         with self.clock.step("text of the graph"):
             self._text = format_graph(module)
         for item in passes:
             self._run_one(module, item)
             self.stage = item.after
             self.texts[self.stage] = self._text
+
+    def _run_unrecorded(self, module: fx.GraphModule, item: Pass) -> None:
+        """The same checks."""
+        before = self._outputs_of(module, item)
+        snapshot = snapshot_of(module) if before is not None else None
+        item.run(module, self.context)
+        verify_stage(module, item.after)
+        if snapshot is not None:
+            self._check_numbers(module, item, before, snapshot)
 
     def _run_one(self, module: fx.GraphModule, item: Pass) -> None:
         begin = time.perf_counter()
@@ -98,8 +114,6 @@ class Manager:
             verify_stage(module, item.after)
             quality = self._check_numbers(module, item, before, snapshot)
         except Exception as error:
-            if not self.reproducers:
-                raise
             named = self._named(error, item, snapshot, module)
             raise with_reproducer(named, item, before_text, module, snapshot,
                                   self.context, self.inputs) from error

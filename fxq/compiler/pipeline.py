@@ -65,7 +65,6 @@ def _passes(*parts: tuple[Step, ...]) -> tuple[Pass, ...]:
 FUSE = _passes(FUSE_STEPS)
 PREPARE = _passes(FUSE_STEPS, OBSERVE_STEPS)
 QUANTIZE = _passes(QUANTIZE_STEPS)
-LOWER = _passes(LOWER_STEPS)
 FINISH = _passes(QUANTIZE_STEPS, LOWER_STEPS)
 HALF = _passes(HALF_STEPS)
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tabulate import tabulate
-
 from fxq.artifact.manifest import fits
 from fxq.errors import ArtifactError
 from fxq.ir.rewriter import Refusal, Rewrite
@@ -42,6 +40,12 @@ class PassRecord:
 # Where weights come from, as a reader must know it; whatever else a file says is not shown.
 WEIGHTS = {"random": "RANDOM, nobody gave any: accuracy and SQNR say nothing about a trained model",
            "pretrained": "the library's own", "file": "from a file"}
+
+
+def _table(rows: Sequence[Sequence[Any]], **options: Any) -> str:
+    from tabulate import tabulate  # slow to import, and a loaded model prints no report
+
+    return str(tabulate(rows, **options))
 
 
 def _finite(value: Any) -> Any:
@@ -124,28 +128,28 @@ class Report:
                 ("calibration", self.calibration or "none"),
                 ("compiled in", f"{self.seconds:.2f} s, calibration aside"),
                 ("asked for", ", ".join(f"{k}={v}" for k, v in self.configuration))]
-        return str(tabulate([r for r in rows if r[1]], tablefmt="plain"))
+        return _table([r for r in rows if r[1]], tablefmt="plain")
 
     def _pass_table(self) -> str:
         headers = ("pass", "rewrites", "refused", "ms", "checks ms", "against before", "operators")
         steps = [(f"({name})", "-", "-", f"{ms:.1f}", "", "", "") for name, ms in self.steps]
         rows = [*(p.row() for p in self.passes), *steps]
-        return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+        return _table(rows, headers=headers, tablefmt="simple", disable_numparse=True)
 
     def _choice_table(self) -> str:
         if not self.choices:
             return ""
         rows = [(c.path, c.op, c.elements, c.way, c.table_us, c.float_us) for c in self.choices]
-        table = tabulate(rows, headers=("function", "op", "values", "runs as", "table µs",
-                                        "float µs"), tablefmt="simple")
+        table = _table(rows, headers=("function", "op", "values", "runs as", "table µs",
+                                      "float µs"), tablefmt="simple")
         return f"functions without a kernel, and the cost table's microseconds\n{table}"
 
     def _float_table(self) -> str:
         if not self.left_in_float:
             return "nothing is left in float" if self.scheme != "fp32" else ""
-        table = tabulate(_grouped(self.left_in_float),
-                         headers=("op", "nodes", "code", "why", "first"),
-                         tablefmt="simple", disable_numparse=True)
+        table = _table(_grouped(self.left_in_float),
+                       headers=("op", "nodes", "code", "why", "first"),
+                       tablefmt="simple", disable_numparse=True)
         return f"left in float\n{table}"
 
 

@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from fxq.ir import integers
 from fxq.ir.facts import info, qparams
-from fxq.ir.ops import groups_of, op_of
+from fxq.ir.ops import Kind, groups_of, op_of
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.needs import why_not_weight
 from fxq.quantization.formats import SMALLEST, QParams
@@ -119,6 +119,16 @@ def _why_not_axis(node: Node, weight_node: Node) -> str | None:
     return None
 
 
+def why_not_width(node: Node) -> str | None:
+    """Why the weights of a layer are not what kernels of 8 bits take, or None."""
+    op, weight = op_of(node), node.args[1] if len(node.args) > 1 else None
+    if op is None or op.kind is not Kind.MAC or not isinstance(weight, Node):
+        return None
+    values, _, *zeros = map(constant_of, (*weight.args, None, None))
+    plain = values is not None and values.dtype is torch.int8 and set(zeros) == {None}
+    return None if plain else "the kernel takes weights of int8 without zero points"
+
+
 def _bias(node: Node, scales: Tensor) -> Tensor | None:
     """In float64, as whole steps of the sums; integers at that very scale stay as they are."""
     bias_node = node.args[2]
@@ -133,4 +143,4 @@ def _bias(node: Node, scales: Tensor) -> Tensor | None:
 
 
 __all__ = ["Constants", "affine_constants", "constants_of", "multiplier", "sum_scales",
-           "weights_per_output"]
+           "weights_per_output", "why_not_width"]

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fxq.ir.ops import ABSORBED, OPS, Kind, Op
 from fxq.kernels.arguments import ARGUMENTS
 from fxq.kernels.calls import CALLS, Call, get_call
-from fxq.kernels.integer_calls import INTEGER_FORMS
+from fxq.kernels.integer_forms import INTEGER_FORMS
 from fxq.kernels.limits import Limit
 from fxq.kernels.rows import ELEMENTWISE_OPS, Kernel, Pairing
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from fxq.ir.ops import OPS
 from fxq.kernels.calls import from_quantized, quantized_dtype, to_quantized
@@ -108,7 +108,7 @@ _FORMAT = QParams(0.02, 10)
 
 
 def measured_cast(kind: str, shape: tuple[int, ...]) -> Spread:
-    """Microseconds of one cast of this shape, measured."""
+    """Microseconds of one cast of this shape by torch, measured."""
     values = torch.zeros(shape)
     arguments = (0.02, 10, quantized_dtype(_FORMAT))
     integers = to_quantized(values, *arguments)
@@ -118,12 +118,11 @@ def measured_cast(kind: str, shape: tuple[int, ...]) -> Spread:
     return Spread.of(samples, 1e6)
 
 
-def confirmed(found: Sequence[Proposal], module: fx.GraphModule, inputs: Sequence[Tensor],
+def confirmed(found: Sequence[Proposal], model: CompiledModel, inputs: Sequence[Tensor],
               recompile: Recompile, rounds: int, budget: float) -> tuple[Proposal, ...]:
     """Each proposal, compiled and measured beside the model as it is, both in the same rounds."""
-    before = build(module)
     return tuple(replace(p, remeasured_us=saved(
-        lambda: before(*inputs), _runner(recompile(p.overrides), inputs), rounds, budget))
+        _runner(model, inputs), _runner(recompile(p.overrides), inputs), rounds, budget))
         for p in found)
 
 
@@ -138,7 +137,8 @@ def saved(before: Callable[[], Any], after: Callable[[], Any], rounds: int,
 
 
 def _runner(model: CompiledModel, inputs: Sequence[Tensor]) -> Callable[[], Any]:
-    function = build(model.graph_module)
+    native = model.report.runtime == "native"  # which generated Python does not stand for
+    function = model._function if native else build(model.graph_module)
     return lambda: function(*inputs)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -53,6 +53,21 @@ def clock_for(inputs: Sequence[Tensor]) -> type[HostClock] | type[DeviceClock]:
 
 
 @dataclass(frozen=True)
+class Side:
+    """What is timed: `plain` is a run, `timed` one that returns the seconds of each of `nodes`.
+
+    `kernels` are the names of what computes a node, where its own name does not say it. Nodes of
+    `within` are computed by another one's kernel, and take no time of their own.
+    """
+
+    nodes: list[Node]
+    plain: Callable[..., Any]
+    timed: Callable[..., Samples]
+    kernels: Mapping[Node, str] = field(default_factory=dict)
+    within: Mapping[Node, Node] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Timing:
     """Seconds of each call in each round, and of whole runs with and without clocks.
 
@@ -63,6 +78,8 @@ class Timing:
     nodes: list[Node]
     samples: Samples  # (rounds, nodes)
     plain: Samples  # (rounds,)
+    kernels: Mapping[Node, str] = field(default_factory=dict)  # see Side
+    within: Mapping[Node, Node] = field(default_factory=dict)
 
     @property
     def overhead(self) -> Samples:
@@ -97,20 +114,26 @@ def clocked(module: fx.GraphModule,
 def time_nodes(module: fx.GraphModule, inputs: Sequence[Tensor], rounds: int,
                budget: float) -> Timing:
     """One graph: see `time_together`."""
-    return time_together([module], inputs, rounds, budget)[0][0]
+    return time_together([side_of(module, inputs)], inputs, rounds, budget)[0][0]
 
 
-def time_together(modules: Sequence[fx.GraphModule], inputs: Sequence[Tensor], rounds: int,
+def side_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Side:
+    """A graph as generated Python runs it, with a clock after each call."""
+    clock = clock_for(inputs)
+    stamps, nodes = clocked(module, clock.stamp)
+    return Side(nodes, build(module), lambda *given: clock.seconds(stamps(*given)))
+
+
+def time_together(sides: Sequence[Side], inputs: Sequence[Tensor], rounds: int,
                   budget: float, others: Sequence[Callable[[], Any]] = (),
                   ) -> tuple[list[Timing], list[Samples]]:
-    """Each graph with and without clocks, and the seconds of `others`; all take turns.
+    """Each side with and without clocks, and the seconds of `others`; all take turns.
 
     Whatever is timed runs once right before, so that no side finds the caches of another.
     It ends after `rounds`, or once `budget` seconds are spent on five rounds or more.
     """
     clock = clock_for(inputs)
-    sides = [(*clocked(m, clock.stamp), build(m)) for m in modules]
-    found: list[tuple[list[Samples], list[float]]] = [([], []) for _ in modules]
+    found: list[tuple[list[Samples], list[float]]] = [([], []) for _ in sides]
     whole: list[list[float]] = [[] for _ in others]
 
     def seconds(run: Callable[[], Any]) -> float:
@@ -120,22 +143,22 @@ def time_together(modules: Sequence[fx.GraphModule], inputs: Sequence[Tensor], r
 
     with torch.no_grad():
         for _ in range(3):
-            for stamps, _, plain in sides:
-                plain(*inputs)
-                stamps(*inputs)
+            for side in sides:
+                side.plain(*inputs)
+                side.timed(*inputs)
             for run in others:
                 run()
         end = time.perf_counter() + budget
         for turn in range(rounds):
-            for (stamps, _, plain), (nodes, runs) in zip(sides, found, strict=True):
-                plain(*inputs)
-                nodes.append(clock.seconds(stamps(*inputs)))
-                runs.append(seconds(lambda plain=plain: plain(*inputs)))  # type: ignore[misc]
+            for side, (nodes, runs) in zip(sides, found, strict=True):
+                side.plain(*inputs)
+                nodes.append(side.timed(*inputs))
+                runs.append(seconds(lambda side=side: side.plain(*inputs)))  # type: ignore[misc]
             for run, kept in zip(others, whole, strict=True):
                 run()
                 kept.append(seconds(run))
             if turn >= 4 and time.perf_counter() > end:
                 break
-    return ([Timing(calls, np.array(nodes), np.array(runs))
-             for (_, calls, _), (nodes, runs) in zip(sides, found, strict=True)],
+    return ([Timing(side.nodes, np.array(nodes), np.array(runs), side.kernels, side.within)
+             for side, (nodes, runs) in zip(sides, found, strict=True)],
             [np.array(kept) for kept in whole])

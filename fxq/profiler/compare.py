@@ -16,9 +16,9 @@ from fxq.compiler.verify import run
 from fxq.errors import CalibrationError, ConfigError
 from fxq.frontend.batches import Transform, batches
 from fxq.ir.facts import info
-from fxq.ir.printer import target_name, value_names
+from fxq.ir.printer import target_name
 from fxq.profiler.comparison import Comparison, NodeError
-from fxq.profiler.rows import is_cast
+from fxq.profiler.rows import is_cast, namer
 from fxq.profiler.values import counterparts, values_of
 from fxq.system.torch_state import isolated, quiet
 
@@ -82,10 +82,9 @@ def compare(model: nn.Module, compiled: CompiledModel, loader: Iterable[Any], *,
     if floats is None:
         raise CalibrationError("there is nothing to compare: the data has no batches",
                                fix="pass a list or a DataLoader that can be read again")
-    names = value_names(compiled.graph_module.graph)
-    rows = [NodeError(names[n] if not names[n].startswith("%") else
-                      f"{info(n).path or info(n).value}:{target_name(n)}", info(n).source,
-                      target_name(n), s.sqnr, s.cosine, s.largest) for n, s in sums.items()]
+    name = namer(compiled.graph_module.graph)
+    rows = [NodeError(name(n), info(n).source, target_name(n), s.sqnr, s.cosine, s.largest)
+            for n, s in sums.items()]
     return _summary(sorted(rows, key=lambda r: r.sqnr), outputs, torch.cat(exact),
                     torch.cat(given), labels, compiled.report.weights)
 

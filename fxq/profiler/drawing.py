@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from fxq.profiler.memory import Arena
 from fxq.profiler.values import Histogram
 
 _WIDTH, _LABEL = 1120, 260
@@ -95,3 +96,28 @@ def histogram(name: str, h: Histogram) -> str:
     return (f'<figure><svg width="{width}" height="{height}">{columns}{ends}</svg>'
             f'<figcaption title="{escape(name)}">{escape(name)}</figcaption>'
             f'<span class="soft">{h.range_low:.3g} … {h.range_high:.3g}</span></figure>')
+
+
+def arena(memory: Arena) -> str:
+    """Values as boxes, from the step that writes them to the last that reads them; the height is
+    their place in the arena. The line is what is in use."""
+    height, top = 240, 14
+    across, up = _WIDTH / max(len(memory.steps), 1), height / max(memory.bytes, 1)
+    boxes = "".join(
+        f'<rect x="{b.first * across:.1f}" y="{top + height - (b.offset + b.bytes) * up:.1f}" '
+        f'width="{(b.last - b.first + 1) * across:.1f}" height="{b.bytes * up:.1f}" '
+        'fill="var(--int)" opacity="0.55" stroke="var(--paper)">'
+        f"<title>{escape(b.name)}: {b.bytes / 1e3:.1f} kB, {escape(memory.steps[b.first])} to "
+        f"{escape(memory.steps[b.last])}</title></rect>" for b in memory.blocks)
+    path = " ".join(f"{i * across:.1f},{y:.1f} {(i + 1) * across:.1f},{y:.1f}"
+                    for i, used in enumerate(memory.in_use) for y in (top + height - used * up,))
+    return (f'<svg width="{_WIDTH}" height="{height + top + 4}">{boxes}<polyline points="{path}" '
+            f'fill="none" stroke="var(--ink)" stroke-width="1.5"/><text x="0" y="10">'
+            f"{escape(arena_text(memory))}</text></svg>")
+
+
+def arena_text(memory: Arena) -> str:
+    """Its size, and what sharing saves."""
+    saved = memory.values_bytes / max(memory.bytes, 1)
+    return (f"{memory.bytes / 1e6:.3f} MB for one image; its values side by side would take "
+            f"{memory.values_bytes / 1e6:.3f} MB, {saved:.1f} times as much")

@@ -2,7 +2,7 @@
 
 Coverage and size come from the real passes, with ranges from the example input. Time is the sum of
 a micro-benchmark: each kind of node with each shape is measured once on this machine, and kept in
-a cache that other models read too.
+a cache that other models read too. Native programs, which are one call, are measured as a whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,22 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.analysis.legality import note_on
+from fxq.compiler.build import built
 from fxq.compiler.calibrate import run_batches
-from fxq.compiler.link import built
 from fxq.compiler.prepare import prepare
 from fxq.errors import ConfigError, FxqError
 from fxq.ir.facts import PACKED, info
 from fxq.ir.printer import shown_arguments, target_name
 from fxq.ir.sizes import model_bytes
+from fxq.kernels.native.library import isa
 from fxq.quantization.schemes import get_scheme
+from fxq.runtime.executable import Executable
 from fxq.system.files import write_file
 from fxq.system.machine import environment
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import get_target
 
+TARGETS = ("native", "fbgemm", "x86", "qnnpack", "cuda_fp16")
 SCHEMES = ("fp32", "int8_static", "int8_dynamic", "int8_weight_only", "fp16")
 _ROUNDS = 15
 # Floats that are written between two rounds: in a model, other nodes would have filled the nearest
@@ -84,7 +87,7 @@ def _megabytes(value: int | None) -> str:
 
 
 def plan(model: nn.Module, *, example_inputs: tuple[Any, ...] | None = None,
-         targets: Sequence[str] = ("fbgemm", "x86", "qnnpack", "cuda_fp16"),
+         targets: Sequence[str] = TARGETS,
          schemes: Sequence[str] = SCHEMES) -> Plan:
     """Predict coverage, bytes and microseconds for each pair. The model's code runs once a pair.
 
@@ -115,7 +118,7 @@ def _forecast(model: nn.Module, target: str, scheme: str, example: tuple[Any, ..
         return Forecast(target, scheme, reason=error.what)
     here = chosen.is_available()
     with isolated(), quiet():
-        total = times.predict(executable.graph_module, prepared.inputs) if here else None
+        total = times.predict(executable, prepared.inputs) if here else None
     coverage = reference.macs / prepared.macs if prepared.macs else 1.0
     return Forecast(target, scheme, coverage, reference.bytes, total,
                     len(reference.left_in_float), note_on(prepared.context) or (
@@ -142,13 +145,39 @@ class Times:
         except (OSError, ConfigError):
             return
 
-    def predict(self, module: fx.GraphModule, inputs: Sequence[Tensor]) -> float:
+    def predict(self, executable: Executable, inputs: Sequence[Tensor]) -> float:
         """Microseconds of all calls of a graph; measures those that the cache lacks."""
+        module = executable.graph_module
         nodes = [n for n in module.graph.nodes if n.op.startswith("call_")]
+        if executable.runtime == "native":
+            return self._whole(executable, nodes, inputs)
         if any(signature(n) not in self.known for n in nodes):
             with torch.no_grad():
                 _Bench(module, self.known).run(*inputs)
         return sum(self.known[signature(n)] for n in nodes)
+
+    def _whole(self, executable: Executable, nodes: Sequence[Node],
+               inputs: Sequence[Tensor]) -> float:
+        """Of a native graph, by all of its nodes and their order."""
+        text = "\n".join([isa(), *map(signature, nodes)])
+        key = f"program {hashlib.sha256(text.encode()).hexdigest()}"
+        if key not in self.known:
+            others = torch.zeros(_OTHERS)
+            with torch.no_grad():
+                executable.function(*inputs)  # makes the programs
+                self.known[key] = _median_us(lambda: executable.function(*inputs), others)
+        return self.known[key]
+
+
+def _median_us(call: Callable[[], Any], others: Tensor) -> float:
+    """Microseconds of a call, between whose rounds other memory is written."""
+    samples = []
+    for _ in range(_ROUNDS):
+        others.add_(1.0)
+        start = time.perf_counter()
+        call()
+        samples.append(time.perf_counter() - start)
+    return sorted(samples)[_ROUNDS // 2] * 1e6
 
 
 class _Bench(fx.Interpreter):
@@ -163,13 +192,8 @@ class _Bench(fx.Interpreter):
         value = super().run_node(n)
         if n.op.startswith("call_") and signature(n) not in self.known:
             args, kwargs = self.fetch_args_kwargs_from_env(n)
-            samples = []
-            for _ in range(_ROUNDS):
-                self.others.add_(1.0)
-                start = time.perf_counter()
-                getattr(self, n.op)(n.target, args, kwargs)
-                samples.append(time.perf_counter() - start)
-            self.known[signature(n)] = sorted(samples)[_ROUNDS // 2] * 1e6
+            self.known[signature(n)] = _median_us(
+                lambda: getattr(self, n.op)(n.target, args, kwargs), self.others)
         return value
 
 

@@ -9,7 +9,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from fxq.compiler.report import WEIGHTS
-from fxq.profiler.drawing import bars, graph, histogram, line
+from fxq.profiler.drawing import arena, bars, graph, histogram, line
 from fxq.profiler.trust import clock_text, figure, ratio_text
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def page(profile: Profile) -> str:
         latency=bars([(n.name, n.us, n.float_us or 0.0, colour(n)) for n in slowest], "µs"),
         sizes=bars([(n.name, n.weight_bytes / 1e3, float_kilobytes(n), colour(n))
                     for n in heaviest], "kB"),
-        quality=line(quality, "dB"),
+        quality=line(quality, "dB"), memory=_memory(profile),
         head="".join(f'<th{" class=t" if i in (0, 1, len(_HEAD) - 1) else ""}>{h}</th>'
                      for i, h in enumerate(_HEAD)),
         rows="".join(map(_row, nodes)), left=_left(profile),
@@ -114,6 +114,16 @@ def _measured(n: NodeProfile, name: str, digits: int = 0, scale: float = 1.0) ->
     spread = n.spreads.get(name)
     return (f'<td data-v="{-1e9 if spread is None else spread.middle * scale}">'
             f"{figure(n, name, digits, scale)}</td>")
+
+
+def _memory(profile: Profile) -> str:
+    """The arenas of native programs; nothing for others."""
+    if not profile.arenas:
+        return ""
+    return ("<h2>Memory of the native programs, step by step</h2><div class=soft>A box is memory "
+            "of values, from the step that writes them to the last that reads them. The line is "
+            "what is in use, borders included.</div>"
+            + "".join(f"<div>{arena(a)}</div>" for a in profile.arenas if a.blocks))
 
 
 def _left(profile: Profile) -> str:

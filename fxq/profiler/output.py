@@ -13,6 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from fxq.compiler.report import WEIGHTS
+from fxq.profiler.drawing import arena_text
 from fxq.profiler.html import page
 from fxq.profiler.trust import clock_text, figure, ratio_text
 from fxq.system.files import write_file
@@ -94,6 +95,7 @@ class ProfileOutput:
                 ("float", shown("float_us")),
                 ("size", f"{self.size_bytes / 1e6:.3f} MB, float {self.float_bytes / 1e6:.3f} MB"),
                 ("peak memory of a run", f"{self.peak_bytes / 1e6:.3f} MB"),
+                *(("arena", arena_text(a)) for a in self.arenas if a.blocks),
                 ("roof", ", ".join(f"{k} {v:.0f} GMAC/s" for k, v in self.roofs.items())),
                 ("clocks cost", clock_text(self.spreads["overhead"])),
                 ("rounds", f"{self.rounds}; medians [10th, 90th percentile]"),

@@ -11,11 +11,12 @@ from torch import Tensor, fx
 
 from fxq.errors import ArtifactError, TargetUnavailableError
 from fxq.profiler.advice import Proposal, Recompile, confirmed, measured_cast, proposals
-from fxq.profiler.clock import Samples, Timing, time_together
-from fxq.profiler.memory import peak_bytes
+from fxq.profiler.clock import Samples, Timing, side_of, time_together
+from fxq.profiler.memory import Arena, arena_of, peak_bytes
+from fxq.profiler.native import native_cast, native_side, programs
 from fxq.profiler.output import ProfileOutput
 from fxq.profiler.roof import roof
-from fxq.profiler.rows import NodeProfile, float_times, raised, rows_of
+from fxq.profiler.rows import NodeProfile, float_times, namer, raised, rows_of
 from fxq.profiler.trust import doubts
 from fxq.profiler.values import Histogram, histogram_of, paired_values
 from fxq.quantization.sqnr import sqnr
@@ -64,6 +65,7 @@ class Profile(ProfileOutput):
     spreads: dict[str, Spread]
     weights: str = ""  # where they come from, as the report says
     proposals: tuple[Proposal, ...] = ()
+    arenas: tuple[Arena, ...] = ()  # memory of native programs, step by step
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -90,22 +92,22 @@ def profile(compiled: CompiledModel, *args: Any, rounds: int = 50, budget: float
     if known is not None and not known.is_available():
         raise TargetUnavailableError("this machine cannot run the model, so it cannot be measured",
                                      fix="profile it on a machine with its device")
-    module = compiled.graph_module
+    device = _device(compiled.graph_module)
     with isolated(), quiet():
         inputs = [x.detach() for x in compiled._signature.tensors(args, kwargs)]
         compiled._takes(inputs)
-        inputs = [x.to(_device(module)) for x in inputs]
-        floats = _moved(float_model or _float_side(compiled), _device(module))
+        inputs = [x.to(device) for x in inputs]
+        floats = _moved(float_model or _float_side(compiled), device)
         race = _run(compiled, floats, inputs, rounds, budget)
     found = _profile_of(compiled, race, {"rounds": rounds, "budget": budget,
                                          "inputs": [list(x.shape) for x in inputs]})
     if not found.reliable or compiled.report.arithmetic != "integer":
         return found
-    noise = Spread.of_median(race.timing.plain, 1e6)
     with isolated(), quiet():
-        advised = proposals(list(found.nodes), (noise.high - noise.low) / 2, measured_cast)
+        cast = native_cast if found.arenas else measured_cast
+        advised = proposals(list(found.nodes), _noise(race), cast)
         if recompile is not None:
-            advised = confirmed(advised, module, inputs, recompile, rounds, budget)
+            advised = confirmed(advised, compiled, inputs, recompile, rounds, budget)
     return replace(found, proposals=advised)
 
 
@@ -119,13 +121,23 @@ class _Race:
     pairs: Mapping[fx.Node, tuple[Tensor, Tensor]]
     roofs: dict[str, float]
     peak: int
+    arenas: tuple[Arena, ...]
+
+
+def _noise(race: _Race) -> float:
+    """Microseconds below which a difference between two models says nothing."""
+    middle = Spread.of_median(race.timing.plain, 1e6)
+    return (middle.high - middle.low) / 2
 
 
 def _run(compiled: CompiledModel, floats: fx.GraphModule | None, inputs: list[Tensor],
          rounds: int, budget: float) -> _Race:
     module, device = compiled.graph_module, _device(compiled.graph_module)
+    # A native program is timed from inside, all else call by call.
+    native = programs(module, inputs) if compiled.report.runtime == "native" else []
+    mine = native_side(module, compiled._function, native) if native else side_of(module, inputs)
     (timing, *other), (whole,) = time_together(
-        [module, floats] if floats else [module], inputs, rounds, 2 * budget,
+        [mine, side_of(floats, inputs)] if floats else [mine], inputs, rounds, 2 * budget,
         [lambda: compiled._flat(inputs)])
     pairs = paired_values(module, floats, inputs) if floats else {}
     roofs = {"float": roof("", "float", device)}
@@ -134,8 +146,10 @@ def _run(compiled: CompiledModel, floats: fx.GraphModule | None, inputs: list[Te
         roofs["integer"] = roof(known.name if known else "auto", "integer")
     if device == "cuda":
         roofs["half"] = roof("", "half", device)
-    return _Race(timing, other[0] if other else None, whole, pairs, raised(roofs, timing),
-                 peak_bytes(lambda: compiled._flat(inputs), device))
+    arenas = tuple(arena_of(p.linked, namer(module.graph)) for p in native)
+    peak = peak_bytes(lambda: compiled._flat(inputs), device) + sum(a.run_bytes for a in arenas)
+    return _Race(timing, other[0] if other else None, whole, pairs, raised(roofs, timing), peak,
+                 arenas)
 
 
 def _profile_of(compiled: CompiledModel, race: _Race, settings: dict[str, Any]) -> Profile:
@@ -143,8 +157,8 @@ def _profile_of(compiled: CompiledModel, race: _Race, settings: dict[str, Any]) 
     quality = {node: sqnr(a, b) for node, (a, b) in race.pairs.items()}
     histograms = {timing.nodes.index(node): h for node, (a, _) in race.pairs.items()
                   if (h := histogram_of(node, a)) is not None}
-    rows = rows_of(module, timing, float_times(module, race.floats) if race.floats else {},
-                   quality, race.roofs)
+    beside = float_times(module, race.floats, timing.within) if race.floats else {}
+    rows = rows_of(module, timing, beside, quality, race.roofs)
     spreads = _spreads(rows, timing, race.floats, race.whole)
     left = tuple({"path": r.path, "op": r.op, "code": r.code, "reason": r.reason,
                   "source": r.source} for r in report.left_in_float)
@@ -154,7 +168,7 @@ def _profile_of(compiled: CompiledModel, race: _Race, settings: dict[str, Any]) 
         sum(r.us for r in rows), spreads["plain_us"].middle, spreads["model_us"].middle,
         spreads["float_us"].middle if race.floats else None, timing.coverage, len(race.whole),
         race.peak, report.size_bytes, report.float_bytes, race.roofs, environment(), left,
-        settings, histograms, spreads, report.weights)
+        settings, histograms, spreads, report.weights, arenas=race.arenas)
 
 
 def _spreads(rows: list[NodeProfile], timing: Timing, floats: Timing | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from fxq.ir.sizes import macs
 from fxq.kernels.calls import from_quantized
 from fxq.profiler.clock import Samples, Timing
 from fxq.system.timing import Spread
+
+_CASTS = ("quantize", "dequantize", "enter", "leave", "to_dtype", "contiguous")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class NodeProfile:
 def rows_of(module: fx.GraphModule, timing: Timing, floats: Mapping[Node, Samples],
             quality: Mapping[Node, float], roofs: Mapping[str, float]) -> list[NodeProfile]:
     """The rows of a graph, in its order; `floats` are microseconds by round."""
-    names, shares = value_names(module.graph), _shares(timing)
+    name, shares = namer(module.graph), _shares(timing)
     places, rows = {node: i for i, node in enumerate(timing.nodes)}, []
     for position, node in enumerate(timing.nodes):
         work, weights, kind = _macs_of(node), _weight_bytes(node), _arithmetic(node)
@@ -80,9 +82,10 @@ def rows_of(module: fx.GraphModule, timing: Timing, floats: Mapping[Node, Sample
         spreads["share"] = Spread.of(timing.samples[:, position] / timing.samples.sum(1))
         middle = {name: spread.middle for name, spread in spreads.items()}
         rows.append(NodeProfile(
-            _name(node, names), info(node).path, info(node).source, target_name(node),
-            _dtype(node), info(node).shape or (), weights, _bytes(node), work, middle["us"],
-            shares[position], middle.get("float_us"), middle.get("lost_us"),
+            name(node), info(node).path, info(node).source,
+            timing.kernels.get(node) or target_name(node), _dtype(node),
+            info(node).shape or (), weights, _bytes(node), work, middle["us"], shares[position],
+            middle.get("float_us"), middle.get("lost_us"),
             middle.get("gmacs", 0.0), middle.get("roof", 0.0), work / moved if moved else 0.0,
             quality.get(node), kind if work else "",
             tuple(places[n] for n in node.all_input_nodes if n in places), is_cast(node), spreads))
@@ -118,11 +121,18 @@ def raised(roofs: Mapping[str, float], timing: Timing) -> dict[str, float]:
     return found
 
 
-def _name(node: Node, names: Mapping[Node, str]) -> str:
-    """The module's path; values that no module made are named by where and what they are."""
-    known = info(node).path or info(node).value
-    return names[node] if not names[node].startswith("%") or not known else (
-        f"{known}:{target_name(node)}")
+def namer(graph: fx.Graph) -> Callable[[Node], str]:
+    """Names for a graph's values: the module's path, else where and what they are."""
+    names = value_names(graph)
+
+    def name(node: Node) -> str:
+        known = info(node).path or info(node).value
+        if node not in names:  # a call of a whole program, which is no node of the graph
+            return node.name
+        return names[node] if not names[node].startswith("%") or not known else (
+            f"{known}:{target_name(node)}")
+
+    return name
 
 
 def _macs_of(node: Node) -> int:
@@ -160,16 +170,18 @@ def _weight_bytes(node: Node) -> int:
     return total
 
 
-def float_times(compiled: fx.GraphModule, timing: Timing) -> dict[Node, Samples]:
+def float_times(compiled: fx.GraphModule, timing: Timing,
+                within: Mapping[Node, Node]) -> dict[Node, Samples]:
     """Float microseconds, by round, of each compiled node's region.
 
     A float node without a counterpart of its own (one that a kernel has absorbed) counts for the
-    next that has one; so does a value of which several compiled nodes are made for the first.
+    next that has one; so does a value of which several compiled nodes are made for the first. What
+    another node's kernel computes (`within`) counts for that node.
     """
     owners: dict[str, Node] = {}
     for node in compiled.graph.nodes:
         if node.op.startswith("call_") and info(node).value and not is_cast(node):
-            owners.setdefault(info(node).value, node)
+            owners.setdefault(info(node).value, within.get(node, node))
     nothing = np.zeros(len(timing.samples))
     found: dict[Node, Samples] = {}
     waiting, last = nothing, None
@@ -189,5 +201,5 @@ def float_times(compiled: fx.GraphModule, timing: Timing) -> dict[Node, Samples]
 
 def is_cast(node: Node) -> bool:
     """It only changes the type of a value: quantize, dequantize, and their layout."""
-    return target_name(node) in ("quantize", "dequantize", "to_dtype", "contiguous") or (
+    return target_name(node) in _CASTS or (
         qparams(node) is None and node.target is from_quantized)

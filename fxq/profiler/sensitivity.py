@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxq.compiler.build import built
 from fxq.compiler.calibrate import calibrate
-from fxq.compiler.link import built
 from fxq.compiler.prepare import prepare
 from fxq.errors import CalibrationError
 from fxq.ir.ops import Kind, op_of

@@ -11,13 +11,17 @@ from torch import Tensor, fx
 from torch.fx import Node
 
 from fxq.ir.facts import info, qparams
+from fxq.ir.integers import dequantize, qparams_kwargs
 from fxq.kernels.calls import from_quantized
 
 _BINS = 40
 
 
 class Values(fx.Interpreter):
-    """Runs a graph and keeps what each node made, as float."""
+    """Runs a graph and keeps what each node made, as float.
+
+    Of a native program it runs the graph, node by node, by `fxq.ir.arithmetic`: the same bits.
+    """
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -27,8 +31,19 @@ class Values(fx.Interpreter):
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, Tensor) and n.op.startswith("call_"):
-            self.seen[n] = (from_quantized(value) if value.is_quantized else value).detach().clone()
+            self.seen[n] = _as_float(n, value).detach().clone()
         return value
+
+
+def _as_float(node: Node, value: Tensor) -> Tensor:
+    """What a value stands for; plain integers have their format beside them."""
+    if value.is_quantized:
+        return from_quantized(value)
+    format_ = qparams(node)
+    if format_ is None or value.is_floating_point():
+        return value
+    real: Tensor = dequantize(value, **qparams_kwargs(format_))
+    return real
 
 
 def values_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> dict[Node, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxq.compiler.link import built
+from fxq.compiler.build import built
 from fxq.compiler.verify import Integers, step_differences
 from fxq.errors import VerificationError
 from fxq.frontend.batches import batches

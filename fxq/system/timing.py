@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -102,4 +101,4 @@ def turns(functions: Sequence[Callable[[], Any]], rounds: int = 15, *,
 def race(functions: Sequence[Callable[[], Any]], rounds: int = 15, *,
          budget: float = math.inf) -> list[float]:
     """Median seconds of each function over `rounds` turns, or fewer once `budget` is spent."""
-    return [statistics.median(kept) for kept in turns(functions, rounds, budget=budget)]
+    return [float(np.median(kept)) for kept in turns(functions, rounds, budget=budget)]

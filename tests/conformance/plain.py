@@ -44,7 +44,7 @@ def _real(name, node, args, kwargs, same_format):
         return np.concatenate([value_of(n, v).real for n, v in zip(
             node.args[0], args[0], strict=True)], kwargs["dim"])
     x = value_of(node.args[0], args[0])
-    if ("multiplier" in kwargs and name == "mul") or name == "add":
+    if name in ("add", "mul") and len(args) == 2:
         y = value_of(node.args[1], args[1]).real
         return x.real + y if name == "add" else x.real * y
     if name == "average":

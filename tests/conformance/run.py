@@ -13,7 +13,7 @@ from fxq.ir.facts import KERNEL, qparams
 from fxq.kernels import calls
 from fxq.kernels.calls import kernel_name
 from fxq.kernels.lookup_tables import TABLE
-from fxq.passes import lower
+from fxq.passes import lower_kernels
 from fxq.system.torch_state import quiet, runtime_engine
 from tests.conformance import oracle, plain
 from tests.conformance.oracle import Packed, Q
@@ -191,10 +191,10 @@ def compiled_for(case, target, runtime="python"):
 @contextmanager
 def tables(wanted):
     """Functions without a kernel run as tables, whatever the costs are."""
-    by_cost = lower.choose
+    by_cost = lower_kernels.choose
     if wanted:
-        lower.choose = lambda node, costs: replace(by_cost(node, costs), way=TABLE)
+        lower_kernels.choose = lambda node, costs: replace(by_cost(node, costs), way=TABLE)
     try:
         yield
     finally:
-        lower.choose = by_cost
+        lower_kernels.choose = by_cost

@@ -33,7 +33,7 @@ def compiled(words, files, folder):
 def programs(request, tmp_path_factory):
     """(flags, folder): every test linked with the library's objects, those of the build if plain."""
     try:
-        words = [*build.compiler(), *build.FLAGS]
+        words = build.command()
     except build.CannotBuild as error:
         pytest.skip(str(error))
     flags, folder = SANITIZERS[request.param], tmp_path_factory.mktemp("kernels")

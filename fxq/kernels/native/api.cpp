@@ -7,6 +7,9 @@
 
 #include "program.h"
 
+#ifndef FXQ_INTERFACE
+#define FXQ_INTERFACE 0
+#endif
 #define FXQ_EXPORT __attribute__((visibility("default")))
 
 namespace {
@@ -49,7 +52,7 @@ int32_t run(void* program, void* const* externals, const int64_t* bytes, int32_t
 
 extern "C" {
 
-FXQ_EXPORT int32_t fxq_abi() { return 1; }
+FXQ_EXPORT int32_t fxq_abi() { return FXQ_INTERFACE; }
 
 FXQ_EXPORT int32_t fxq_sizeof(int32_t which) {
   const size_t sizes[] = {sizeof(fxq::View), sizeof(fxq::Instruction), sizeof(fxq::Layer)};

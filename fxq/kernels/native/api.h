@@ -5,7 +5,7 @@
 #include "native.h"
 
 extern "C" {
-int32_t fxq_abi();                        // raised when a struct or a function here changes
+int32_t fxq_abi();                        // a digest of native.h and api.h (build.py)
 int32_t fxq_sizeof(int32_t which);         // of View (0), Instruction (1), Layer (2)
 int32_t fxq_best_isa();                   // fxq::Isa of this processor, lowered by FXQ_NATIVE_ISA,
                                           // which must name one: -1 else

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ NOTE = "missing.txt"  # lies where the library would, and says why there is none
 # Products and sums are rounded one by one, as in the definition of the arithmetic.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
          "-fvisibility=hidden", "-pthread")
+
+
+INTERFACE = ("native.h", "api.h")  # what Python mirrors
 
 
 class CannotBuild(Exception):
@@ -36,6 +40,16 @@ def compiler() -> list[str]:
         if command == os.environ.get("CXX"):
             raise CannotBuild(f"CXX names {command!r}, which is no program here")
     raise CannotBuild("no C++ compiler was found")
+
+
+def interface() -> int:
+    """A digest of the headers that Python mirrors; the library knows that of its own making."""
+    return zlib.crc32(b"".join((HERE / name).read_bytes() for name in INTERFACE)) >> 1
+
+
+def command() -> list[str]:
+    """The compiler with its flags. Raises CannotBuild."""
+    return [*compiler(), *FLAGS, f"-DFXQ_INTERFACE={interface()}"]
 
 
 def sources() -> list[Path]:
@@ -55,7 +69,7 @@ def build(folder: Path = HERE) -> Path:
     if is_current(library):
         return library
     try:
-        _compile(library, compiler())
+        _compile(library, command())
     except CannotBuild as error:
         library.unlink(missing_ok=True)
         note.write_text(f"{error}\n")
@@ -64,14 +78,14 @@ def build(folder: Path = HERE) -> Path:
     return library
 
 
-def _compile(library: Path, command: list[str]) -> None:
+def _compile(library: Path, words: list[str]) -> None:
     """One object file for each source, in parallel; the library appears when it is whole."""
     whole = library.with_name(f"{NAME}.{os.getpid()}")
     with object_folder() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         files = [(source, folder / f"{source.stem}.o") for source in sources()]
-        list(pool.map(lambda f: compile_file([*command, *FLAGS], *f), files))
+        list(pool.map(lambda f: compile_file(words, *f), files))
         try:
-            execute([*command, *FLAGS, "-shared", "-o", str(whole), *(str(o) for _, o in files)])
+            execute([*words, "-shared", "-o", str(whole), *(str(o) for _, o in files)])
             whole.replace(library)
         finally:
             whole.unlink(missing_ok=True)
@@ -90,9 +104,9 @@ def object_folder() -> Iterator[Path]:
         yield Path(passing)
 
 
-def compile_file(command: list[str], source: Path, target: Path) -> None:
+def compile_file(compiler: list[str], source: Path, target: Path) -> None:
     """Make an object file, unless it is there and newer than all it was made of."""
-    words, stamp = [*command, "-c", str(source)], target.with_suffix(".command")
+    words, stamp = [*compiler, "-c", str(source)], target.with_suffix(".command")
     newest = max(f.stat().st_mtime for f in (source, *HERE.glob("*.h")))
     if target.exists() and target.stat().st_mtime >= newest and stamp.exists() \
             and stamp.read_text() == repr(words):

@@ -40,6 +40,9 @@ void check_strides(const View& v) {
             "a view's offset or stride is negative, too large, or cuts numbers apart");
   for (const int32_t border : {v.top, v.left, v.bottom, v.right})
     require(between(0, border, v.element == 1 ? 1 << 20 : 0), "a view's border is not possible");
+  const Wide wide = Wide{v.left} + v.w + v.right;
+  require(!(v.top | v.left | v.bottom | v.right) || v.row == wide * v.pixel,
+          "a view's border does not lie between its rows");
   if (v.space >= EXTERNAL) return;
   require(v.channel == v.element && Wide{v.pixel} >= Wide{v.c} * v.channel &&
               Wide{v.row} >= Wide{v.w} * v.pixel,

@@ -136,7 +136,8 @@ void run_panels(const Step& step, const Operands& operands, const Grid& grid, co
                 uint8_t* scratch) {
   const Packed& packed = packed_of(step);
   const int32_t *offsets = offsets_of(step), *end = offsets + grid.lines.steps, all = 32;
-  const int32_t groups = 2 * grid.lines.height / together<V> / grid.lines.steps + 1;
+  const int32_t per_step = together<V> * grid.lines.steps;
+  const int32_t groups = (2 * grid.lines.height + per_step - 1) / per_step;
   auto* sums = reinterpret_cast<int32_t*>(scratch);
   int32_t turn = 0, block_turn = 0;
   Block blocks[2];  // of one, the results are stored

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "dense.h"
@@ -57,27 +58,32 @@ std::vector<Panel> panels_of(const Layer& layer, const Layout& l) {
   return panels;
 }
 
-// Where byte k of a lane's weights lies behind the first dword of its run.
-template <class T>
-T* place(T* dword, int32_t k, int64_t stride, int32_t lanes) {
-  if (sizeof(T) == 1) return dword + k / 4 * stride + k % 4;
-  return dword + k / 4 * stride + k % 2 * lanes * 2 + k % 4 / 2;  // even pairs, then odd ones
+// An output's weights in the order of the input's bytes, run behind run.
+void order_runs(const Layer& layer, const Layout& l, int32_t output, int8_t* row) {
+  const int32_t taps = layer.kh * layer.kw, group_outputs = layer.outputs / layer.groups;
+  const int8_t* from = layer.weight + int64_t(output) * layer.inputs * taps;
+  int8_t* to = row + (output / group_outputs % l.merged) * layer.inputs;
+  for (int32_t tap = 0; tap < taps; tap++) {
+    const int32_t run = l.joined ? tap / layer.kw : tap, kx = tap % layer.kw;
+    int8_t* at = to + int64_t(run) * l.run_bytes + kx * l.kx_bytes;
+    for (int32_t c = 0; c < layer.inputs; c++) at[c] = from[int64_t(c) * taps + tap];
+  }
 }
 
-template <class T>
-void fill(const Layer& layer, const Layout& l, const Panel& panel, T* weights) {
-  const int32_t lanes = l.form.lanes, group_outputs = layer.outputs / layer.groups;
-  const int64_t stride = int64_t(panel.vectors) * lanes * 4, run = l.run_bytes / 4 * stride;
+// Puts each dword of an output's row into its lane.
+void fill(const Layer& layer, const Layout& l, const Panel& panel, uint8_t* weights) {
+  const int64_t lane = 4 * l.form.element, vector = lane * l.form.lanes;
+  std::vector<int8_t> row(int64_t(l.runs) * l.run_bytes);
   for (int32_t i = 0; i < panel.outputs; i++) {
-    const int32_t output = panel.output + i, taps = layer.kh * layer.kw;
-    const int32_t begin = (output / group_outputs % l.merged) * layer.inputs;
-    const int8_t* from = layer.weight + int64_t(output) * layer.inputs * taps;
-    T* lane = weights + i / lanes * lanes * 4 + i % lanes * (sizeof(T) == 1 ? 4 : 2);
-    for (int32_t tap = 0; tap < taps; tap++) {
-      T* dword = lane + (l.joined ? tap / layer.kw : tap) * run;
-      int32_t k = begin + (l.joined ? tap % layer.kw * l.kx_bytes : 0);
-      for (int32_t c = 0; c < layer.inputs; c++)
-        *place(dword, k + c, stride, lanes) = from[int64_t(c) * taps + tap];
+    std::fill(row.begin(), row.end(), int8_t(0));
+    order_runs(layer, l, panel.output + i, row.data());
+    const int32_t in_vector = i % l.form.lanes;
+    uint8_t* to = weights + i / l.form.lanes * vector + in_vector * 4;
+    for (size_t k = 0; k < row.size(); k += 4, to += panel.vectors * vector) {
+      const int8_t* w = row.data() + k;
+      const int16_t even[2] = {w[0], w[2]}, odd[2] = {w[1], w[3]};
+      memcpy(to, l.form.element == 1 ? static_cast<const void*>(w) : even, 4);
+      if (l.form.element == 2) memcpy(to + 4 * l.form.lanes, odd, 4);
     }
   }
 }
@@ -109,9 +115,7 @@ std::unique_ptr<Block> pack(const Weights& weights, const Layout& l) {
   for (size_t i = 0; i < panels.size(); i++) {
     panel[i] = panels[i];
     panel[i].weights = bytes + panels[i].vector * l.form.lanes * lane_bytes;
-    uint8_t* to = bytes + panels[i].vector * l.form.lanes * lane_bytes;
-    if (l.form.element == 1) fill(layer, l, panels[i], reinterpret_cast<int8_t*>(to));
-    if (l.form.element == 2) fill(layer, l, panels[i], reinterpret_cast<int16_t*>(to));
+    fill(layer, l, panels[i], bytes + panels[i].vector * l.form.lanes * lane_bytes);
     for (int32_t o = 0; o < panels[i].outputs; o++) {
       bias[panels[i].vector * l.form.lanes + o] = weights.bias[panels[i].output + o];
       multiplier[panels[i].vector * l.form.lanes + o] = layer.multiplier[panels[i].output + o];

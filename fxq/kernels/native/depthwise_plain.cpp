@@ -20,7 +20,8 @@ void depthwise(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
   const bool residual = s.code.flags & RESIDUAL;
   for_units(s, o, chunk, [&](const Operands& image, int32_t y) {
     for (int32_t x = 0; x < s.out.w; ++x) {
-      const uint8_t* in = pixel(s.in, image.in, y * s.code.sh - s.code.ph, x * s.code.sw - s.code.pw);
+      const uint8_t* in =
+          pixel(s.in, image.in, y * s.code.sh - s.code.ph, x * s.code.sw - s.code.pw);
       const uint8_t* other = residual ? pixel(s.other, image.other, y, x) : nullptr;
       uint8_t* out = pixel(s.out, image.out, y, x);
       for (int32_t c = 0; c < s.out.c; ++c) {

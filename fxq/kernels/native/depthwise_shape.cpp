@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t STRIP_BYTES = 24 * 1024;  // half of the first cache, if pixels stay enough:
 constexpr int32_t LEAST_PIXELS = 14;        // a strip begins with kw - 1 pixels of its neighbour
 constexpr int32_t LONGEST_PERIOD = 4096;
-constexpr int32_t MOST_CHANNELS = 1 << 15, MOST_TAPS = 1 << 10;  // what is beyond has a plain kernel
+constexpr int32_t MOST_CHANNELS = 1 << 15,
+                  MOST_TAPS = 1 << 10;  // what is beyond has a plain kernel
 
 int32_t round_up(int32_t a, int32_t b) { return ceil_div(a, b) * b; }
 
@@ -43,31 +44,48 @@ bool set_width(Shape& g, const Step& s, int32_t width, int32_t pixels) {
   return scratch_bytes(g) <= SCRATCH;
 }
 
-// A width of 0 where there is none.
-Shape shape(const Step& s, int32_t width, int32_t group) {
-  const Instruction& k = s.code;
-  Shape g{};
-  g.rows = rows_of(k, width, group);
-  g.groups = ceil_div((g.rows - 1) * k.sh + k.kh, group);
-  g.units = ceil_div(s.out.h, g.rows);
+// Strips of all output columns, in panels of whole blocks. False where these would be too empty.
+bool set_panels(Shape& g, const Step& s, int32_t width) {
+  const int32_t blocks = ceil_div(s.out.c, width);
+  if (blocks * width * 15 > s.out.c * 16) return false;
+  g.lanes = g.period = width;
+  if (!set_width(g, s, width, s.out.w)) return false;
+  g.panels = ceil_div(blocks, most(1, least(blocks, int32_t(STRIP_BYTES / strip_bytes(g)))));
+  g.lanes = g.period = ceil_div(blocks, g.panels) * width;
+  g.panels = ceil_div(blocks * width, g.lanes);
+  return set_width(g, s, width, s.out.w);
+}
+
+// Strips of whole pixels, of some output columns.
+bool set_columns(Shape& g, const Step& s, int32_t width) {
+  g.panels = 1;
   g.lanes = round_up(s.out.c, 4);
   if (least_multiple(g.lanes, width) > LONGEST_PERIOD) g.lanes = round_up(s.out.c, width);
   g.period = least_multiple(g.lanes, width);
-  g.phases = least(k.sw, (k.kw - 1) * k.dw + 1);
   for (int32_t parts = 1; parts <= s.out.w; ++parts) {
     const int32_t pixels = ceil_div(s.out.w, parts);
-    const bool fits = set_width(g, s, width, pixels), enough = pixels < 2 * LEAST_PIXELS;
-    if (fits && (enough || strip_bytes(g) <= STRIP_BYTES)) return g;
+    if (!set_width(g, s, width, pixels)) continue;
+    if (strip_bytes(g) <= STRIP_BYTES) return true;
+    if (pixels < 2 * LEAST_PIXELS) return set_panels(g, s, width) || set_width(g, s, width, pixels);
   }
-  g.width = 0;
-  return g;
+  return false;
+}
+
+bool set_shape(Shape& g, const Step& s, int32_t width, int32_t group) {
+  g.rows = rows_of(s.code, width, group);
+  g.groups = ceil_div((g.rows - 1) * s.code.sh + s.code.kh, group);
+  g.phases = least(s.code.sw, (s.code.kw - 1) * s.code.dw + 1);
+  if (!set_columns(g, s, width)) return false;
+  g.units = ceil_div(s.out.h, g.rows) * g.panels;
+  return true;
 }
 
 // Lane `lane` of vector v holds this byte of a block.
 int32_t byte_of(int32_t v, int32_t lane) { return lane / 4 * 16 + 4 * v + lane % 4; }
 
 // The weight at slot (input row of the strip) and column kx for output row `row`; 0 outside the kernel.
-int32_t weight_at(const Weights& w, const Step& s, int32_t c, int32_t slot, int32_t kx, int32_t row) {
+int32_t weight_at(const Weights& w, const Step& s, int32_t c, int32_t slot, int32_t kx,
+                  int32_t row) {
   const int32_t ky = slot - row * s.code.sh;
   if (ky < 0 || ky >= s.code.kh) return 0;
   return w.layer.weight[(int64_t(c) * s.code.kh + ky) * s.code.kw + kx];
@@ -80,14 +98,17 @@ struct Packer {
   int32_t width, group;
 
   int32_t channel(int32_t block, int32_t v, int32_t lane) const {
-    return (block * width + byte_of(v, lane)) % g.lanes;
+    const int32_t byte = block * width + byte_of(v, lane);
+    return g.panels > 1 ? byte : byte % g.lanes;
   }
 
   void lane_taps(uint8_t* to, int32_t c, int32_t slot, int32_t kx, int32_t row) const {
     for (int32_t i = 0; i < group; ++i) {
       const int32_t value = weight_at(w, s, c, slot + i, kx, row);
-      if (group == 4) to[i] = uint8_t(value);
-      else reinterpret_cast<int16_t*>(to)[i] = int16_t(value);
+      if (group == 4)
+        to[i] = uint8_t(value);
+      else
+        reinterpret_cast<int16_t*>(to)[i] = int16_t(value);
     }
   }
 
@@ -107,8 +128,9 @@ struct Packer {
 
   std::unique_ptr<Block> operator()() const {
     const int64_t bytes = head_bytes(width) + 4ll * g.groups * s.code.kw * g.rows * width;
-    auto packed = std::make_unique<Block>(bytes * (g.period / width));
-    for (int32_t block = 0; block < g.period / width; ++block)
+    const int32_t blocks = g.panels * g.period / width;
+    auto packed = std::make_unique<Block>(bytes * blocks);
+    for (int32_t block = 0; block < blocks; ++block)
       for (int32_t v = 0; v < 4; ++v)
         for (int32_t i = 0; i < width / 4; ++i) lane(packed->data() + block * bytes, block, v, i);
     return packed;
@@ -119,7 +141,8 @@ bool fits(const Weights& w) {
   const int32_t taps = w.layer.kh * w.layer.kw;
   for (int32_t c = 0; c < w.layer.outputs; ++c) {
     double sum = std::fabs(double(w.bias[c]));
-    for (int32_t i = 0; i < taps; ++i) sum += 255.0 * std::abs(w.layer.weight[int64_t(c) * taps + i]);
+    for (int32_t i = 0; i < taps; ++i)
+      sum += 255.0 * std::abs(w.layer.weight[int64_t(c) * taps + i]);
     const double multiplier = w.layer.multiplier[c];
     if (!(multiplier >= 0 && sum * std::fmin(multiplier, 512.0) < 1 << 30)) return false;
   }
@@ -142,16 +165,17 @@ void add_offsets(Step& s, const Shape& g) {
 bool shape_depthwise(Step& s, int32_t images, int32_t width, int32_t group) {
   const bool usual = s.out.c <= MOST_CHANNELS && int64_t(s.code.kh) * s.code.kw <= MOST_TAPS;
   if (!usual || s.code.flags & RESIDUAL || !fits(*s.weights)) return false;
-  const Shape g = shape(s, width, group);
-  if (!g.width) return false;
-  const double work = double(g.rows) * s.out.w * s.out.c * (s.code.kh * s.code.kw + 6);
+  Shape g{};
+  if (!set_shape(g, s, width, group)) return false;
+  const double work = double(g.rows) * s.out.w * s.out.c / g.panels * (s.code.kh * s.code.kw + 6);
   cut(s, images, g.units, work / (width == 64 ? 60 : 20));
   const auto* numbers = reinterpret_cast<const int32_t*>(&g);
   s.numbers.insert(s.numbers.end(), numbers + 2, numbers + sizeof(Shape) / sizeof(int32_t));
   add_offsets(s, g);
   const int64_t key = (int64_t(width) << 56) + (int64_t(group) << 48) + (int64_t(g.rows) << 40) +
-                      (int64_t(s.code.sh) << 32) + g.lanes;
-  s.packed = s.weights->packed(key, [&](const Weights& w) { return Packer{w, s, g, width, group}(); });
+                      (int64_t(s.code.sh) << 32) + (g.panels > 1 ? 0 : g.lanes);
+  s.packed =
+      s.weights->packed(key, [&](const Weights& w) { return Packer{w, s, g, width, group}(); });
   return true;
 }
 

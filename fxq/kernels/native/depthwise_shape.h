@@ -6,12 +6,13 @@ namespace fxq {
 
 // Lies in Step::numbers, and behind it the strip's offset of each [group][kx][vector].
 struct Shape {
-  int32_t units, per;     // groups of `rows` output rows; those of a chunk
+  int32_t units, per;     // groups of `rows` output rows in each panel; those of a chunk
   int32_t rows, groups;   // output rows that a strip serves: 1, 2 or 4; its groups of input rows
   int32_t lanes, period;  // bytes of a pixel in the strip; bytes after which weights come again
-  int32_t width;          // output pixels of a strip at most
-  int32_t phases;         // strips of a group: pixel j of phase p is column j * sw + p
-  int32_t line, plane;    // bytes of a strip's pixels side by side; from plane to plane
+  int32_t panels;       // of `lanes` channels each, where those of a pixel are too many for a strip
+  int32_t width;        // output pixels of a strip at most
+  int32_t phases;       // strips of a group: pixel j of phase p is column j * sw + p
+  int32_t line, plane;  // bytes of a strip's pixels side by side; from plane to plane
 };
 
 // For each block of the period: [4][width / 4] bias, the same of multipliers, and taps as

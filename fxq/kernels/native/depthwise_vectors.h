@@ -13,49 +13,13 @@
 // The order of unpack is kept in four planes: vector v of a block holds bytes 4v to 4v+3 of each 16.
 // A shift by a multiple of 4 bytes is then another plane, or 16 bytes further on. Pixels that are not
 // side by side (stride, slices of a concatenation) are merged into blocks when the strip is filled; a
-// result whose pixels do not lie side by side is written to lines first.
+// result whose pixels do not lie side by side is written to lines first. Neither is needed where the
+// channels are whole blocks; many of these are computed in panels.
 #pragma once
+#include "depthwise_strips.h"
 
 namespace fxq {
 namespace {
-
-struct Rows {
-  const uint8_t* at[GROUP];
-};
-
-inline void put(const Vector rows[GROUP], uint8_t* strip, int32_t plane) {
-  const Sums x = interleave(rows);
-  for (int k = 0; k < 4; ++k) store(strip + k * plane, x.v[k]);
-}
-
-// Fills the four planes of a strip from pixels that lie side by side ...
-inline void fill_line(const Rows& rows, int64_t bytes, uint8_t* strip, int32_t plane) {
-  for (int64_t i = 0; i < bytes; i += WIDTH) {
-    Vector x[GROUP];
-    for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + i);
-    put(x, strip + i, plane);
-  }
-}
-
-// ... or `stride` bytes apart: a block is merged from the pixels that it meets.
-inline void fill_pixels(const Rows& rows, int64_t stride, int32_t pixels, int32_t lanes, uint8_t* strip,
-                        int32_t plane) {
-  int64_t at = 0;      // of the pixel that the block begins in
-  int32_t within = 0;  // its bytes that were taken
-  const int64_t bytes = int64_t(pixels) * lanes, end = pixels * stride;
-  for (int64_t i = 0; i < bytes; i += WIDTH) {
-    Vector x[GROUP];
-    for (int r = 0; r < GROUP; ++r) x[r] = load(rows.at[r] + at + within);
-    int32_t filled = lanes - within;
-    for (; filled < WIDTH && at + stride < end; filled += lanes) {
-      at += stride;
-      for (int r = 0; r < GROUP; ++r) x[r] = merge(x[r], filled, rows.at[r] + at - filled);
-    }
-    within = lanes - (filled - WIDTH);
-    if (within == lanes) at += stride, within = 0;
-    put(x, strip + i, plane);
-  }
-}
 
 struct Epilogue {
   Vector zero, low, high;
@@ -65,21 +29,26 @@ struct Epilogue {
 inline Vector finish(const Vector sum[4], const uint8_t* multiplier, const Epilogue& e) {
   Sums q;
 #pragma GCC unroll 4
-  for (int k = 0; k < 4; ++k) q.v[k] = to_ints(mul(to_floats(sum[k]), load_floats(multiplier + k * WIDTH)));
+  for (int k = 0; k < 4; ++k)
+    q.v[k] = to_ints(mul(to_floats(sum[k]), load_floats(multiplier + k * WIDTH)));
   const Vector low = add_words(pack_ints(q.v[0], q.v[1]), e.zero);
   const Vector high = add_words(pack_ints(q.v[2], q.v[3]), e.zero);
   return min_bytes(max_bytes(pack_words(low, high), e.low), e.high);
 }
 
-struct Lines {
-  uint8_t* at[4];
+// Where the results of a block go, and those of the next blocks with the same weights.
+struct Target {
+  uint8_t* at[4];       // for each row
+  int64_t step;         // bytes to the next block's
+  int64_t left, fewer;  // bytes that exist there; how many fewer at the next block
 };
 
-// BLOCKS blocks of ROWS rows at byte `at` of the line; the last one may end before its WIDTH bytes.
-// The packed weights are those of PACKED rows. (Without the pragmas gcc keeps the sums in memory.)
+// BLOCKS blocks of ROWS rows, `period` bytes apart. The packed weights are those of PACKED rows.
+// (Without the pragmas gcc keeps the sums in memory.)
 template <int ROWS, int PACKED, int BLOCKS>
-inline void compute(const Shape& g, const int32_t* offset, int32_t taps, const uint8_t* weights,
-                    const uint8_t* strip, const Epilogue& e, const Lines& out, int64_t at, int64_t end) {
+inline void compute(const int32_t* offset, int32_t taps, const uint8_t* weights,
+                    const uint8_t* strip, int64_t period, const Epilogue& e, const Target& out,
+                    int64_t i) {
   Vector sum[ROWS][BLOCKS][4];
 #pragma GCC unroll 4
   for (int r = 0; r < ROWS; ++r)
@@ -93,7 +62,7 @@ inline void compute(const Shape& g, const int32_t* offset, int32_t taps, const u
     for (int k = 0; k < 4; ++k) {
       Vector x[BLOCKS];
 #pragma GCC unroll 4
-      for (int b = 0; b < BLOCKS; ++b) x[b] = load(strip + offset[k] + at + int64_t(b) * g.period);
+      for (int b = 0; b < BLOCKS; ++b) x[b] = load(strip + offset[k] + (i + b) * period);
 #pragma GCC unroll 4
       for (int r = 0; r < ROWS; ++r) {
         const Vector tap = load(w + (4 * r + k) * WIDTH);
@@ -104,91 +73,124 @@ inline void compute(const Shape& g, const int32_t* offset, int32_t taps, const u
 #pragma GCC unroll 4
   for (int b = 0; b < BLOCKS; ++b)
 #pragma GCC unroll 4
-    for (int r = 0; r < ROWS; ++r) {
-      const int64_t to = at + int64_t(b) * g.period;
-      store(out.at[r] + to, finish(sum[r][b], weights + 4 * WIDTH, e), end - to);
-    }
+    for (int r = 0; r < ROWS; ++r)
+      store(out.at[r] + (i + b) * out.step, finish(sum[r][b], weights + 4 * WIDTH, e),
+            out.left - (i + b) * out.fewer);
 }
 
+// The pixels of a strip for one part of a row group.
+struct Part {
+  int32_t y, rows;          // output rows
+  int32_t x, pixels;        // output columns
+  int32_t first, channels;  // of the panel
+  bool blocks;              // pixels are whole blocks: results go where they belong
+};
+
 template <int ROWS, int PACKED>
-inline void compute_line(const Step& s, const Shape& g, const uint8_t* strip, const Epilogue& e,
-                         const Lines& out, int64_t end) {
+inline void compute_blocks(const Step& s, const Shape& g, const Part& p, const uint8_t* strip,
+                           const Target& line) {
   constexpr int BLOCKS = SUMS / (4 * ROWS);
+  const Epilogue e{words_of(s.code.zero_out), bytes_of(s.code.low), bytes_of(s.code.high)};
   const int32_t taps = g.groups * s.code.kw, bytes = 8 * WIDTH + taps * PACKED * 4 * WIDTH;
-  const auto* weights = static_cast<const uint8_t*>(s.packed);
-  for (int32_t block = 0; block < g.period; block += WIDTH, weights += bytes) {
-    int64_t at = block;
-    for (; at + int64_t(BLOCKS - 1) * g.period < end; at += int64_t(BLOCKS) * g.period)
-      compute<ROWS, PACKED, BLOCKS>(g, offsets_of(s), taps, weights, strip, e, out, at, end);
-    for (; at < end; at += g.period)
-      compute<ROWS, PACKED, 1>(g, offsets_of(s), taps, weights, strip, e, out, at, end);
+  const int64_t end = p.blocks ? p.channels : int64_t(p.pixels) * g.lanes;
+  const uint8_t* weights = static_cast<const uint8_t*>(s.packed) + int64_t(p.first) / WIDTH * bytes;
+  for (int32_t at = 0; at < g.period && at < end; at += WIDTH, weights += bytes) {
+    Target out = line;
+    for (int r = 0; r < ROWS; ++r) out.at[r] += at;
+    out.left = end - at;
+    const int64_t count = p.blocks ? p.pixels : (end - at + g.period - 1) / g.period;
+    int64_t i = 0;
+    for (; i + BLOCKS <= count; i += BLOCKS)
+      compute<ROWS, PACKED, BLOCKS>(offsets_of(s), taps, weights, strip + at, g.period, e, out, i);
+    for (; i < count; ++i)
+      compute<ROWS, PACKED, 1>(offsets_of(s), taps, weights, strip + at, g.period, e, out, i);
   }
 }
 
 template <int PACKED>
-inline void compute_rows(const Step& s, const Shape& g, int32_t rows, const uint8_t* strip,
-                         const Lines& out, int64_t end) {
-  const Epilogue e{words_of(s.code.zero_out), bytes_of(s.code.low), bytes_of(s.code.high)};
-  if (rows == 1) return compute_line<1, PACKED>(s, g, strip, e, out, end);
+inline void compute_rows(const Step& s, const Shape& g, const Part& p, const uint8_t* strip,
+                         const Target& out) {
+  if (p.rows == 1) return compute_blocks<1, PACKED>(s, g, p, strip, out);
   if constexpr (PACKED > 1)
-    if (rows == 2) return compute_line<2, PACKED>(s, g, strip, e, out, end);
+    if (p.rows == 2) return compute_blocks<2, PACKED>(s, g, p, strip, out);
   if constexpr (PACKED > 2) {
-    if (rows == 3) return compute_line<3, PACKED>(s, g, strip, e, out, end);
-    compute_line<4, PACKED>(s, g, strip, e, out, end);
+    if (p.rows == 3) return compute_blocks<3, PACKED>(s, g, p, strip, out);
+    compute_blocks<4, PACKED>(s, g, p, strip, out);
   }
 }
 
-inline void fill_strips(const Step& s, const Shape& g, const Operands& image, int32_t y, int32_t rows,
-                        int32_t x, int32_t pixels, uint8_t* scratch) {
+inline void fill_strip(const Step& s, const Shape& g, const Part& p, const Rows& from,
+                       int32_t pixels, uint8_t* strip) {
+  const int64_t stride = s.in.pixel * s.code.sw;
+  if (stride == g.lanes) return fill_line(from, int64_t(pixels) * g.lanes, strip, g.plane);
+  if (p.blocks) return fill_blocks(from, stride, pixels, p.channels, g.lanes, strip, g.plane);
+  fill_pixels(from, stride, pixels, g.lanes, strip, g.plane);
+}
+
+inline void fill_strips(const Step& s, const Shape& g, const Part& p, const uint8_t* image,
+                        uint8_t* scratch) {
   const Instruction& k = s.code;
-  const int32_t last_slot = (rows - 1) * k.sh + k.kh - 1;  // further ones meet weights of 0
-  const int64_t stride = s.in.pixel * k.sw;
+  const int32_t last_slot = (p.rows - 1) * k.sh + k.kh - 1;  // further ones meet weights of 0
   for (int32_t i = 0; i < g.groups; ++i)
-    for (int32_t p = 0; p < g.phases; ++p) {
-      const int32_t extra = extra_pixels(k, p), n = pixels + extra;
+    for (int32_t phase = 0; phase < g.phases; ++phase) {
+      const int32_t extra = extra_pixels(k, phase);
       if (extra < 0) continue;
       Rows from;
       for (int j = 0; j < GROUP; ++j)
-        from.at[j] = pixel(s.in, image.in, y * k.sh - k.ph + least(i * GROUP + j, last_slot) * k.dh,
-                           x * k.sw - k.pw + p);
-      uint8_t* strip = scratch + (i * g.phases + p) * 4ll * g.plane;
-      if (stride == g.lanes) fill_line(from, int64_t(n) * g.lanes, strip, g.plane);
-      else fill_pixels(from, stride, n, g.lanes, strip, g.plane);
+        from.at[j] = pixel(s.in, image + p.first,
+                           p.y * k.sh - k.ph + least(i * GROUP + j, last_slot) * k.dh,
+                           p.x * k.sw - k.pw + phase);
+      fill_strip(s, g, p, from, p.pixels + extra, scratch + (i * g.phases + phase) * 4ll * g.plane);
     }
 }
 
-inline void copy_pixels(const Step& s, const uint8_t* line, int32_t lanes, int32_t pixels, uint8_t* out) {
-  for (int32_t x = 0; x < pixels; ++x, line += lanes, out += s.out.pixel)
-    for (int32_t c = 0; c < s.out.c; c += WIDTH) store(out + c, load(line + c), s.out.c - c);
-}
-
-// Output pixels x to x + pixels of `rows` rows from y on.
-template <int PACKED>
-inline void compute_part(const Step& s, const Operands& image, int32_t y, int32_t rows, int32_t x,
-                         int32_t pixels, Lookup look_up, uint8_t* scratch) {
-  const Shape& g = shape_of(s);
-  fill_strips(s, g, image, y, rows, x, pixels, scratch);
-  uint8_t* lines = scratch + 4ll * g.groups * g.phases * g.plane;
-  const bool direct = dense(s.out) && s.out.c == g.lanes;
-  const int64_t end = int64_t(pixels) * g.lanes;
-  Lines out;
-  for (int r = 0; r < rows; ++r)
-    out.at[r] = direct ? pixel(s.out, image.out, y + r, x) : lines + r * g.line;
-  compute_rows<PACKED>(s, g, rows, scratch, out, end);
-  for (int r = 0; r < rows; ++r) {
-    if (s.table) look_up(s.table, out.at[r], out.at[r], end);
-    if (!direct) copy_pixels(s, out.at[r], g.lanes, pixels, pixel(s.out, image.out, y + r, x));
+// The table, and the way out of lines whose pixels lie elsewhere.
+inline void move_line(const Step& s, const Shape& g, const Part& p, Lookup look_up, uint8_t* line,
+                      uint8_t* out) {
+  if (line != out) {
+    if (s.table) look_up(s.table, line, line, int64_t(p.pixels) * g.lanes);
+    for (int32_t x = 0; x < p.pixels; ++x, line += g.lanes, out += s.out.pixel)
+      for (int32_t c = 0; c < s.out.c; c += WIDTH) store(out + c, load(line + c), s.out.c - c);
+    return;
   }
+  if (!s.table) return;
+  if (s.out.pixel == p.channels) return look_up(s.table, out, out, int64_t(p.pixels) * p.channels);
+  for (int32_t x = 0; x < p.pixels; ++x, out += s.out.pixel) look_up(s.table, out, out, p.channels);
 }
 
+template <int PACKED>
+inline void compute_part(const Step& s, const Operands& image, const Part& p, Lookup look_up,
+                         uint8_t* scratch) {
+  const Shape& g = shape_of(s);
+  fill_strips(s, g, p, image.in, scratch);
+  uint8_t* lines = scratch + 4ll * g.groups * g.phases * g.plane;
+  const bool direct = p.blocks || (dense(s.out) && s.out.c == g.lanes);
+  Target out{};
+  out.step = p.blocks ? s.out.pixel : g.period;
+  out.fewer = p.blocks ? 0 : g.period;
+  for (int r = 0; r < p.rows; ++r)
+    out.at[r] = direct ? pixel(s.out, image.out, p.y + r, p.x) + p.first : lines + r * g.line;
+  compute_rows<PACKED>(s, g, p, scratch, out);
+  for (int r = 0; r < p.rows; ++r)
+    move_line(s, g, p, look_up, out.at[r], pixel(s.out, image.out, p.y + r, p.x) + p.first);
+}
+
+// Units: the row groups of the first panel, then those of the next.
 template <int PACKED>
 void depthwise_rows(const Step& s, const Operands& o, int32_t chunk, uint8_t* scratch) {
   const Lookup look_up = best_lookup();
-  const int32_t width = shape_of(s).width;
+  const Shape& g = shape_of(s);
+  const int32_t groups = g.units / g.panels;
   for_units(s, o, chunk, [&](const Operands& image, int32_t unit) {
-    const int32_t y = unit * PACKED, rows = least(PACKED, s.out.h - y);
-    for (int32_t x = 0; x < s.out.w; x += width)
-      compute_part<PACKED>(s, image, y, rows, x, least(width, s.out.w - x), look_up, scratch);
+    const int32_t y = unit % groups * PACKED, first = unit / groups * g.lanes;
+    Part p{};
+    p.y = y, p.rows = least(PACKED, s.out.h - y);
+    p.first = first, p.channels = least(g.lanes, s.out.c - first);
+    p.blocks = g.lanes % WIDTH == 0;
+    for (; p.x < s.out.w; p.x += g.width) {
+      p.pixels = least(g.width, s.out.w - p.x);
+      compute_part<PACKED>(s, image, p, look_up, scratch);
+    }
   });
 }
 

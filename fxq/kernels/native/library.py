@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from fxq.errors import ConfigError, FxqError, TargetUnavailableError
-from fxq.kernels.native.build import HERE, NAME, NOTE
+from fxq.kernels.native.build import HERE, NAME, NOTE, interface
 from fxq.kernels.native.structs import (
-    ABI,
     EXTERNAL,
     FLOAT_OUT,
     INCLUDE_PAD,
@@ -68,7 +67,7 @@ def _opened() -> tuple[ctypes.CDLL | None, str]:
     except (OSError, AttributeError) as error:
         return None, f"{path.name} cannot be loaded ({error}); {_REBUILD}"
     sizes = [ctypes.sizeof(s) for s in (View, Instruction, LayerFields)]
-    if library.fxq_abi() != ABI or [library.fxq_sizeof(i) for i in range(3)] != sizes:
+    if library.fxq_abi() != interface() or [library.fxq_sizeof(i) for i in range(3)] != sizes:
         return None, f"{path.name} is of another version of fxq; {_REBUILD}"
     return library, ""
 

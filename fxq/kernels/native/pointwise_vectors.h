@@ -32,9 +32,8 @@ inline void binary(const Step& s, const Operands& o, int32_t chunk, Body body) {
 void add_lines(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
   const Floats za = floats_of(BIAS + s.code.zero_in), zb = floats_of(BIAS + s.code.zero_other);
   const Floats ma = floats_of(s.code.m0), mb = floats_of(s.code.m1);
-  binary(s, o, chunk, [=](Floats a, Floats b) {
-    return add(mul(sub(a, za), ma), mul(sub(b, zb), mb));
-  });
+  binary(s, o, chunk,
+         [=](Floats a, Floats b) { return add(mul(sub(a, za), ma), mul(sub(b, zb), mb)); });
 }
 
 void multiply_lines(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
@@ -67,7 +66,8 @@ inline void fill_scale(const Step& s, const uint8_t* b, const Scale& scale) {
   }
 }
 
-inline void scale_line(const Step& s, const Scale& scale, const uint8_t* a, uint8_t* out, int64_t n) {
+inline void scale_line(const Step& s, const Scale& scale, const uint8_t* a, uint8_t* out,
+                       int64_t n) {
   const Range range = range_of(s.code);
   const Floats m = floats_of(s.code.m0);
   int32_t at = 0;
@@ -76,7 +76,8 @@ inline void scale_line(const Step& s, const Scale& scale, const uint8_t* a, uint
     Quad result;
     for (int k = 0; k < 4; ++k) {
       const int32_t j = at + k * WIDTH / 4;
-      const Floats product = fused(v.v[k], load_floats(scale.factor + j), load_floats(scale.offset + j));
+      const Floats product =
+          fused(v.v[k], load_floats(scale.factor + j), load_floats(scale.offset + j));
       result.v[k] = mul(product, m);
     }
     store(out + i, narrow(result, range), n - i);

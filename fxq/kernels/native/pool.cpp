@@ -3,6 +3,7 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,7 +17,8 @@ namespace fxq {
 namespace {
 
 // How long a thread looks for work before it sleeps: a sleeper costs its waker some microseconds.
-constexpr auto PATIENCE = std::chrono::microseconds(100);
+// On a busy machine the thread that it waits for may want its processor: it yields after a while.
+constexpr auto PATIENCE = std::chrono::microseconds(100), YIELDING = std::chrono::microseconds(80);
 constexpr int64_t STACK = 1 << 20;
 
 uint64_t word(uint32_t serial, uint32_t next, uint32_t end) {
@@ -136,11 +138,15 @@ void Pool::advance(int32_t thread) {
 void Pool::publish(int32_t units) {
   const int32_t threads = threads_.load(std::memory_order_relaxed);
   ++serial_;
-  total_ = units;
   done_.store(0, std::memory_order_relaxed);
-  for (int32_t t = 0; t < threads; ++t)
-    seats_[t].share.store(word(serial_, units * t / threads, units * (t + 1) / threads),
-                          std::memory_order_release);
+  for (int32_t t = threads - 1; t >= 0; --t) {
+    Seat& seat = seats_[t];
+    seat.job = job_;
+    seat.stage = stage_;
+    seat.total = units;
+    seat.share.store(word(serial_, units * t / threads, units * (t + 1) / threads),
+                     std::memory_order_release);
+  }
   std::atomic_thread_fence(std::memory_order_seq_cst);  // with wait(): no sleeper is missed
   wake_one();
 }
@@ -159,14 +165,15 @@ void Pool::wake_one() {
 bool Pool::help(int32_t thread, uint64_t seen) {
   const uint32_t serial = serial_of(seen);
   const int32_t threads = threads_.load(std::memory_order_relaxed);
+  const Seat& seat = seats_[thread];
   int32_t count = 0;
   for (int32_t t = 0, at = thread; t < threads; ++t, ++at) {
     if (at >= threads) at = 0;
     for (int32_t unit; (unit = claim(seats_[at].share, serial)) >= 0; ++count)
-      job_->work(stage_, unit, thread);
+      seat.job->work(seat.stage, unit, thread);
   }
   if (!count) return false;
-  const int32_t total = total_;  // the stage may be over, and this another's, once it is reported
+  const int32_t total = seat.total;  // of another stage, perhaps, once these units are reported
   if (done_.fetch_add(count, std::memory_order_acq_rel) + count == total) advance(thread);
   return true;
 }
@@ -177,12 +184,13 @@ void Pool::wait(int32_t thread, uint64_t seen) {
     return seat.share.load() != seen || (thread == 0 && finished_.load());
   };
   const auto end = std::chrono::steady_clock::now() + PATIENCE;
-  do {
+  for (auto now = end - PATIENCE; now < end; now = std::chrono::steady_clock::now()) {
     for (int i = 0; i < 32; ++i) {
       if (changed()) return;
       pause();
     }
-  } while (std::chrono::steady_clock::now() < end);
+    if (end - now < YIELDING) sched_yield();
+  }
   seat.asleep.store(1);
   while (!changed() && seat.asleep.load()) futex(seat.asleep, FUTEX_WAIT, 1);
   seat.asleep.store(0);

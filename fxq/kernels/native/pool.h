@@ -21,10 +21,13 @@ class Job {
 // A word of a seat: serial number of the stage (32 bits), next unit (16), end of the share (16).
 // Each seat has a share of the stage's units; a thread takes units from its own, then from others'.
 // Claims are compare-and-swap on the whole word, so a thread that was away for any time can only
-// take what is due now. It reads `job` only while it holds a unit, which keeps the job alive.
+// take what is due now. What the stage is stands beside the word, so that a waiting thread gets all
+// in one cache line; it is read only by who holds a unit, which keeps the stage from ending.
 struct alignas(128) Seat {
   std::atomic<uint64_t> share{0};
   std::atomic<uint32_t> asleep{0};  // a futex
+  int32_t stage = 0, total = 0;
+  Job* job = nullptr;
 };
 
 class Pool {
@@ -48,8 +51,8 @@ class Pool {
   Seat seats_[MOST_THREADS];
   std::atomic<int32_t> threads_{1};  // that the present job may use
   alignas(128) std::atomic<int32_t> done_{0};
-  alignas(128) Job* job_ = nullptr;  // this and the next three belong to whom a unit belongs
-  int32_t stage_ = 0, total_ = 0;
+  alignas(128) Job* job_ = nullptr;  // this and the next two belong to who ends a stage
+  int32_t stage_ = 0;
   uint32_t serial_ = 0;
   std::atomic<bool> finished_{true}, taken_{false};
   int32_t workers_ = 0;

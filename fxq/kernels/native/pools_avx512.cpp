@@ -12,7 +12,9 @@
 namespace fxq {
 
 bool prepare_max_pool_avx512(Step& s, int32_t images) { return prepare_max_pool(s, images); }
-bool prepare_average_pool_avx512(Step& s, int32_t images) { return prepare_average_pool(s, images); }
+bool prepare_average_pool_avx512(Step& s, int32_t images) {
+  return prepare_average_pool(s, images);
+}
 
 }  // namespace fxq
 

@@ -36,7 +36,8 @@ alignas(64) const uint8_t NOTHING[WIDTH] = {};
 inline void add_run(Sums& sum, const uint8_t* from, int64_t step, int32_t count) {
   for (int32_t i = 0; i < count; i += GROUP) {
     Vector pixels[GROUP];
-    for (int j = 0; j < GROUP; ++j) pixels[j] = load(i + j < count ? from + (i + j) * step : NOTHING);
+    for (int j = 0; j < GROUP; ++j)
+      pixels[j] = load(i + j < count ? from + (i + j) * step : NOTHING);
     const Sums x = interleave(pixels);
     for (int k = 0; k < 4; ++k) sum.v[k] = dot(sum.v[k], x.v[k], ones());
   }
@@ -66,8 +67,10 @@ inline void average(const Step& s, const Operands& image, int32_t oy, int32_t ox
   const int32_t inside = (y.end - y.begin) * (x.end - x.begin);
   uint8_t* out = pixel(s.out, image.out, oy, ox);
   for (int32_t c = begin; c < end; c += WIDTH)
-    store(out + c, mean(s, window_sums(s.in, image.in + c, y, x), inside, divisor(s, y, x), range_of(s.code)),
-          end - c);
+    store(
+        out + c,
+        mean(s, window_sums(s.in, image.in + c, y, x), inside, divisor(s, y, x), range_of(s.code)),
+        end - c);
   if (s.table) look_up(s.table, out + begin, out + begin, end - begin);
 }
 
@@ -97,7 +100,8 @@ inline Sums load_in_order(const int32_t* from) {
   Sums sum;
   for (int k = 0; k < 4; ++k) {
     const uint8_t* lanes[LANES];
-    for (int l = 0; l < LANES; ++l) lanes[l] = reinterpret_cast<const uint8_t*>(from + 16 * l + 4 * k);
+    for (int l = 0; l < LANES; ++l)
+      lanes[l] = reinterpret_cast<const uint8_t*>(from + 16 * l + 4 * k);
     sum.v[k] = gather_lanes(lanes);
   }
   return sum;
@@ -149,9 +153,12 @@ bool prepare_average_pool(Step& s, int32_t images) {
   const bool line = all && dense(s.in) && s.in.row == s.in.w * s.in.pixel && s.in.c % WIDTH &&
                     s.in.c < 4 * WIDTH && period <= 4096;
   s.run = line ? average_line : one ? average_panels : average_rows;
-  if (line) cut(s, images, 1, work * s.out.c), add_number(s, period);
-  else if (one) cut(s, images, ceil_div(s.out.c, WIDTH), work * WIDTH);
-  else cut(s, images, s.out.h, s.out.w * (work * s.out.c + 10));
+  if (line)
+    cut(s, images, 1, work * s.out.c), add_number(s, period);
+  else if (one)
+    cut(s, images, ceil_div(s.out.c, WIDTH), work * WIDTH);
+  else
+    cut(s, images, s.out.h, s.out.w * (work * s.out.c + 10));
   return true;
 }
 

@@ -27,15 +27,15 @@ void fill_pixels(const View& view, uint8_t* at, int64_t count) {
   for (int64_t i = 0; i < count; ++i) std::memset(at + i * view.pixel, view.zero_point, view.c);
 }
 
+// A row's right border and the next one's left are one piece (see check.cpp).
 void fill_border(const View& view, uint8_t* at, int32_t images) {
-  const int64_t wide = int64_t{view.left} + view.w + view.right;
+  const int64_t wide = int64_t{view.left} + view.w + view.right, above = view.top * wide + view.left;
   for (int32_t image = 0; image < images; ++image, at += view.image) {
-    for (int64_t y = -view.top; y < int64_t{view.h} + view.bottom; ++y) {
-      uint8_t* row = at + y * view.row;
-      const bool inside = y >= 0 && y < view.h;
-      fill_pixels(view, row - view.left * view.pixel, inside ? view.left : wide);
-      if (inside) fill_pixels(view, row + view.w * view.pixel, view.right);
-    }
+    fill_pixels(view, at - above * view.pixel, above);
+    uint8_t* end = at + view.w * view.pixel;
+    for (int32_t y = 1; y < view.h; ++y, end += view.row)
+      fill_pixels(view, end, view.right + view.left);
+    fill_pixels(view, end, view.right + view.bottom * wide);
   }
 }
 

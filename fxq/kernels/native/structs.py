@@ -13,7 +13,6 @@ ISAS = ("plain", "avx2", "avxvnni", "vnni", "amx")
 LANE, WIDE, EXTERNAL = 0, 1, 2
 WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE = 1, 2, 4, 8, 16
 SLACK = 64
-ABI = 1
 
 
 class View(ctypes.Structure):

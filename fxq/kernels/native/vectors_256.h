@@ -4,11 +4,16 @@
 namespace fxq {
 namespace {
 
-constexpr int32_t WIDTH = 32, LANES = WIDTH / 16, SUMS = 8;  // 16 registers hold 8 sums and operands
+constexpr int32_t WIDTH = 32, LANES = WIDTH / 16,
+                  SUMS = 8;  // 16 registers hold 8 sums and operands
 using Vector = __m256i;
 using Floats = __m256;
-struct Quad { Floats v[4]; };
-struct Sums { Vector v[4]; };
+struct Quad {
+  Floats v[4];
+};
+struct Sums {
+  Vector v[4];
+};
 
 inline Vector load(const void* p) { return _mm256_loadu_si256(static_cast<const Vector*>(p)); }
 inline Floats load_floats(const void* p) { return _mm256_loadu_ps(static_cast<const float*>(p)); }
@@ -51,7 +56,9 @@ inline Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 inline Floats div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
 inline Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }  // b where a is NaN
-inline Floats fused(Floats a, Floats b, Floats c) { return add(mul(a, b), c); }  // of exact products
+inline Floats fused(Floats a, Floats b, Floats c) {
+  return add(mul(a, b), c);
+}  // of exact products
 inline Floats as_floats(Vector x) { return _mm256_castsi256_ps(x); }
 inline Floats to_floats(Vector x) { return _mm256_cvtepi32_ps(x); }
 inline Vector to_ints(Floats x) { return _mm256_cvtps_epi32(x); }  // half to even
@@ -73,18 +80,23 @@ inline Vector pack_words(Vector a, Vector b) { return _mm256_packus_epi16(a, b);
 
 // The 128-bit lanes of a vector, from and to other addresses; `lanes` of them, `bytes` of each.
 inline Vector gather_lanes(const uint8_t* const from[LANES]) {
-  return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(from[1]), reinterpret_cast<const __m128i*>(from[0]));
+  return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(from[1]),
+                             reinterpret_cast<const __m128i*>(from[0]));
 }
 inline void scatter_lanes(uint8_t* to, int64_t step, Vector x, int64_t lanes, int64_t bytes) {
   alignas(32) uint8_t copy[WIDTH];
   store(copy, x);
   for (int64_t l = 0; l < lanes && l < LANES; ++l)
-    if (bytes >= 16) std::memcpy(to + l * step, copy + 16 * l, 16);
-    else std::memcpy(to + l * step, copy + 16 * l, bytes);
+    if (bytes >= 16)
+      std::memcpy(to + l * step, copy + 16 * l, 16);
+    else
+      std::memcpy(to + l * step, copy + 16 * l, bytes);
 }
 
 // The bytes of a and b in turn: a0 b0 a1 b1 ...
-struct Pair { Vector v[2]; };
+struct Pair {
+  Vector v[2];
+};
 inline Pair zip(Vector a, Vector b) {
   const Vector low = low_bytes(a, b), high = high_bytes(a, b);
   return {{_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)}};

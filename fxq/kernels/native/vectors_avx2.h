@@ -10,7 +10,8 @@ constexpr int32_t GROUP = 2;
 inline Sums interleave(const Vector x[GROUP]) {
   const Vector low_a = low_bytes(x[0], zeros()), low_b = low_bytes(x[1], zeros());
   const Vector high_a = high_bytes(x[0], zeros()), high_b = high_bytes(x[1], zeros());
-  return {{low_words(low_a, low_b), high_words(low_a, low_b), low_words(high_a, high_b), high_words(high_a, high_b)}};
+  return {{low_words(low_a, low_b), high_words(low_a, low_b), low_words(high_a, high_b),
+           high_words(high_a, high_b)}};
 }
 inline Vector ones() { return words_of(1); }  // weights that add taps
 inline Vector dot(Vector sum, Vector taps, Vector weights) {

@@ -12,8 +12,12 @@ namespace {
 constexpr int32_t WIDTH = 64, LANES = WIDTH / 16, SUMS = 16;  // of 32 registers
 using Vector = __m512i;
 using Floats = __m512;
-struct Quad { Floats v[4]; };
-struct Sums { Vector v[4]; };
+struct Quad {
+  Floats v[4];
+};
+struct Sums {
+  Vector v[4];
+};
 
 inline Vector load(const void* p) { return _mm512_loadu_si512(p); }
 inline Floats load_floats(const void* p) { return _mm512_loadu_ps(p); }
@@ -28,9 +32,15 @@ inline Vector merge(Vector x, int32_t first, const uint8_t* p) {
   return _mm512_mask_loadu_epi8(x, ~__mmask64(0) << first, p);
 }
 // The first `count` numbers, at most a vector's: the tensors of a caller have no SLACK behind them.
-inline __mmask16 first(int64_t count) { return count >= 16 ? 0xffff : __mmask16((1u << count) - 1); }
-inline Floats load_floats(const void* p, int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
-inline void store_floats(void* p, Floats x, int64_t count) { _mm512_mask_storeu_ps(p, first(count), x); }
+inline __mmask16 first(int64_t count) {
+  return count >= 16 ? 0xffff : __mmask16((1u << count) - 1);
+}
+inline Floats load_floats(const void* p, int64_t count) {
+  return _mm512_maskz_loadu_ps(first(count), p);
+}
+inline void store_floats(void* p, Floats x, int64_t count) {
+  _mm512_mask_storeu_ps(p, first(count), x);
+}
 inline Vector zeros() { return _mm512_setzero_si512(); }
 inline Vector bytes_of(int32_t x) { return _mm512_set1_epi8(char(x)); }
 inline Vector ints_of(int32_t x) { return _mm512_set1_epi32(x); }
@@ -64,7 +74,9 @@ inline Vector permute_ints(Vector x, Vector index) { return _mm512_permutexvar_e
 
 // The 128-bit lanes of a vector, from and to other addresses; `lanes` of them, `bytes` of each.
 inline Vector gather_lanes(const uint8_t* const from[LANES]) {
-  const auto one = [&](int k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from[k])); };
+  const auto one = [&](int k) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from[k]));
+  };
   const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(one(0)), one(1), 1);
   const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(one(2)), one(3), 1);
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
@@ -72,8 +84,10 @@ inline Vector gather_lanes(const uint8_t* const from[LANES]) {
 template <int LANE_>
 inline void scatter_lane(uint8_t* to, Vector x, int64_t bytes) {
   const __m128i part = _mm512_extracti32x4_epi32(x, LANE_);
-  if (bytes >= 16) _mm_storeu_si128(reinterpret_cast<__m128i*>(to), part);
-  else _mm_mask_storeu_epi8(to, __mmask16((1u << bytes) - 1), part);
+  if (bytes >= 16)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), part);
+  else
+    _mm_mask_storeu_epi8(to, __mmask16((1u << bytes) - 1), part);
 }
 inline void scatter_lanes(uint8_t* to, int64_t step, Vector x, int64_t lanes, int64_t bytes) {
   scatter_lane<0>(to, x, bytes);
@@ -86,11 +100,15 @@ inline Vector pack_ints(Vector a, Vector b) { return _mm512_packs_epi32(a, b); }
 inline Vector pack_words(Vector a, Vector b) { return _mm512_packus_epi16(a, b); }
 
 // The bytes of a and b in turn: a0 b0 a1 b1 ...
-struct Pair { Vector v[2]; };
+struct Pair {
+  Vector v[2];
+};
 inline Pair zip(Vector a, Vector b) {
   const Vector low = low_bytes(a, b), high = high_bytes(a, b);
-  const Vector first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), then = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-  return {{_mm512_permutex2var_epi64(low, first, high), _mm512_permutex2var_epi64(low, then, high)}};
+  const Vector first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+               then = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  return {
+      {_mm512_permutex2var_epi64(low, first, high), _mm512_permutex2var_epi64(low, then, high)}};
 }
 
 // Depthwise: GROUP taps of one channel lie in the 32 bits of a lane. See depthwise_vectors.h.
@@ -98,8 +116,8 @@ constexpr int32_t GROUP = 4;
 inline Sums interleave(const Vector x[GROUP]) {
   const Vector low_ab = low_bytes(x[0], x[1]), low_cd = low_bytes(x[2], x[3]);
   const Vector high_ab = high_bytes(x[0], x[1]), high_cd = high_bytes(x[2], x[3]);
-  return {{low_words(low_ab, low_cd), high_words(low_ab, low_cd),
-           low_words(high_ab, high_cd), high_words(high_ab, high_cd)}};
+  return {{low_words(low_ab, low_cd), high_words(low_ab, low_cd), low_words(high_ab, high_cd),
+           high_words(high_ab, high_cd)}};
 }
 inline Vector ones() { return bytes_of(1); }  // weights that add taps
 inline Vector dot(Vector sum, Vector taps, Vector weights) {

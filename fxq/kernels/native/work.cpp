@@ -4,7 +4,7 @@ namespace fxq {
 
 void cut(Step& step, int32_t images, int32_t units, double nanoseconds_a_unit) {
   const int64_t all = int64_t(units) * (images > 0 ? images : 1);
-  int64_t per = nanoseconds_a_unit >= 3000 ? 1 : int64_t(3000 / nanoseconds_a_unit) + 1;
+  int64_t per = nanoseconds_a_unit >= 1 ? int64_t(3000 / nanoseconds_a_unit) + 1 : 3000;
   per = per < all ? per : all;
   step.numbers = {units, int32_t(per)};
   step.chunks = int32_t((all + per - 1) / per);

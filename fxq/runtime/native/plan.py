@@ -100,11 +100,12 @@ class Plan:
 
     def _place_parts(self, node: Node) -> None:
         start = 0
-        for part in node.args[0]:  # type: ignore[union-attr]
-            writes = part in self.order and part.target in self.writers  # type: ignore[union-attr]
-            if writes and part not in self.parts:
-                self.parts[part] = (node, start)  # type: ignore[index]
-            start += channels_of(part)  # type: ignore[arg-type]
+        parts: Any = node.args[0]
+        for part in parts:
+            writes = part.target in self.writers or part.target is arithmetic.look_up
+            if writes and part in self.order and part not in self.parts:
+                self.parts[part] = (node, start)
+            start += channels_of(part)
 
     def rank(self, node: Node) -> int:
         """The dimensions of a node's value; rows of channels have two."""

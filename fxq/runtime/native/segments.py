@@ -66,10 +66,13 @@ def read_batch_from_input(graph: fx.Graph) -> None:
 
 
 class Shell:
-    """What generated Python needs of a GraphModule, without torch.fx generating code for it."""
+    """What generated Python needs of a GraphModule, without torch.fx generating code for it.
 
-    def __init__(self, module: fx.GraphModule, graph: fx.Graph) -> None:
-        self.module, self.graph = module, graph
+    `twins` are the nodes of this graph, by those of the module's that they stand for.
+    """
+
+    def __init__(self, module: fx.GraphModule, graph: fx.Graph, twins: dict[Node, Node]) -> None:
+        self.module, self.graph, self.twins = module, graph, twins
 
     def get_submodule(self, name: str) -> torch.nn.Module:
         return self.module.get_submodule(name)
@@ -110,7 +113,7 @@ def with_calls(module: fx.GraphModule, parts: Sequence[Part],
     for node in module.graph.nodes:
         if node.op in ("placeholder", "output"):
             visit(node)
-    return Shell(module, graph)
+    return Shell(module, graph, twins)
 
 
 def alone(module: fx.GraphModule, part: Part) -> Shell:
@@ -123,4 +126,4 @@ def alone(module: fx.GraphModule, part: Part) -> Shell:
                 twins[constant] = graph.node_copy(constant)
         twins[node] = graph.node_copy(node, lambda n: twins[n])
     graph.output(tuple(twins[n] for n in part.outputs))
-    return Shell(module, graph)
+    return Shell(module, graph, twins)

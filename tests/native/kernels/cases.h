@@ -30,8 +30,10 @@ class Guarded {
   Guarded(int64_t bytes, bool at_end, int64_t slack) {
     const int64_t page = 4096, used = bytes + slack, pages = (used + page - 1) / page;
     size_ = (pages + 2) * page;
-    memory_ = static_cast<uint8_t*>(mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (memory_ == MAP_FAILED || mprotect(memory_ + page, pages * page, PROT_READ | PROT_WRITE)) abort();
+    memory_ =
+        static_cast<uint8_t*>(mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (memory_ == MAP_FAILED || mprotect(memory_ + page, pages * page, PROT_READ | PROT_WRITE))
+      abort();
     used_ = used;
     data = memory_ + page + (at_end ? pages * page - used : 0);
     for (int64_t i = 0; i < used; ++i) data[i] = uint8_t(generator()());
@@ -54,7 +56,8 @@ struct Tensor {
 
 // NHWC bytes with a border and `gap` more bytes at each pixel.
 inline Tensor bytes_tensor(int32_t images, int32_t h, int32_t w, int32_t c, int32_t gap = 0,
-                           int32_t top = 0, int32_t left = 0, int32_t bottom = 0, int32_t right = 0) {
+                           int32_t top = 0, int32_t left = 0, int32_t bottom = 0,
+                           int32_t right = 0) {
   Tensor t;
   const int64_t pixel = c + gap, row = pixel * (left + w + right), image = row * (top + h + bottom);
   t.view = {LANE, draw(0, 255), 0, image, h, w, c, 1, row, pixel, 1, top, left, bottom, right};
@@ -114,7 +117,7 @@ inline void add_weights(Case& c, int32_t channels, int32_t kh, int32_t kw) {
     const int32_t dead = draw(0, channels - 1);
     bias[dead] = draw(INT32_MIN / 2, INT32_MAX / 2), multiplier[dead] = 1e-8f;
   }
-  const Layer layer{channels, 1, channels, kh, kw, 0, c.in.view.zero_point, 0,
+  const Layer layer{channels, 1,           channels,         kh, kw, 0, c.in.view.zero_point, 0,
                     w.data(), bias.data(), multiplier.data()};
   c.weights = std::make_shared<Weights>(layer);
 }

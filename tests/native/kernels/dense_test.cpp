@@ -92,6 +92,49 @@ bool compare(Case& c, Random& random, int32_t (&counts)[8]) {
   return true;
 }
 
+// The transposed kernel gathers; here each input is scattered over the outputs that it reaches.
+bool transposed_scatters(Random& random) {
+  Case c;
+  Instruction& d = c.code;
+  d.op = TRANSPOSED, d.flags = 0, d.table = -1, d.high = 255, d.zero_in = random.in(0, 255);
+  d.zero_out = random.in(0, 255);
+  d.kh = random.in(1, 4), d.kw = random.in(1, 4), d.sh = random.in(1, 3), d.sw = random.in(1, 3);
+  d.dh = random.in(1, 2), d.dw = random.in(1, 2), d.ph = random.in(0, d.kh - 1), d.pw = 0;
+  const int32_t groups = random.in(1, 3), in = random.in(1, 9), out = random.in(1, 9);
+  const int32_t h = random.in(d.kh, 7), w = random.in(1, 7);
+  const int32_t out_h = (h - 1) * d.sh - 2 * d.ph + d.dh * (d.kh - 1) + 1 + random.in(0, 1);
+  const int32_t out_w = (w - 1) * d.sw + d.dw * (d.kw - 1) + 1;
+  c.layer = {out * groups, in, groups, d.kh, d.kw, 1, d.zero_in, 0, nullptr, nullptr, nullptr};
+  c.in = Value::of(1, h, w, in * groups, 1, 0, 0, 0, 0, 0);
+  c.out = Value::of(1, out_h, out_w, out * groups, 1, 0, 0, 0, 0, 0);
+  c.other = c.out;
+  c.draw_numbers(random);
+  std::vector<int32_t> sums(int64_t(out_h) * out_w * out * groups);
+  for (size_t i = 0; i < sums.size(); i++) sums[i] = c.bias[i % (out * groups)];
+  Memory memory(c, false);
+  memory.in.fill(random);
+  const int32_t taps = d.kh * d.kw;
+  for (int32_t i = 0; i < h * w * in * groups * out * taps; i++) {
+    const int32_t tap = i % taps, o = i / taps % out, channel = i / taps / out % (in * groups);
+    const int32_t pixel = i / taps / out / (in * groups), y = pixel / w, x = pixel % w;
+    const int32_t to_y = y * d.sh - d.ph + tap / d.kw * d.dh, to_x = x * d.sw + tap % d.kw * d.dw;
+    if (to_y < 0 || to_y >= out_h || to_x >= out_w) continue;
+    sums[((int64_t(to_y) * out_w + to_x) * groups + channel / in) * out + o] +=
+        (memory.in.data[pixel * in * groups + channel] - d.zero_in) *
+        c.weight[(channel * out + o) * taps + tap];
+  }
+  Weights weights(c.layer);
+  Step step = c.step(weights);
+  prepare_transposed_plain(step, 1);
+  run(c, step, memory, false, random);
+  for (size_t i = 0; i < sums.size(); i++) {
+    const float v = std::nearbyint(float(sums[i]) * c.multiplier[i % (out * groups)]);
+    const float q = std::min(std::max(v + float(d.zero_out), 0.0f), 255.0f);
+    if (memory.out.data[i] != uint8_t(q)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -99,6 +142,10 @@ int main(int argc, char** argv) {
   int32_t counts[8] = {}, failures = 0;
   for (int32_t i = 0; i < cases; i++) {
     Random random{std::mt19937_64(uint64_t(seed) + i)};
+    if (!transposed_scatters(random)) {
+      printf("transposed differs: seed %d\n", seed + i);
+      failures++;
+    }
     Case c = draw(random);
     if (compare(c, random, counts)) continue;
     printf("  seed %d\n", seed + i);

@@ -20,7 +20,8 @@ struct Kernel {
 struct Memory {
   Guarded in, other, out;
   Memory(const Case& c, bool at_end)
-      : in(c.in.bytes, at_end, slack(c.in)), other(c.other.bytes + 1, at_end, SLACK),
+      : in(c.in.bytes, at_end, slack(c.in)),
+        other(c.other.bytes + 1, at_end, SLACK),
         out(c.out.bytes, at_end, slack(c.out)) {}
   static int64_t slack(const Tensor& t) { return t.view.space == EXTERNAL ? 0 : SLACK; }
 };
@@ -59,7 +60,8 @@ bool check(const Kernel& kernel, Case& c) {
 }
 
 int32_t channels() {
-  const int32_t usual[] = {1, 2, 3, 4, 8, 16, 24, 32, 40, 48, 58, 64, 72, 88, 96, 116, 120, 144, 192, 200, 240};
+  const int32_t usual[] = {1,  2,  3,  4,  8,   16,  24,  32,  40,  48, 58,
+                           64, 72, 88, 96, 116, 120, 144, 192, 200, 240};
   return chance(60) ? usual[draw(0, 20)] : draw(1, 300);
 }
 
@@ -68,9 +70,12 @@ Case pointwise(Op op) {
   c.images = chance(20) ? draw(2, 4) : 1;
   const int32_t h = draw(1, 9), w = draw(1, 20), n = channels();
   const bool one = op == MULTIPLY && chance(70);
-  c.in = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
-  if (op != TABLE) c.other = bytes_tensor(c.images, one ? 1 : h, one ? 1 : w, n, chance(30) ? draw(1, 9) : 0);
-  c.out = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
+  c.in = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2),
+                      draw(0, 1), draw(0, 2));
+  if (op != TABLE)
+    c.other = bytes_tensor(c.images, one ? 1 : h, one ? 1 : w, n, chance(30) ? draw(1, 9) : 0);
+  c.out = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2),
+                       draw(0, 1), draw(0, 2));
   c.in_place = chance(20);
   if (c.in_place) c.out = c.in;
   c.step.code.m0 = op == ADD ? draw(1, 1000) / 500.f : draw(1, 1000) / 50000.f;
@@ -85,7 +90,8 @@ Case border(Op op) {
   c.images = chance(20) ? draw(2, 4) : 1;
   const int32_t h = draw(1, 9), w = draw(1, 70), n = chance(50) ? draw(1, 4) : channels();
   Tensor floats = float_tensor(c.images, h, w, n, chance(40));
-  Tensor bytes = bytes_tensor(c.images, h, w, n, chance(40) ? draw(1, 9) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
+  Tensor bytes = bytes_tensor(c.images, h, w, n, chance(40) ? draw(1, 9) : 0, draw(0, 1),
+                              draw(0, 2), draw(0, 1), draw(0, 2));
   c.in = op == ENTER ? floats : bytes, c.out = op == ENTER ? bytes : floats;
   c.step.code.m0 = draw(1, 1000) / 500.f;
   c.step.code.op = op;
@@ -93,7 +99,8 @@ Case border(Op op) {
   return c;
 }
 
-int32_t outputs(int32_t size, int32_t k, int32_t stride, int32_t dilation, int32_t padding, bool ceil_mode) {
+int32_t outputs(int32_t size, int32_t k, int32_t stride, int32_t dilation, int32_t padding,
+                bool ceil_mode) {
   const int32_t span = size + 2 * padding - (k - 1) * dilation - 1;
   int32_t out = (span + (ceil_mode ? stride - 1 : 0)) / stride + 1;
   if (ceil_mode && (out - 1) * stride >= size + padding) --out;
@@ -114,10 +121,13 @@ Case pool(Op op) {
     const bool up = chance(30);
     const int32_t oh = outputs(h, code.kh, code.sh, code.dh, code.ph, up);
     const int32_t ow = outputs(w, code.kw, code.sw, code.dw, code.pw, up);
-    const bool fits = h + 2 * code.ph > (code.kh - 1) * code.dh && w + 2 * code.pw > (code.kw - 1) * code.dw;
+    const bool fits =
+        h + 2 * code.ph > (code.kh - 1) * code.dh && w + 2 * code.pw > (code.kw - 1) * code.dw;
     if (!fits || oh < 1 || ow < 1) continue;
-    c.in = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
-    c.out = bytes_tensor(c.images, oh, ow, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
+    c.in = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2),
+                        draw(0, 1), draw(0, 2));
+    c.out = bytes_tensor(c.images, oh, ow, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2),
+                         draw(0, 1), draw(0, 2));
     code.m0 = chance(50) ? 1.f : draw(1, 1000) / 500.f;
     code.flags = chance(50) ? INCLUDE_PAD : 0;
     code.op = op;
@@ -131,7 +141,8 @@ Case depthwise() {
   Instruction& code = c.step.code;
   c.images = chance(10) ? draw(2, 4) : 1;
   const int32_t usual[] = {3, 5, 3, 7, 1, 2};
-  const int32_t oh = draw(1, 9), ow = draw(1, 18), n = channels();
+  const int32_t oh = draw(1, 9), ow = draw(1, 18),
+                n = chance(15) ? 16 * draw(20, 70) - draw(0, 1) : channels();
   code.kh = chance(85) ? usual[draw(0, 5)] : draw(1, 9);
   code.kw = chance(80) ? code.kh : draw(1, 9);
   code.sh = draw(1, 2), code.sw = chance(80) ? code.sh : draw(1, 4);
@@ -139,10 +150,12 @@ Case depthwise() {
   code.ph = draw(0, code.kh / 2) * code.dh, code.pw = draw(0, code.kw / 2) * code.dw;
   const int32_t need_h = (oh - 1) * code.sh + (code.kh - 1) * code.dh + 1 - code.ph;
   const int32_t need_w = (ow - 1) * code.sw + (code.kw - 1) * code.dw + 1 - code.pw;
-  const int32_t h = std::max(1, need_h - draw(0, code.ph)), w = std::max(1, need_w - draw(0, code.pw));
+  const int32_t h = std::max(1, need_h - draw(0, code.ph)),
+                w = std::max(1, need_w - draw(0, code.pw));
   c.in = bytes_tensor(c.images, h, w, n, chance(20) ? draw(1, 70) : 0, code.ph, code.pw,
                       std::max(0, need_h - h), std::max(0, need_w - w));
-  c.out = bytes_tensor(c.images, oh, ow, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
+  c.out = bytes_tensor(c.images, oh, ow, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2),
+                       draw(0, 1), draw(0, 2));
   if (chance(10)) {
     code.flags = RESIDUAL, code.m1 = 0.5f;
     c.other = bytes_tensor(c.images, oh, ow, n);
@@ -161,9 +174,11 @@ Case moves(Op op) {
   code.groups = op != SHUFFLE ? 1 : chance(70) ? 2 : draw(1, 4);
   const int32_t n = chance(50) ? channels() * code.groups : code.groups * draw(1, 150);
   const int32_t oh = op == NEAREST ? draw(1, 20) : h, ow = op == NEAREST ? draw(1, 40) : w;
-  c.in = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
+  c.in = bytes_tensor(c.images, h, w, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2),
+                      draw(0, 1), draw(0, 2));
   c.out = op == FLATTEN ? bytes_tensor(c.images, 1, 1, h * w * n)
-                        : bytes_tensor(c.images, oh, ow, n, chance(30) ? draw(1, 70) : 0, draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
+                        : bytes_tensor(c.images, oh, ow, n, chance(30) ? draw(1, 70) : 0,
+                                       draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2));
   code.op = op;
   finish_case(c, false);
   return c;
@@ -171,12 +186,28 @@ Case moves(Op op) {
 
 Case make(Op op) {
   switch (op) {
-    case ENTER: case LEAVE: return border(op);
-    case ADD: case MULTIPLY: case TABLE: return pointwise(op);
-    case MAX_POOL: case AVERAGE_POOL: return pool(op);
-    case DEPTHWISE: return depthwise();
-    default: return moves(op);
+    case ENTER:
+    case LEAVE:
+      return border(op);
+    case ADD:
+    case MULTIPLY:
+    case TABLE:
+      return pointwise(op);
+    case MAX_POOL:
+    case AVERAGE_POOL:
+      return pool(op);
+    case DEPTHWISE:
+      return depthwise();
+    default:
+      return moves(op);
   }
+}
+
+bool runs_here(Isa isa) {
+  if (isa == AVX2) return __builtin_cpu_supports("avx2");
+  if (isa == AVX_VNNI) return __builtin_cpu_supports("avxvnni");
+  return isa == PLAIN ||
+         (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw"));
 }
 
 struct Row {
@@ -196,10 +227,13 @@ const Row ROWS[] = {
     {LEAVE, {"leave avx512", AVX512_VNNI, prepare_leave_plain, prepare_leave_avx512}},
     {MAX_POOL, {"max pool avx2", AVX2, prepare_max_pool_plain, prepare_max_pool_avx2}},
     {MAX_POOL, {"max pool avx512", AVX512_VNNI, prepare_max_pool_plain, prepare_max_pool_avx512}},
-    {AVERAGE_POOL, {"average pool avx2", AVX2, prepare_average_pool_plain, prepare_average_pool_avx2}},
-    {AVERAGE_POOL, {"average pool avx512", AVX512_VNNI, prepare_average_pool_plain, prepare_average_pool_avx512}},
+    {AVERAGE_POOL,
+     {"average pool avx2", AVX2, prepare_average_pool_plain, prepare_average_pool_avx2}},
+    {AVERAGE_POOL,
+     {"average pool avx512", AVX512_VNNI, prepare_average_pool_plain, prepare_average_pool_avx512}},
     {DEPTHWISE, {"depthwise avx2", AVX2, prepare_depthwise_plain, prepare_depthwise_avx2}},
-    {DEPTHWISE, {"depthwise avxvnni", AVX_VNNI, prepare_depthwise_plain, prepare_depthwise_avxvnni}},
+    {DEPTHWISE,
+     {"depthwise avxvnni", AVX_VNNI, prepare_depthwise_plain, prepare_depthwise_avxvnni}},
     {DEPTHWISE, {"depthwise vnni", AVX512_VNNI, prepare_depthwise_plain, prepare_depthwise_vnni}},
     {SHUFFLE, {"shuffle avx2", AVX2, prepare_shuffle_plain, prepare_shuffle_avx2}},
     {SHUFFLE, {"shuffle avx512", AVX512_VNNI, prepare_shuffle_plain, prepare_shuffle_avx512}},
@@ -209,9 +243,12 @@ const Row ROWS[] = {
 
 void describe(const Case& c) {
   const Instruction& k = c.step.code;
-  printf("    in %dx%dx%d (pixel %ld) out %dx%dx%d (pixel %ld) kernel %dx%d stride %dx%d dilation %dx%d padding %dx%d images %d flags %d table %d\n",
-         c.in.view.h, c.in.view.w, c.in.view.c, long(c.in.view.pixel), c.out.view.h, c.out.view.w, c.out.view.c,
-         long(c.out.view.pixel), k.kh, k.kw, k.sh, k.sw, k.dh, k.dw, k.ph, k.pw, c.images, k.flags, c.step.table != nullptr);
+  printf(
+      "    in %dx%dx%d (pixel %ld) out %dx%dx%d (pixel %ld) kernel %dx%d stride %dx%d dilation "
+      "%dx%d padding %dx%d images %d flags %d table %d\n",
+      c.in.view.h, c.in.view.w, c.in.view.c, long(c.in.view.pixel), c.out.view.h, c.out.view.w,
+      c.out.view.c, long(c.out.view.pixel), k.kh, k.kw, k.sh, k.sw, k.dh, k.dw, k.ph, k.pw,
+      c.images, k.flags, c.step.table != nullptr);
 }
 
 }  // namespace
@@ -220,6 +257,7 @@ int main(int argc, char** argv) {
   const int rounds = argc > 1 ? atoi(argv[1]) : 500;
   int failures = 0;
   for (const Row& row : ROWS) {
+    if (!runs_here(row.kernel.needs)) continue;
     int wrong = 0;
     for (int i = 0; i < rounds && wrong < 5; ++i) {
       generator().seed(uint32_t(i));
