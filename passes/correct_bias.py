@@ -60,7 +60,10 @@ def _input_means(node: Node, context: Context) -> Tensor | None:
     assert isinstance(value, Node)
     known = context.statistics.get(info(value).value)
     means = known.channel_means() if known else None
-    return None if means is None else torch.from_numpy(means)
+    weight = info(node.args[1]).shape  # type: ignore[arg-type]
+    if means is None or weight is None or len(means) != weight[1] * groups_of(node):
+        return None  # another reader's channels are another dimension of this value
+    return torch.from_numpy(means)
 
 
 def _is_plain_layer(node: Node) -> bool:

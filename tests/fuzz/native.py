@@ -153,7 +153,8 @@ def setting(name: str, vbmi: bool, threads: int) -> Iterator[None]:
 def compare(wanted, found) -> None:
     """Every bit, the signs of zero and of NaN too."""
     for place, (a, b) in enumerate(zip(wanted, found, strict=True)):
-        assert a.shape == b.shape and a.dtype == b.dtype, f"output {place} is {b.dtype} {b.shape}"
+        assert a.shape == b.shape and a.dtype == b.dtype, (f"output {place} is {b.dtype} {tuple(b.shape)}, "
+                                                            f"not {tuple(a.shape)}")
         wrong = bits(a) != bits(b)
         if wrong.any():
             raise AssertionError(f"output {place} {tuple(a.shape)}: {int(wrong.sum())} wrong, the "

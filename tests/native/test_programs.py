@@ -56,3 +56,11 @@ def test_parts_of_a_concatenation_beside_values_of_all_images():
     torch.manual_seed(0)
     check(Fn(lambda s, x: s.head(torch.cat([y := s.conv(x), y], 1).mean((2, 3))),
              conv=nn.Conv2d(3, 17, 3), head=nn.Linear(34, 5)), torch.randn(3, 3, 6, 6))
+
+
+def test_flattened_images_of_another_size_are_joined_in_torch():
+    """A program's concatenation has the width that the example had."""
+    x = torch.randn(2, 3, 6, 6)
+    model = Fn(lambda s, x: torch.cat([y := torch.flatten(F.relu(x), 1), y], 1)).eval()
+    compiled = fxq.compile(model, target="native", example_inputs=(x,), calibration_data=[x])
+    assert compiled(torch.randn(2, 3, 6, 7)).shape == (2, 252)

@@ -144,6 +144,8 @@ def _concatenate(plan: Plan, node: Node) -> None:
     if node not in plan.values:
         plan.values[node] = plan.fresh(node, first.h, first.w, shape[1])
     whole = plan.values[node]
+    if whole.c != sum(plan.values[part].c for part in parts):
+        raise Unplanned("a concatenation of flattened images of another size than the example's")
     for part in parts:
         value = plan.values[part]
         if (whole.h, whole.w) != (value.h, value.w):
