@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import fxq
+from fxq.compiler.build import quantize
 from fxq.system.torch_state import quiet
 from tests.helpers import MINMAX
 
@@ -79,9 +80,9 @@ def compile_for(model, x):
 
 
 def reference_weight(model, x):
-    compiled = fxq.compile(model, target="reference", scheme=MINMAX, example_inputs=(x,),
-                           calibration_data=[x], runtime="python")
-    buffers = dict(compiled.graph_module.named_buffers())
+    prepared = fxq.prepare(model, scheme=MINMAX, example_inputs=(x,))
+    fxq.calibrate(prepared, [x])
+    buffers = dict(quantize(prepared).graph_module.named_buffers())
     weight = next(b for n, b in buffers.items() if "weight_int8" in n)
     return weight, next(b for n, b in buffers.items() if "weight_scale" in n)
 

@@ -191,7 +191,7 @@ def test_dumps_are_numbered_and_only_on_change(tmp_path, monkeypatch):
 
 def test_ill_ordered_pipelines_are_refused():
     """Passes must meet at the same stage."""
-    with pytest.raises(fxq.ConfigError, match="fold-pad takes a NORMAL graph"):
+    with pytest.raises(fxq.ConfigError, match="recognize-moves takes a NORMAL graph"):
         check_order(Stage.FLOAT, (PREPARE[1],))
 
 

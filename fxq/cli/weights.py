@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 import typer
@@ -69,7 +70,9 @@ def layer_weights(module: fx.GraphModule) -> dict[str, list[Tensor]]:
         op = op_of(node)
         if op is None or op.kind is not Kind.MAC:
             continue
-        weight = constant_of(node.args[1])
-        if weight is not None:
-            found.setdefault(info(node).path, []).append(weight.detach().to(torch.float32))
+        operand: Any = node.args[1]
+        weight = constant_of(operand)
+        if weight is not None:  # a sum that took the layer in has the sum's path
+            path = info(operand).path.rpartition(".")[0] or info(node).path
+            found.setdefault(path, []).append(weight.detach().to(torch.float32))
     return found

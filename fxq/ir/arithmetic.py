@@ -139,7 +139,8 @@ def max_pool1d(input: Tensor, **attributes: Any) -> Tensor:
 @declare_pure
 def max_pool2d(input: Tensor, **attributes: Any) -> Tensor:
     """torch's own counts pixels of channels_last bytes in eight bits, and refuses more than 127."""
-    return F.max_pool2d(input.contiguous(), **attributes)
+    pooled: Tensor = F.max_pool2d(input.contiguous(), **attributes)
+    return pooled
 
 
 @declare_pure
