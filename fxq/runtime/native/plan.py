@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -14,55 +13,8 @@ from fxq.ir import arithmetic
 from fxq.ir.facts import info, qparams
 from fxq.ir.rewriter import constant_of
 from fxq.runtime.native.memory import place, side_by_side
+from fxq.runtime.native.steps import WIDE_STEP, Outside, Step, Unplanned
 from fxq.runtime.native.values import EXTERNAL, LANE, WIDE, Storage, Value
-
-WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE = 1, 2, 4, 8, 16  # `Flags` of native.h
-
-
-class Unplanned(Exception):
-    """A segment cannot run as a program for these inputs; its message says why."""
-
-
-@dataclass(frozen=True)
-class Outside:
-    """A tensor of the caller: an input, or an output that each call allocates."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    element: int
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.float32 if self.element == 4 else torch.uint8
-
-    @property
-    def bytes(self) -> int:
-        """From its first to its last element."""
-        last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        return (last + 1) * self.element
-
-
-@dataclass
-class Step:
-    """An `Instruction` whose operands are values; `node` is what it computes."""
-
-    op: str
-    node: Node
-    source: Value
-    result: Value
-    other: Value | None
-    table: Tensor | None
-    fields: dict[str, Any]
-
-    @property
-    def values(self) -> tuple[Value, ...]:
-        """Its operands and its result."""
-        return (self.source, self.result) + ((self.other,) if self.other else ())
-
-    @property
-    def is_flat(self) -> bool:
-        """It works on single pixels, so that the images of a batch are its rows."""
-        return all(v.h == v.w == 1 for v in self.values)
 
 
 @dataclass
@@ -106,6 +58,10 @@ class Plan:
             if writes and part in self.order and part not in self.parts:
                 self.parts[part] = (node, start)
             start += channels_of(part)
+
+    def source(self, node: Node) -> Value:
+        """A node's first operand."""
+        return self.values[node.args[0]]  # type: ignore[index]
 
     def rank(self, node: Node) -> int:
         """The dimensions of a node's value; rows of channels have two."""

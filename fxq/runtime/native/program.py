@@ -14,8 +14,9 @@ from torch.fx import Node
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.native import library
 from fxq.runtime.native.emit import EMIT, WRITERS
-from fxq.runtime.native.plan import Plan, Step, Unplanned, images_of, zero_of
+from fxq.runtime.native.plan import Plan, images_of, zero_of
 from fxq.runtime.native.segments import Part, alone
+from fxq.runtime.native.steps import Step, Unplanned
 from fxq.runtime.native.values import EXTERNAL, SLACK, Value
 from fxq.runtime.python import Function, build
 

@@ -84,6 +84,11 @@ class Value:
                        top=self.top - top, left=self.left - left)
 
     @property
+    def size(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.h, self.w, self.c
+
+    @property
     def whole(self) -> bool:
         """It is all of its storage."""
         s = self.storage
