@@ -37,11 +37,11 @@ test-all: setup
 
 # Random models, broken and hostile files, for hours if you like: make fuzz MODELS=100000
 MODELS ?= 3000
-NATIVE ?= 3000
+NATIVE_MODELS ?= 3000
 FILES ?= 20000
 HOSTILE ?= 20000
 fuzz: setup
-	$(BIN)/python -m tests.fuzz.campaign --models $(MODELS) --native $(NATIVE) \
+	$(BIN)/python -m tests.fuzz.campaign --models $(MODELS) --native $(NATIVE_MODELS) \
 		--files $(FILES) --hostile $(HOSTILE) $(FUZZ_ARGS)
 
 lint: setup

@@ -86,5 +86,6 @@ def environment() -> str:
     with open("/proc/cpuinfo") as file:
         cpu = next((line.split(":")[1].strip() for line in file if "model name" in line), cpu)
     flags = "VNNI" if torch.cpu._is_vnni_supported() else "no VNNI"
+    flags += ", AMX" if torch.cpu._is_amx_tile_supported() else ""
     return (f"{cpu} ({flags}), {torch.get_num_threads()} threads, torch {torch.__version__}, "
             f"torchvision {torchvision.__version__}, fxq {fxq.__version__}")

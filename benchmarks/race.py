@@ -2,11 +2,12 @@
 
     python benchmarks/race.py [MODEL ...] [--batch 1] [--threads 2] [--rounds 15] [--iterations 5]
                               [--variants eager,ov_int8,fxq_native] [--busy 0] [--json FILE]
+                              [--markdown docs/benchmarks/race.md]
 
 A worker for each variant builds its model and waits; in each round every worker in turn infers
 `--iterations` times, so that no two thread pools compete and a drift of the machine meets all
 alike. Wall time and the processor time of the whole process are medians of the rounds, with
-minima; ratios are medians over rounds of the other's time by that of the first `fxq` variant.
+minima; ratios are medians over rounds of the other's wall time by that of `fxq_native`.
 `--busy` processes that compute without end run beside. Batches are random numbers: times only.
 """
 
@@ -31,7 +32,7 @@ NETS = ("alexnet", "vgg16", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v
         "mobilenet_v3_large", "shufflenet_v2_x1_0", "efficientnet_b0", "googlenet")
 DEFAULT = ("eager", "torchscript", "torch_ao_fbgemm", "torch_ao_x86", "ort_int8", "ov_int8",
            "fxq_x86", "fxq_native")
-SIZE = 224
+SIZE, OWN = 224, "fxq_native"
 
 
 def work(options: argparse.Namespace) -> None:
@@ -122,17 +123,37 @@ def ratio(times: dict[str, list[tuple[float, float]]], other: str, own: str) -> 
 
 def rows(model: str, times: dict[str, list[tuple[float, float]]]) -> list[list[Any]]:
     """Of the table: a variant's times in ms, and its ratio to fxq's."""
-    own = next((name for name in times if name == "fxq_native"), list(times)[-1])
     made = []
     for name, rounds in times.items():
         wall, cpu = ([r[i] * 1e3 for r in rounds] for i in (0, 1))
         made.append([model, name, statistics.median(wall), min(wall), statistics.median(cpu),
-                     min(cpu), ratio(times, name, own)])
+                     min(cpu), ratio(times, name, OWN)])
     return made
 
 
+def page(found: dict[str, dict[str, list[tuple[float, float]]]],
+         options: argparse.Namespace) -> str:
+    """The table of all models, and the geometric means of the ratios."""
+    from common import environment  # torch, which the parent does without while it races
+
+    table = tabulate([row for model, times in found.items() for row in rows(model, times)],
+                     ("model", "variant", "wall ms", "min", "CPU ms", "min", "ratio"), "github",
+                     floatfmt=".2f")
+    means = []
+    for name in options.variants.split(","):
+        ratios = [r for times in found.values() if not math.isnan(r := ratio(times, name, OWN))]
+        if ratios and name != OWN:
+            means.append((name, statistics.geometric_mean(ratios), min(ratios), len(ratios)))
+    summary = tabulate(means, ("variant", "geometric mean", "least", "models"), "github",
+                       floatfmt=".2f")
+    setting = (f"Batch {options.batch}, {options.threads} threads, {options.rounds} rounds of "
+               f"{options.iterations}, {options.busy} busy processes beside.")
+    return (f"# Races\n\n{environment()}\n\n{__doc__}\n{setting} Ratios: a variant's time over "
+            f"that of `{OWN}`.\n\n{summary}\n\n{table}\n")
+
+
 def main() -> None:
-    """Race each model and print one table, and the geometric means of the ratios."""
+    """Race each model; print the page, and write it where asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="*", default=list(NETS))
     for name, default in (("batch", 1), ("threads", 2), ("rounds", 15), ("iterations", 5),
@@ -140,6 +161,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--variants", default=",".join(DEFAULT))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -147,22 +169,16 @@ def main() -> None:
         return
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
             for _ in range(options.busy)]
-    table, found = [], {}
+    found = {}
     for model in options.models:
         found[model] = race(model, options)
-        table += rows(model, found[model])
         print(tabulate(rows(model, found[model]), floatfmt=".2f"), file=sys.stderr, flush=True)
     for process in busy:
         process.kill()
-    print(f"batch {options.batch}, {options.threads} threads, {options.rounds} rounds of "
-          f"{options.iterations}, {options.busy} busy processes beside\n")
-    print(tabulate(table, ("model", "variant", "wall ms", "min", "CPU ms", "min", "ratio"),
-                   "github", floatfmt=".2f"))
-    for name in options.variants.split(","):
-        ratios = [r for t in found.values() if (r := ratio(t, name, "fxq_native")) == r]
-        if ratios:
-            print(f"\n{name}: geometric mean {statistics.geometric_mean(ratios):.2f}, least "
-                  f"{min(ratios):.2f} ({len(ratios)} models)")
+    text = page(found, options)
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text)
     if options.json:
         options.json.write_text(json.dumps(found))
 

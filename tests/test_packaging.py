@@ -187,3 +187,10 @@ def test_the_wheel_works_from_an_empty_directory(tmp_path):
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path,
                           capture_output=True, text=True, check=False)
     assert "[1, 4, 4, 4]" in done.stdout, done.stderr
+
+
+def test_every_package_is_installed():
+    """A folder that is missing in pyproject.toml is missing in wheels, and nowhere else."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "fxq").rglob("*.py")}
+    assert found | {"fxq.passes", "fxq.targets"} == set(named)

@@ -69,14 +69,21 @@ def select(module: fx.GraphModule, inputs: list[Tensor], name: str,
         return "python", python, None
     if name == "torchscript":
         return name, script, None
+    choice = _race(module, inputs, python, script)
+    found = choice.chosen if choice else "python"
+    return found, script if found == "torchscript" else python, choice
+
+
+def _race(module: fx.GraphModule, inputs: list[Tensor], python: Function,
+          script: Function) -> RuntimeChoice | None:
+    """What measurement decides; None where TorchScript gives other bits."""
     with torch.no_grad(), quiet():
         if not _same_bits(python(*inputs), script(*inputs)):
-            return "python", python, None
+            return None
         measured = turns([lambda: python(*inputs), lambda: script(*inputs)], _ROUNDS,
                          budget=_BUDGET, least=_LEAST)
-    choice = decide(dict(zip(("python", "torchscript"), measured, strict=True)),
-                    expectation(module.graph))
-    return choice.chosen, script if choice.chosen == "torchscript" else python, choice
+    return decide(dict(zip(("python", "torchscript"), measured, strict=True)),
+                  expectation(module.graph))
 
 
 def _native(module: fx.GraphModule, inputs: list[Tensor], target: Target,
