@@ -38,7 +38,8 @@ def test_cnn_families(name):
     assert report.sqnr >= 15
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] if side > 100 else []) for name, side in OTHERS.items()])
 def test_other_families(name):
     """Models with attention compile too; what stays in float says why."""
     report = compiled(name, OTHERS[name]).report
