@@ -1,6 +1,6 @@
 // One thread's microseconds for the depthwise, pointwise and pool layers of mobile nets at 224x224, by
 // instruction set: minima over rounds, from the second cache on. From the root of the repository:
-//   g++ -std=c++17 -O3 -ffp-contract=off -fno-math-errno -Ifxq/kernels/native tests/native/kernels/other_bench.cpp fxq/kernels/native/*.cpp -o /tmp/other_bench -lpthread && /tmp/other_bench
+//   g++ -std=c++17 -O3 -ffp-contract=off -fno-math-errno -Ifxq/kernels/native tests/native/kernels/other_bench.cpp fxq/kernels/native/*.cpp -o other_bench -lpthread && /tmp/other_bench
 #include <chrono>
 #include <string>
 

@@ -1,6 +1,6 @@
 // Every operator but convolutions: each instruction set gives the plain kernels' bits, reads nothing
 // beyond SLACK, and writes nothing but its output. From the root of the repository:
-//   g++ -std=c++17 -O2 -ffp-contract=off -fno-math-errno -Ifxq/kernels/native tests/native/kernels/other_test.cpp fxq/kernels/native/*.cpp -o /tmp/other_test -lpthread && /tmp/other_test
+//   g++ -std=c++17 -O2 -ffp-contract=off -fno-math-errno -Ifxq/kernels/native tests/native/kernels/other_test.cpp fxq/kernels/native/*.cpp -o other_test -lpthread && /tmp/other_test
 #include <algorithm>
 #include <cmath>
 #include <numeric>
