@@ -14,8 +14,8 @@ import torch
 from torch.fx import Node
 from torch.profiler import ProfilerActivity, profile
 
+from fxq.kernels.native.structs import EXTERNAL, LANE
 from fxq.runtime.native.program import Linked
-from fxq.runtime.native.values import EXTERNAL, LANE
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from torch.fx import Node
 from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.rewriter import constant_of
+from fxq.kernels.native.structs import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL
 from fxq.runtime.native.emit_moves import MOVES, Emit
 from fxq.runtime.native.plan import Plan
-from fxq.runtime.native.steps import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL, Unplanned
+from fxq.runtime.native.steps import Unplanned
 from fxq.runtime.native.values import Value
 from fxq.runtime.native.windows import border, pooled, window
 

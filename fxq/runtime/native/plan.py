@@ -12,9 +12,10 @@ from torch.fx import Node
 from fxq.ir import arithmetic
 from fxq.ir.facts import info, qparams
 from fxq.ir.rewriter import constant_of
+from fxq.kernels.native.structs import EXTERNAL, LANE, WIDE, WIDE_STEP
 from fxq.runtime.native.memory import place, side_by_side
-from fxq.runtime.native.steps import WIDE_STEP, Outside, Step, Unplanned
-from fxq.runtime.native.values import EXTERNAL, LANE, WIDE, Storage, Value
+from fxq.runtime.native.steps import Outside, Step, Unplanned
+from fxq.runtime.native.values import Storage, Value
 
 
 @dataclass

@@ -13,11 +13,12 @@ from torch.fx import Node
 
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.native import library
+from fxq.kernels.native.structs import EXTERNAL, SLACK
 from fxq.runtime.native.emit import EMIT, WRITERS
 from fxq.runtime.native.plan import Plan, images_of, zero_of
 from fxq.runtime.native.segments import Part, alone
 from fxq.runtime.native.steps import Step, Unplanned
-from fxq.runtime.native.values import EXTERNAL, SLACK, Value
+from fxq.runtime.native.values import Value
 from fxq.runtime.python import Function, build
 
 MOST_PROGRAMS = 32  # that one part keeps; the oldest go first

@@ -11,8 +11,6 @@ from torch.fx import Node
 
 from fxq.runtime.native.values import Value
 
-WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE = 1, 2, 4, 8, 16  # `Flags` of native.h
-
 
 class Unplanned(Exception):
     """A segment cannot run as a program for these inputs; its message says why."""

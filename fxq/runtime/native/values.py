@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-LANE, WIDE, EXTERNAL = 0, 1, 2  # `Space` of native.h
-SLACK, LINE = 64, 64  # bytes that kernels may read behind a value; a cache line
+from fxq.kernels.native.structs import LANE, SLACK
+
+LINE = 64  # bytes of a cache line
 
 
 @dataclass(eq=False)
