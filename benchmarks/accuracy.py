@@ -36,6 +36,7 @@ CIFAR = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")
 # (scheme, target, isa): all int8 rows come from one calibration
 KINDS = (("fp32", "fbgemm", "host"), ("int8_static", "fbgemm", "host"),
          ("int8_static", "x86", "host"), ("int8_static", "qnnpack", "host"),
+         ("int8_static", "native", "host"),
          ("int8_static", "fbgemm", "any"), ("int8_static", "x86", "any"))
 Row = dict[str, float | str | None]
 

@@ -60,7 +60,8 @@ def accuracy_page(table: Row) -> str:
     columns = ("top-1 %", "agreement %", "SQNR dB")
     shown = [{"model": r["model"], "kind": r["kind"], **{c: r[c] for c in columns}}
              for r in table["rows"] if r["kind"] in (
-                 "float", "fp32 fbgemm", "int8_static fbgemm", "torch.ao fbgemm")]
+                 "float", "fp32 fbgemm", "int8_static native", "int8_static fbgemm",
+                 "torch.ao fbgemm")]
     return _page("Accuracy on real images", table, _ACCURACY, shown)
 
 
