@@ -15,7 +15,8 @@ from fxq.runtime.native.program import Segment
 from fxq.runtime.native.segments import parts_of
 from fxq.runtime.native.values import Storage, Value
 from fxq.runtime.native.windows import border, pooled, window
-from tests.nets import ramp
+from tests.helpers import compiled
+from tests.nets import Fn, ramp
 
 NATIVE = pytest.mark.skipif(bool(why_not()), reason=why_not() or "native")
 X = ramp(2, 3, 12, 10)
@@ -134,3 +135,14 @@ def test_the_layout_of_an_input_changes_no_bit(change):
     """Strides of any kind, and views that leave their sign to the reader."""
     _, model = linked(Residual(), X)
     assert torch.equal(model(change(X)), model(X))
+
+
+@NATIVE
+def test_slices_of_single_pixels():
+    """A pool writes beside its input; images lie at a distance that is no number of pixels."""
+    net = Fn(lambda s, x: s.b(torch.cat([F.max_pool1d(y := s.a(x), 1, 2), y], 1)),
+             a=nn.Conv1d(3, 5, 1), b=nn.Conv1d(10, 4, 3, padding=1)).eval()
+    x = torch.randn(33, 3, 1, generator=torch.Generator().manual_seed(0))
+    model = compiled(net, x, target="native", runtime="native")
+    assert not model._function.reason
+    assert torch.equal(model(x), compiled(net, x, target="reference")(x))

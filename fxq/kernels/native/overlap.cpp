@@ -16,12 +16,13 @@ bool slices_apart(const View& a, const View& b, int32_t images) {
   return ahead >= a.c && ahead + b.c <= a.pixel;
 }
 
-// Images of both lie at the same distance, and each image's part within that distance.
+// Images of both lie at the same distance, each image's part within that distance, and the parts of
+// one image do not meet.
 bool images_apart(const View& a, const View& b) {
   const Extent x = extent_of(a, 1), y = extent_of(b, 1);
   if (a.image != b.image || a.image == 0) return false;
   const int64_t low = x.low < y.low ? x.low : y.low, high = x.high > y.high ? x.high : y.high;
-  return high - low <= a.image && apart(x, y);
+  return high - low <= a.image && (apart(x, y) || slices_apart(a, b, 1));
 }
 
 }  // namespace
