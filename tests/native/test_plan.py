@@ -146,3 +146,15 @@ def test_slices_of_single_pixels():
     model = compiled(net, x, target="native", runtime="native")
     assert not model._function.reason
     assert torch.equal(model(x), compiled(net, x, target="reference")(x))
+
+
+@NATIVE
+def test_rows_of_two_numbers():
+    """Linear layers over 5 and over 7 rows are two programs; those that share an input are one."""
+    net = Fn(lambda s, x: (s.c(y := s.a(x)), s.d(y), s.e(s.b(x))), a=nn.Conv1d(3, 5, 1),
+             b=nn.Conv1d(3, 7, 1), **{k: nn.Linear(6, 4) for k in "cde"}).eval()
+    x = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
+    native, reference = (compiled(net, x, target=t) for t in ("native", "reference"))
+    rows = [p for p in parts_of(native.graph_module.graph) if p.rows]
+    assert sorted(len(p.outputs) for p in rows) == [1, 2]
+    assert all(torch.equal(a, b) for a, b in zip(native(x), reference(x), strict=True))

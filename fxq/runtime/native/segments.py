@@ -43,7 +43,20 @@ def parts_of(graph: fx.Graph) -> list[Part]:
                             for n in node.all_input_nodes), default=0)
         if found[node] is not Layout.TORCH:
             chosen.setdefault((levels[node], found[node]), []).append(node)
-    return [_part(nodes, layout is Layout.ROWS) for (_, layout), nodes in sorted(chosen.items())]
+    return [_part(part, layout is Layout.ROWS) for (_, layout), nodes in sorted(chosen.items())
+            for part in (_connected(nodes) if layout is Layout.ROWS else [nodes])]
+
+
+def _connected(nodes: Sequence[Node]) -> list[list[Node]]:
+    """Nodes that share a value: all of them have the same rows, which others need not have."""
+    groups: list[set[Node]] = []
+    for node in nodes:
+        group = {node, *(n for n in node.all_input_nodes if not is_constant(n))}
+        for other in [g for g in groups if g & group]:
+            groups.remove(other)
+            group |= other
+        groups.append(group)
+    return [[n for n in nodes if n in group] for group in groups]
 
 
 def _part(nodes: Sequence[Node], rows: bool) -> Part:
