@@ -10,7 +10,6 @@
 //   pixel 5 ->  s50  s51  s52  s53
 //
 // Panels of one to three vectors have 8 pixels.
-#if defined(__x86_64__)
 #include "dense.h"
 
 #ifdef __clang__
@@ -120,4 +119,3 @@ bool prepare_conv_vnni(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
-#endif  // __x86_64__
