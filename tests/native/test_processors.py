@@ -1,0 +1,91 @@
+"""Other compilers and processors: the kernels compile without warnings, and Arm's give x86's bits.
+
+Arm's run under qemu, whose processor has all instruction sets.
+"""
+
+import shutil
+import subprocess
+
+import pytest
+
+from fxq.kernels.native import build
+from tests.native.test_kernels import TESTS, compiled
+
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+# gcc 12 warns of the undefined registers of its own header (GCC bug 105593)
+GCC = (*WARNINGS, "-Wno-uninitialized", "-Wno-maybe-uninitialized")
+COMPILERS = {
+    "x86-gcc": ("x86_64-linux-gnu-g++", *GCC),
+    "x86-clang": ("clang++", "--target=x86_64-linux-gnu", *WARNINGS),
+    "arm-gcc": ("aarch64-linux-gnu-g++", *GCC),
+    "arm-clang": ("clang++", "--target=aarch64-linux-gnu", *WARNINGS),
+}
+EMULATOR, LIBRARIES = "qemu-aarch64", "/usr/aarch64-linux-gnu"
+# Of each test, as many cases as an emulator computes in seconds.
+CASES = {"dense_test": 150, "other_test": 60, "program_test": 60, "pool_test": 20, "check_test": 500}
+
+
+def command(name):
+    """The compiler with the library's flags; skips where it is not installed."""
+    found = COMPILERS[name]
+    if not shutil.which(found[0]):
+        pytest.skip(f"{found[0]} is not installed")
+    return [found[0], *build.FLAGS, *found[1:]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILERS)
+def test_no_compiler_warns(name, tmp_path):
+    """Of the files of its processor, which are those that the name of each file says."""
+    words = command(name)
+    assert compiled(words, build.sources(words), tmp_path)
+
+
+@pytest.mark.parametrize("machine, held, absent", [
+    ("x86_64-linux-gnu", {"dense_avx2", "dense_vnni", "lookup_vbmi"}, {"dense_neon"}),
+    ("aarch64-linux-gnu", {"dense_neon", "lookup_neon"}, {"dense_avx2", "dense_amx"}),
+    ("riscv64-linux-gnu", {"dense_plain"}, {"dense_neon", "dense_avx2"})])
+def test_each_processor_has_its_files(machine, held, absent, monkeypatch):
+    """The compiler says what it makes code for; a processor without kernels has the plain ones."""
+    monkeypatch.setattr(build, "execute", lambda words: f"{machine}\n")
+    names = {f.stem for f in build.sources(["c++"])}
+    assert held | {"dense_plain", "run"} <= names and not absent & names
+
+
+def run(*words):
+    """What a test prints; it must succeed."""
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False,
+                          timeout=900)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory):
+    """A folder with the kernels' tests for Arm."""
+    words, folder = command("arm-gcc"), tmp_path_factory.mktemp("arm")
+    if not shutil.which(EMULATOR):
+        pytest.skip(f"{EMULATOR} is not installed")
+    library = compiled(words, build.sources(words), folder)
+    for test in compiled([*words, f"-I{build.HERE}"], TESTS, folder):
+        build.execute([*words, *map(str, (test, *library)), "-o", str(test.with_suffix(""))])
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("test", CASES)
+def test_arm_gives_the_bits_of_plain(arm, test):
+    """Every kernel and random programs, in guarded memory."""
+    said = run(EMULATOR, "-L", LIBRARIES, arm / test, CASES[test])
+    assert test not in ("dense_test", "other_test") or "neon" in said
+
+
+@pytest.mark.slow
+def test_arm_and_x86_give_the_same_bits(arm, tmp_path):
+    """A digest of what random programs compute, on every instruction set of both."""
+    words = command("x86-gcc")
+    source = next(t for t in TESTS if t.stem == "program_test")
+    objects = compiled([*words, f"-I{build.HERE}"], [source, *build.sources(words)], tmp_path)
+    build.execute([*words, *map(str, objects), "-o", str(tmp_path / "program_test")])
+    there = run(EMULATOR, "-L", LIBRARIES, arm / "program_test", CASES["program_test"])
+    assert there == run(tmp_path / "program_test", CASES["program_test"])
