@@ -5,6 +5,7 @@ Arm's run under qemu, whose processor has all instruction sets.
 
 import shutil
 import subprocess
+from functools import cache
 
 import pytest
 
@@ -33,12 +34,30 @@ def command(name):
     return [found[0], *build.FLAGS, *found[1:]]
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """library(name): the compiler, a folder, and the objects of all its sources; made once."""
+    @cache
+    def made(name):
+        words, folder = command(name), tmp_path_factory.mktemp(name)
+        return words, folder, compiled(words, build.sources(words), folder)
+    return made
+
+
+def linked(made, test):
+    """The program of one of the kernels' tests."""
+    words, folder, objects = made
+    source = next(t for t in TESTS if t.stem == test)
+    own = compiled([*words, f"-I{build.HERE}"], [source], folder)
+    build.execute([*words, *map(str, [*own, *objects]), "-o", str(folder / test)])
+    return folder / test
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMPILERS)
-def test_no_compiler_warns(name, tmp_path):
+def test_no_compiler_warns(name, library):
     """Of the files of its processor, which are those that the name of each file says."""
-    words = command(name)
-    assert compiled(words, build.sources(words), tmp_path)
+    assert library(name)[2]
 
 
 @pytest.mark.parametrize("machine, held, absent", [
@@ -60,32 +79,23 @@ def run(*words):
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def arm(tmp_path_factory):
-    """A folder with the kernels' tests for Arm."""
-    words, folder = command("arm-gcc"), tmp_path_factory.mktemp("arm")
+def emulated(library, test):
+    """What a test prints on Arm."""
     if not shutil.which(EMULATOR):
         pytest.skip(f"{EMULATOR} is not installed")
-    library = compiled(words, build.sources(words), folder)
-    for test in compiled([*words, f"-I{build.HERE}"], TESTS, folder):
-        build.execute([*words, *map(str, (test, *library)), "-o", str(test.with_suffix(""))])
-    return folder
+    return run(EMULATOR, "-L", LIBRARIES, linked(library("arm-gcc"), test), CASES[test])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("test", CASES)
-def test_arm_gives_the_bits_of_plain(arm, test):
+def test_arm_gives_the_bits_of_plain(library, test):
     """Every kernel and random programs, in guarded memory."""
-    said = run(EMULATOR, "-L", LIBRARIES, arm / test, CASES[test])
+    said = emulated(library, test)
     assert test not in ("dense_test", "other_test") or "neon" in said
 
 
 @pytest.mark.slow
-def test_arm_and_x86_give_the_same_bits(arm, tmp_path):
+def test_arm_and_x86_give_the_same_bits(library):
     """A digest of what random programs compute, on every instruction set of both."""
-    words = command("x86-gcc")
-    source = next(t for t in TESTS if t.stem == "program_test")
-    objects = compiled([*words, f"-I{build.HERE}"], [source, *build.sources(words)], tmp_path)
-    build.execute([*words, *map(str, objects), "-o", str(tmp_path / "program_test")])
-    there = run(EMULATOR, "-L", LIBRARIES, arm / "program_test", CASES["program_test"])
-    assert there == run(tmp_path / "program_test", CASES["program_test"])
+    here = run(linked(library("x86-gcc"), "program_test"), CASES["program_test"])
+    assert emulated(library, "program_test") == here
