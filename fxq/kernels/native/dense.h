@@ -69,5 +69,12 @@ bool prepare_conv_avxvnni(Step& step, int32_t images);
 bool prepare_conv_vnni(Step& step, int32_t images);
 bool prepare_conv_amx(Step& step, int32_t images);
 bool prepare_transposed_plain(Step& step, int32_t images);
+bool prepare_transposed_neon(Step& step, int32_t images);
+bool prepare_transposed_avx2(Step& step, int32_t images);
+bool prepare_transposed_avxvnni(Step& step, int32_t images);
+bool prepare_transposed_vnni(Step& step, int32_t images);
+
+// A transposed convolution on an instruction set's kernel for convolutions (transposed.cpp).
+bool prepare_transposed(Step& step, int32_t images, Prepare conv);
 
 }  // namespace fxq

@@ -62,6 +62,10 @@ bool prepare_conv_avx2(Step& step, int32_t images) {
   return true;
 }
 
+bool prepare_transposed_avx2(Step& step, int32_t images) {
+  return prepare_transposed(step, images, prepare_conv_avx2);
+}
+
 }  // namespace fxq
 
 #ifdef __clang__

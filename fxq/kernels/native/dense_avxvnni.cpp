@@ -54,6 +54,10 @@ bool prepare_conv_avxvnni(Step& step, int32_t images) {
   return true;
 }
 
+bool prepare_transposed_avxvnni(Step& step, int32_t images) {
+  return prepare_transposed(step, images, prepare_conv_avxvnni);
+}
+
 }  // namespace fxq
 
 #ifdef __clang__

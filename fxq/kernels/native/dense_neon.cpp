@@ -150,4 +150,8 @@ bool prepare_conv_neon(Step& step, int32_t images) {
   return true;
 }
 
+bool prepare_transposed_neon(Step& step, int32_t images) {
+  return prepare_transposed(step, images, prepare_conv_neon);
+}
+
 }  // namespace fxq

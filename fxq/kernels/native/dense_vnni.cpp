@@ -112,6 +112,10 @@ bool prepare_conv_vnni(Step& step, int32_t images) {
   return true;
 }
 
+bool prepare_transposed_vnni(Step& step, int32_t images) {
+  return prepare_transposed(step, images, prepare_conv_vnni);
+}
+
 }  // namespace fxq
 
 #ifdef __clang__

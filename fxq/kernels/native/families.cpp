@@ -30,7 +30,7 @@ const Family FAMILIES[] = {
     {SHUFFLE, {prepare_shuffle_plain, ARM(prepare_shuffle_neon), X86(prepare_shuffle_avx2, nullptr, prepare_shuffle_avx512, nullptr)}},
     {NEAREST, {prepare_nearest_plain}},
     {FLATTEN, {prepare_flatten_plain}},
-    {TRANSPOSED, {prepare_transposed_plain}},
+    {TRANSPOSED, {prepare_transposed_plain, ARM(prepare_transposed_neon), X86(prepare_transposed_avx2, prepare_transposed_avxvnni, prepare_transposed_vnni, nullptr)}},
 };
 const int32_t FAMILY_COUNT = sizeof FAMILIES / sizeof FAMILIES[0];
 

@@ -1,6 +1,7 @@
 // How a step is prepared once and run many times, and what a family of kernels provides.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "native.h"
@@ -31,6 +32,7 @@ struct Step {
   void (*run)(const Step&, const Operands&, int32_t chunk, uint8_t* scratch);
   const void* packed;             // what prepare() took from `weights`
   std::vector<int32_t> numbers;   // what prepare() computed of the geometry
+  std::shared_ptr<const void> owned = nullptr;  // what else `run` needs, freed with the step
 };
 
 constexpr int64_t SCRATCH = 1 << 18;

@@ -173,7 +173,7 @@ int main(int argc, char** argv) {
     Weights weights(c.layer);
     for (int32_t isa = PLAIN + 1; isa <= AMX; isa++) {
       Step step = c.step(weights);
-      const Prepare prepare = conv_of(isa);
+      const Prepare prepare = kernel_of(CONV, isa);
       if (std::string(isa_name(isa)).find(only) == std::string::npos || !prepare || !prepare(step, c.images)) {
         printf(" %20s", "-");
         continue;

@@ -108,9 +108,9 @@ struct Case {
 };
 
 // The kernel of an instruction set; null where this processor, or the family, has none.
-inline fxq::Prepare conv_of(int32_t isa) {
+inline fxq::Prepare kernel_of(fxq::Op op, int32_t isa) {
   for (int32_t f = 0; f < fxq::FAMILY_COUNT; f++)
-    if (fxq::FAMILIES[f].op == fxq::CONV)
+    if (fxq::FAMILIES[f].op == op)
       return fxq::has_isa(isa) ? fxq::FAMILIES[f].prepare[isa] : nullptr;
   return nullptr;
 }
