@@ -1,8 +1,8 @@
 // Transposed convolutions as dense ones, for the kernels of any instruction set.
 //
 // Output pixels whose row and column leave the same remainders by the strides, a phase, meet the
-// same taps. The input pixels under these are copied side by side, zero points where the image ends;
-// a phase is then a convolution with windows of one pixel, whose results lie `stride` pixels apart.
+// same taps. The input pixels under these are copied side by side, zero points where the image
+// ends; a phase is then a convolution of single pixels, whose results lie `stride` pixels apart.
 //
 //   kernel 3, stride 2, no padding:   a b a b    a: (0,0) (0,2) (2,0) (2,2)    b: (0,1) (2,1)
 //                                     c d c d    c: (1,0) (1,2)                d: (1,1)
@@ -26,6 +26,7 @@ struct Tap {
 
 struct Phase {
   std::vector<Tap> taps;
+  int32_t channels;    // of a group that are copied: one where no tap is met
   std::unique_ptr<Weights> weights;
   int32_t y, x, h, w;  // of its first result; how many there are
 };
@@ -62,18 +63,18 @@ std::vector<Tap> taps_of(const Instruction& code, int32_t y, int32_t x) {
 }
 
 // The phase's weights as those of a convolution: [output][tap][channel of the group].
-std::unique_ptr<Weights> weights_of(const Layer& layer, const std::vector<Tap>& taps) {
+std::unique_ptr<Weights> weights_of(const Layer& layer, const Phase& phase) {
   const int64_t outputs = layer.outputs / layer.groups, kernel = int64_t{layer.kh} * layer.kw;
   std::vector<int8_t> weight;
-  weight.reserve(int64_t{layer.outputs} * layer.inputs * taps.size());
+  weight.reserve(int64_t{layer.outputs} * phase.channels * phase.taps.size());
   for (int64_t o = 0; o < layer.outputs; ++o)
-    for (const Tap& tap : taps)
-      for (int64_t c = 0; c < layer.inputs; ++c) {
+    for (const Tap& tap : phase.taps)
+      for (int64_t c = 0; c < phase.channels; ++c) {
         const int64_t row = (o / outputs * layer.inputs + c) * outputs + o % outputs;
         weight.push_back(tap.index < 0 ? int8_t(0) : layer.weight[row * kernel + tap.index]);
       }
   Layer conv = layer;
-  conv.inputs = int32_t(layer.inputs * taps.size());
+  conv.inputs = int32_t(phase.channels * phase.taps.size());
   conv.kh = conv.kw = 1, conv.transposed = 0;
   conv.weight = weight.data();
   return std::make_unique<Weights>(conv);
@@ -93,7 +94,8 @@ Step conv_of(const Step& s, const Phase& phase, int32_t h, int32_t w) {
   code.op = CONV, code.kh = code.kw = code.sh = code.sw = code.dh = code.dw = 1;
   code.ph = code.pw = 0;
   conv.in = s.in;
-  conv.in.h = h, conv.in.w = w, conv.in.c = int32_t(s.in.c * phase.taps.size());
+  conv.in.h = h, conv.in.w = w;
+  conv.in.c = phase.weights->layer.inputs * phase.weights->layer.groups;
   conv.in.pixel = conv.in.c, conv.in.row = int64_t{w} * conv.in.c;
   conv.out = every(s.out, s.code, h, w), conv.other = every(s.other, s.code, h, w);
   conv.weights = phase.weights.get(), conv.table = s.table;
@@ -102,7 +104,7 @@ Step conv_of(const Step& s, const Phase& phase, int32_t h, int32_t w) {
 
 // False where there are too many, or the kernel of convolutions refuses one.
 bool add_parts(Transposed& all, const Step& s, const Phase& phase, Prepare prepare) {
-  const int64_t line = int64_t(phase.taps.size()) * s.in.c;
+  const int64_t line = int64_t{phase.weights->layer.inputs} * phase.weights->layer.groups;
   if (line > LINES) return false;
   const int32_t w = int32_t(LINES / line < phase.w ? LINES / line : phase.w);
   const int32_t h = least(phase.h, most(1, int32_t(LINES / (line * w))));
@@ -117,7 +119,7 @@ bool add_parts(Transposed& all, const Step& s, const Phase& phase, Prepare prepa
 
 // The bytes under each result's taps: [result][group][tap][channel].
 void copy(const Step& s, const Part& part, const uint8_t* image, uint8_t* to) {
-  const int32_t groups = s.weights->layer.groups, channels = s.weights->layer.inputs;
+  const int32_t groups = s.weights->layer.groups, channels = part.phase->channels;
   const int32_t w = part.conv.out.w, results = part.conv.out.h * w;
   for (int32_t i = 0; i < results; ++i)
     for (int32_t g = 0; g < groups; ++g)
@@ -154,7 +156,8 @@ bool prepare_transposed(Step& s, int32_t images, Prepare prepare) {
     phase->h = ceil_div(s.out.h - phase->y, s.code.sh);
     phase->w = ceil_div(s.out.w - phase->x, s.code.sw);
     phase->taps = taps_of(s.code, phase->y, phase->x);
-    phase->weights = weights_of(s.weights->layer, phase->taps);
+    phase->channels = phase->taps.front().index < 0 ? 1 : s.weights->layer.inputs;
+    phase->weights = weights_of(s.weights->layer, *phase);
     all->phases.push_back(std::move(phase));
     if (!add_parts(*all, s, *all->phases.back(), prepare)) return false;
   }
