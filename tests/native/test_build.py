@@ -71,7 +71,7 @@ def test_an_unknown_instruction_set_is_an_error(monkeypatch):
     monkeypatch.setenv("FXQ_NATIVE_ISA", "plain")
     assert library.isa() == "plain"
     monkeypatch.setenv("FXQ_NATIVE_ISA", "sse9")
-    with pytest.raises(library.ConfigError, match="(?s)sse9.*plain, avx2, avxvnni, vnni, amx"):
+    with pytest.raises(library.ConfigError, match="(?s)sse9.*plain, neon, avx2, avxvnni, vnni, amx"):
         library.isa()
 
 

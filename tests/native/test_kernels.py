@@ -38,7 +38,7 @@ def programs(request, tmp_path_factory):
         pytest.skip(str(error))
     flags, folder = SANITIZERS[request.param], tmp_path_factory.mktemp("kernels")
     with nullcontext(folder) if flags else build.object_folder() as place:
-        library = compiled([*words, *flags], build.sources(), place)
+        library = compiled([*words, *flags], build.sources(words), place)
         tests = compiled([*words, *flags, "-Wall", "-Wextra", f"-I{build.HERE}"], TESTS, folder)
         for test in tests:
             build.execute([*words, *flags, *map(str, (test, *library)), "-o",

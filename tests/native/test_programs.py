@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fxq
-from fxq.kernels.native.library import why_not
+from fxq.kernels.native.library import ISAS, why_not
 from fxq.runtime.native.run import build_native
 from fxq.runtime.python import build
 from tests.fuzz.native import compare, segments_of, setting
@@ -56,6 +56,23 @@ def test_parts_of_a_concatenation_beside_values_of_all_images():
     torch.manual_seed(0)
     check(Fn(lambda s, x: s.head(torch.cat([y := s.conv(x), y], 1).mean((2, 3))),
              conv=nn.Conv2d(3, 17, 3), head=nn.Linear(34, 5)), torch.randn(3, 3, 6, 6))
+
+
+@pytest.mark.parametrize("options", [
+    {"stride": 2, "padding": 1}, {"stride": (3, 2), "groups": 2, "output_padding": (2, 1)},
+    {"stride": 2, "dilation": 3, "padding": 2}, {"stride": 1, "padding": 3}, {"stride": 5}])
+def test_transposed_convolutions(options):
+    """Every remainder by the strides, also those that no tap meets, and a function behind it."""
+    torch.manual_seed(0)
+    model = Fn(lambda s, x: s.last(F.silu(s.up(x))), last=nn.Conv2d(6, 4, 3, padding=1),
+               up=nn.ConvTranspose2d(4, 6, 4, **options))
+    check(model, torch.randn(2, 4, 6, 7), names=ISAS)
+
+
+def test_transposed_signals():
+    """One dimension is an image of one row; the paddings differ from an image's."""
+    torch.manual_seed(0)
+    check(nn.ConvTranspose1d(5, 3, 3, stride=2, output_padding=1), torch.randn(2, 5, 9))
 
 
 def test_flattened_images_of_another_size_are_joined_in_torch():

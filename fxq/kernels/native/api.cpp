@@ -61,6 +61,8 @@ FXQ_EXPORT int32_t fxq_sizeof(int32_t which) {
 
 FXQ_EXPORT int32_t fxq_best_isa() { return fxq::best_isa(); }
 
+FXQ_EXPORT int32_t fxq_has_isa(int32_t isa) { return fxq::has_isa(isa); }
+
 FXQ_EXPORT const char* fxq_isa_name(int32_t isa) { return fxq::isa_name(isa); }
 
 FXQ_EXPORT void* fxq_layer_new(const fxq::Layer* layer, char* error, int32_t size) {

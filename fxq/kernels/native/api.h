@@ -9,6 +9,7 @@ int32_t fxq_abi();                        // a digest of native.h and api.h (bui
 int32_t fxq_sizeof(int32_t which);         // of View (0), Instruction (1), Layer (2)
 int32_t fxq_best_isa();                   // fxq::Isa of this processor, lowered by FXQ_NATIVE_ISA,
                                           // which must name one: -1 else
+int32_t fxq_has_isa(int32_t isa);         // 1 where this processor has it
 const char* fxq_isa_name(int32_t isa);
 
 // Weights, copied and checked. Null on failure, with a sentence in `error` (`size` bytes).

@@ -1,5 +1,4 @@
 // ENTER and LEAVE with AVX2.
-#if defined(__x86_64__)
 #include <cstring>
 
 #include "families.h"
@@ -15,4 +14,3 @@ bool prepare_leave_avx2(Step& s, int32_t images) { return prepare_leave(s, image
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

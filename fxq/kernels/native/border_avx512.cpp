@@ -1,5 +1,4 @@
 // ENTER and LEAVE with AVX-512.
-#if defined(__x86_64__)
 #include "families.h"
 #include "work.h"
 #include "vectors_avx512.h"
@@ -13,4 +12,3 @@ bool prepare_leave_avx512(Step& s, int32_t images) { return prepare_leave(s, ima
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

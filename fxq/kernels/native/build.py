@@ -22,7 +22,12 @@ NOTE = "missing.txt"  # lies where the library would, and says why there is none
 # Products and sums are rounded one by one, as in the definition of the arithmetic.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
          "-fvisibility=hidden", "-pthread")
-
+# The end of a file's name says which processor it is for, and its own flags. (x86's files name
+# their instructions themselves; older compilers have no way to do so for Arm's.)
+PROCESSORS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("avx2", "avxvnni", "avx512", "vnni", "vbmi", "amx"), ("x86_64", ())),
+    "neon": ("aarch64", ("-march=armv8.2-a+dotprod",)),
+}
 
 INTERFACE = ("native.h", "api.h")  # what Python mirrors
 
@@ -52,14 +57,20 @@ def command() -> list[str]:
     return [*compiler(), *FLAGS, f"-DFXQ_INTERFACE={interface()}"]
 
 
-def sources() -> list[Path]:
-    """The files to compile: all, since those for other processors come out empty."""
-    return sorted(HERE.glob("*.cpp"))
+def processor_of(source: Path) -> tuple[str, tuple[str, ...]]:
+    """Its row of PROCESSORS; no processor where the file is for all."""
+    return PROCESSORS.get(source.stem.rpartition("_")[2], ("", ()))
+
+
+def sources(words: list[str]) -> list[Path]:
+    """The files to compile for the processor that a compiler makes code for. Raises CannotBuild."""
+    here = execute([*words, "-dumpmachine"]).partition("-")[0]
+    return sorted(f for f in HERE.glob("*.cpp") if processor_of(f)[0] in ("", here))
 
 
 def is_current(library: Path) -> bool:
     """The library exists and no source is newer."""
-    files = [*sources(), *HERE.glob("*.h"), HERE / "build.py"]
+    files = [*HERE.glob("*.cpp"), *HERE.glob("*.h"), HERE / "build.py"]
     return library.exists() and library.stat().st_mtime >= max(f.stat().st_mtime for f in files)
 
 
@@ -82,7 +93,7 @@ def _compile(library: Path, words: list[str]) -> None:
     """One object file for each source, in parallel; the library appears when it is whole."""
     whole = library.with_name(f"{NAME}.{os.getpid()}")
     with object_folder() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = [(source, folder / f"{source.stem}.o") for source in sources()]
+        files = [(source, folder / f"{source.stem}.o") for source in sources(words)]
         list(pool.map(lambda f: compile_file(words, *f), files))
         try:
             execute([*words, "-shared", "-o", str(whole), *(str(o) for _, o in files)])
@@ -106,7 +117,8 @@ def object_folder() -> Iterator[Path]:
 
 def compile_file(compiler: list[str], source: Path, target: Path) -> None:
     """Make an object file, unless it is there and newer than all it was made of."""
-    words, stamp = [*compiler, "-c", str(source)], target.with_suffix(".command")
+    words = [*compiler, *processor_of(source)[1], "-c", str(source)]
+    stamp = target.with_suffix(".command")
     newest = max(f.stat().st_mtime for f in (source, *HERE.glob("*.h")))
     if target.exists() and target.stat().st_mtime >= newest and stamp.exists() \
             and stamp.read_text() == repr(words):
@@ -117,8 +129,8 @@ def compile_file(compiler: list[str], source: Path, target: Path) -> None:
     stamp.write_text(repr(words))
 
 
-def execute(words: list[str]) -> None:
-    """Run the compiler. Raises CannotBuild with its first error."""
+def execute(words: list[str]) -> str:
+    """What the compiler prints. Raises CannotBuild with its first error."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -126,6 +138,7 @@ def execute(words: list[str]) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or [""]
         raise CannotBuild(f"the C++ compiler {words[0]} failed: {lines[0].strip()[:300]}")
+    return done.stdout
 
 
 def main() -> int:

@@ -25,6 +25,7 @@ struct Form {        // how a kernel wants its weights
   int32_t vectors;   // in a panel, at most
   int32_t unit;      // bytes that runs are rounded up to
   int32_t element;   // bytes of a weight: 1, or 2 for pairs (k, k + 2), (k + 1, k + 3) of 16 bits
+  int32_t less = 0;  // what the kernel subtracts from each input; biases make good for it
 };
 
 struct Panel {             // outputs that are computed together
@@ -62,10 +63,18 @@ const int32_t* runs_of(const Step& step);  // offsets from an output pixel's bas
 Share share_of(const Step& step, int32_t chunk);
 
 bool prepare_conv_plain(Step& step, int32_t images);
+bool prepare_conv_neon(Step& step, int32_t images);
 bool prepare_conv_avx2(Step& step, int32_t images);
 bool prepare_conv_avxvnni(Step& step, int32_t images);
 bool prepare_conv_vnni(Step& step, int32_t images);
 bool prepare_conv_amx(Step& step, int32_t images);
 bool prepare_transposed_plain(Step& step, int32_t images);
+bool prepare_transposed_neon(Step& step, int32_t images);
+bool prepare_transposed_avx2(Step& step, int32_t images);
+bool prepare_transposed_avxvnni(Step& step, int32_t images);
+bool prepare_transposed_vnni(Step& step, int32_t images);
+
+// A transposed convolution on an instruction set's kernel for convolutions (transposed.cpp).
+bool prepare_transposed(Step& step, int32_t images, Prepare conv);
 
 }  // namespace fxq

@@ -9,7 +9,6 @@
 //
 // dense_amx_lines.h says which pixels a tile has. Results of a block are stored while the tiles of
 // the next one are multiplied, evenly: processors look about 100 vector instructions ahead.
-#if defined(__x86_64__)
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -244,4 +243,3 @@ bool prepare_conv_amx(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
-#endif  // __x86_64__

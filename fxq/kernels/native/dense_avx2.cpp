@@ -6,7 +6,6 @@
 //
 // The register block of a 4 x 2 tile: 8 sums of 8 outputs, 4 weights, 2 halves of a broadcast, 2
 // products: 16 of 16 registers.
-#if defined(__x86_64__)
 #include "dense.h"
 
 #ifdef __clang__
@@ -63,6 +62,10 @@ bool prepare_conv_avx2(Step& step, int32_t images) {
   return true;
 }
 
+bool prepare_transposed_avx2(Step& step, int32_t images) {
+  return prepare_transposed(step, images, prepare_conv_avx2);
+}
+
 }  // namespace fxq
 
 #ifdef __clang__
@@ -70,4 +73,3 @@ bool prepare_conv_avx2(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
-#endif  // __x86_64__

@@ -6,7 +6,6 @@
 //   pixel 0 ->  s00  s01    8 loads for 12 vpdpbusd
 //      ...
 //   pixel 5 ->  s50  s51
-#if defined(__x86_64__)
 #include "dense.h"
 
 #ifdef __clang__
@@ -55,6 +54,10 @@ bool prepare_conv_avxvnni(Step& step, int32_t images) {
   return true;
 }
 
+bool prepare_transposed_avxvnni(Step& step, int32_t images) {
+  return prepare_transposed(step, images, prepare_conv_avxvnni);
+}
+
 }  // namespace fxq
 
 #ifdef __clang__
@@ -62,4 +65,3 @@ bool prepare_conv_avxvnni(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
-#endif  // __x86_64__

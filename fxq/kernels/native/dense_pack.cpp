@@ -101,6 +101,14 @@ float largest_result(const Weights& weights) {
   return float(largest);
 }
 
+// Sums of (x - less) * weight begin here; they wrap at 32 bits, as all sums do.
+int32_t bias_of(const Weights& weights, int32_t output, int32_t less) {
+  const int64_t size = int64_t(weights.layer.inputs) * weights.layer.kh * weights.layer.kw;
+  int64_t sum = 0;
+  for (int64_t i = 0; i < size; i++) sum += weights.layer.weight[output * size + i];
+  return int32_t(uint32_t(weights.bias[output]) + uint32_t(less * sum));
+}
+
 std::unique_ptr<Block> pack(const Weights& weights, const Layout& l) {
   const Layer& layer = weights.layer;
   const std::vector<Panel> panels = panels_of(layer, l);
@@ -117,7 +125,7 @@ std::unique_ptr<Block> pack(const Weights& weights, const Layout& l) {
     panel[i].weights = bytes + panels[i].vector * l.form.lanes * lane_bytes;
     fill(layer, l, panels[i], bytes + panels[i].vector * l.form.lanes * lane_bytes);
     for (int32_t o = 0; o < panels[i].outputs; o++) {
-      bias[panels[i].vector * l.form.lanes + o] = weights.bias[panels[i].output + o];
+      bias[panels[i].vector * l.form.lanes + o] = bias_of(weights, panels[i].output + o, l.form.less);
       multiplier[panels[i].vector * l.form.lanes + o] = layer.multiplier[panels[i].output + o];
     }
   }

@@ -10,7 +10,6 @@
 //   pixel 5 ->  s50  s51  s52  s53
 //
 // Panels of one to three vectors have 8 pixels.
-#if defined(__x86_64__)
 #include "dense.h"
 
 #ifdef __clang__
@@ -113,6 +112,10 @@ bool prepare_conv_vnni(Step& step, int32_t images) {
   return true;
 }
 
+bool prepare_transposed_vnni(Step& step, int32_t images) {
+  return prepare_transposed(step, images, prepare_conv_vnni);
+}
+
 }  // namespace fxq
 
 #ifdef __clang__
@@ -120,4 +123,3 @@ bool prepare_conv_vnni(Step& step, int32_t images) {
 #else
 #pragma GCC pop_options
 #endif
-#endif  // __x86_64__

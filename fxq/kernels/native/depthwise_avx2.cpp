@@ -1,5 +1,4 @@
 // DEPTHWISE with AVX2.
-#if defined(__x86_64__)
 #include <cstring>
 
 #include "depthwise_shape.h"
@@ -15,4 +14,3 @@ bool prepare_depthwise_avx2(Step& s, int32_t images) { return prepare_depthwise(
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

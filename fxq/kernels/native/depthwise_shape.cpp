@@ -23,11 +23,11 @@ int32_t least_multiple(int32_t lanes, int32_t width) {
 }
 
 // The most rows that need no further group of input rows.
-int32_t rows_of(const Instruction& k, int32_t width, int32_t group) {
+int32_t rows_of(const Instruction& k, const Lanes& lanes) {
   if (k.dh > 1) return 1;
-  const int32_t groups = ceil_div(k.kh, group);
-  for (int32_t rows : {4, 2})  // vectors of 32 bytes have 16 registers: too few for four rows
-    if (rows * 16 <= width && ceil_div((rows - 1) * k.sh + k.kh, group) == groups) return rows;
+  const int32_t groups = ceil_div(k.kh, lanes.group);
+  for (int32_t rows = lanes.rows; rows > 1; rows /= 2)
+    if (ceil_div((rows - 1) * k.sh + k.kh, lanes.group) == groups) return rows;
   return 1;
 }
 
@@ -71,11 +71,11 @@ bool set_columns(Shape& g, const Step& s, int32_t width) {
   return false;
 }
 
-bool set_shape(Shape& g, const Step& s, int32_t width, int32_t group) {
-  g.rows = rows_of(s.code, width, group);
-  g.groups = ceil_div((g.rows - 1) * s.code.sh + s.code.kh, group);
+bool set_shape(Shape& g, const Step& s, const Lanes& lanes) {
+  g.rows = rows_of(s.code, lanes);
+  g.groups = ceil_div((g.rows - 1) * s.code.sh + s.code.kh, lanes.group);
   g.phases = least(s.code.sw, (s.code.kw - 1) * s.code.dw + 1);
-  if (!set_columns(g, s, width)) return false;
+  if (!set_columns(g, s, lanes.width)) return false;
   g.units = ceil_div(s.out.h, g.rows) * g.panels;
   return true;
 }
@@ -95,11 +95,18 @@ struct Packer {
   const Weights& w;
   const Step& s;
   const Shape& g;
-  int32_t width, group;
+  int32_t width, group, less;
 
   int32_t channel(int32_t block, int32_t v, int32_t lane) const {
     const int32_t byte = block * width + byte_of(v, lane);
     return g.panels > 1 ? byte : byte % g.lanes;
+  }
+
+  int32_t sum_of(int32_t c) const {
+    int32_t sum = 0;
+    for (int32_t i = 0; i < s.code.kh * s.code.kw; ++i)
+      sum += w.layer.weight[int64_t(c) * s.code.kh * s.code.kw + i];
+    return sum;
   }
 
   void lane_taps(uint8_t* to, int32_t c, int32_t slot, int32_t kx, int32_t row) const {
@@ -117,7 +124,8 @@ struct Packer {
     const int32_t c = channel(block, v, lane), at = 4 * (v * width / 4 + lane);
     if (c >= s.out.c) return;
     const float multiplier = std::fmin(w.layer.multiplier[c], 512.f);
-    std::memcpy(to + at, &w.bias[c], 4);
+    const uint32_t bias = uint32_t(w.bias[c]) + uint32_t(less * sum_of(c));
+    std::memcpy(to + at, &bias, 4);
     std::memcpy(to + head_bytes(width) / 2 + at, &multiplier, 4);
     uint8_t* taps = to + head_bytes(width) + at;
     for (int32_t i = 0; i < g.groups; ++i)
@@ -162,11 +170,12 @@ void add_offsets(Step& s, const Shape& g) {
 
 }  // namespace
 
-bool shape_depthwise(Step& s, int32_t images, int32_t width, int32_t group) {
+bool shape_depthwise(Step& s, int32_t images, const Lanes& lanes) {
+  const int32_t width = lanes.width, group = lanes.group;
   const bool usual = s.out.c <= MOST_CHANNELS && int64_t(s.code.kh) * s.code.kw <= MOST_TAPS;
   if (!usual || s.code.flags & RESIDUAL || !fits(*s.weights)) return false;
   Shape g{};
-  if (!set_shape(g, s, width, group)) return false;
+  if (!set_shape(g, s, lanes)) return false;
   const double work = double(g.rows) * s.out.w * s.out.c / g.panels * (s.code.kh * s.code.kw + 6);
   cut(s, images, g.units, work / (width == 64 ? 60 : 20));
   const auto* numbers = reinterpret_cast<const int32_t*>(&g);
@@ -175,7 +184,7 @@ bool shape_depthwise(Step& s, int32_t images, int32_t width, int32_t group) {
   const int64_t key = (int64_t(width) << 56) + (int64_t(group) << 48) + (int64_t(g.rows) << 40) +
                       (int64_t(s.code.sh) << 32) + (g.panels > 1 ? 0 : g.lanes);
   s.packed =
-      s.weights->packed(key, [&](const Weights& w) { return Packer{w, s, g, width, group}(); });
+      s.weights->packed(key, [&](const Weights& w) { return Packer{w, s, g, width, group, lanes.less}(); });
   return true;
 }
 

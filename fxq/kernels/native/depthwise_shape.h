@@ -19,8 +19,14 @@ struct Shape {
 // [group][kx][row][4][width]: 32 bits a lane, of 8-bit weights (group 4) or 16-bit ones (group 2).
 inline int32_t head_bytes(int32_t width) { return 8 * width; }
 
+struct Lanes {           // of a kernel
+  int32_t width, group;  // bytes of a vector; taps in 32 bits of it
+  int32_t rows;          // output rows at most, for which there are registers
+  int32_t less;          // what it subtracts from each input; biases make good for it
+};
+
 // Sets numbers, chunks and packed. False where a float sum might not fit the conversion to integers.
-bool shape_depthwise(Step& step, int32_t images, int32_t width, int32_t group);
+bool shape_depthwise(Step& step, int32_t images, const Lanes& lanes);
 
 namespace {
 inline const Shape& shape_of(const Step& s) {

@@ -195,7 +195,7 @@ void depthwise_rows(const Step& s, const Operands& o, int32_t chunk, uint8_t* sc
 }
 
 bool prepare_depthwise(Step& s, int32_t images) {
-  if (!shape_depthwise(s, images, WIDTH, GROUP)) return false;
+  if (!shape_depthwise(s, images, {WIDTH, GROUP, SUMS / 4, LESS})) return false;
   const int32_t rows = shape_of(s).rows;
   s.run = rows == 2 ? depthwise_rows<2> : depthwise_rows<1>;
   if constexpr (SUMS >= 16)

@@ -1,5 +1,4 @@
 // DEPTHWISE with AVX-512 VNNI.
-#if defined(__x86_64__)
 #include "depthwise_shape.h"
 #include "families.h"
 #include "lookup.h"
@@ -13,4 +12,3 @@ bool prepare_depthwise_vnni(Step& s, int32_t images) { return prepare_depthwise(
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

@@ -8,12 +8,14 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace fxq {
 namespace {
 
-const char* const NAMES[] = {"plain", "avx2", "avxvnni", "vnni", "amx"};
+const char* const NAMES[] = {"plain", "neon", "avx2", "avxvnni", "vnni", "amx"};
 
 struct Found {
   bool has[AMX + 1] = {true};
@@ -49,6 +51,12 @@ Found find() {
   const bool tiles = (saved >> 17 & 3) == 3 && all(d, {24, 25});
   found.has[AMX] = found.has[AVX512_VNNI] && tiles && linux_grants_tiles();
   if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) found.has[AVX_VNNI] = found.has[AVX2] && all(a, {4});
+  return found;
+}
+#elif defined(__aarch64__)
+Found find() {
+  Found found;
+  found.has[NEON] = getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP: dot products
   return found;
 }
 #else

@@ -1,6 +1,6 @@
 #include "lookup.h"
 
-#include "step.h"
+#include "isa.h"
 
 namespace fxq {
 
@@ -11,6 +11,8 @@ void look_up_plain(const uint8_t* table, const uint8_t* in, uint8_t* out, int64_
 Lookup best_lookup() {
 #if defined(__x86_64__)
   if (has_vbmi()) return look_up_vbmi;
+#elif defined(__aarch64__)
+  if (has_isa(NEON)) return look_up_neon;
 #endif
   return look_up_plain;
 }

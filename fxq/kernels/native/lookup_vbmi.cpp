@@ -1,4 +1,3 @@
-#if defined(__x86_64__)
 #include <cstdint>
 
 #include "lookup.h"
@@ -31,4 +30,3 @@ void look_up_vbmi(const uint8_t* table, const uint8_t* in, uint8_t* out, int64_t
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

@@ -1,5 +1,4 @@
 // SHUFFLE with AVX-512.
-#if defined(__x86_64__)
 #include <cstring>
 
 #include "families.h"
@@ -14,4 +13,3 @@ bool prepare_shuffle_avx512(Step& s, int32_t images) { return prepare_shuffle(s,
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

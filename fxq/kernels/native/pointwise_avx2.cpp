@@ -1,5 +1,4 @@
 // ADD, MULTIPLY and TABLE with AVX2.
-#if defined(__x86_64__)
 #include <cstring>
 
 #include "families.h"
@@ -17,4 +16,3 @@ bool prepare_table_avx2(Step& s, int32_t images) { return prepare_table(s, image
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

@@ -1,5 +1,4 @@
 // ADD, MULTIPLY and TABLE with AVX-512.
-#if defined(__x86_64__)
 #include <cstring>
 
 #include "families.h"
@@ -17,4 +16,3 @@ bool prepare_table_avx512(Step& s, int32_t images) { return prepare_table(s, ima
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

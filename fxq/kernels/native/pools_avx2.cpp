@@ -1,5 +1,4 @@
 // MAX_POOL and AVERAGE_POOL with AVX2.
-#if defined(__x86_64__)
 #include <cstring>
 
 #include "families.h"
@@ -17,4 +16,3 @@ bool prepare_average_pool_avx2(Step& s, int32_t images) { return prepare_average
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

@@ -1,5 +1,4 @@
 // MAX_POOL and AVERAGE_POOL with AVX-512 VNNI.
-#if defined(__x86_64__)
 #include <cstring>
 
 #include "families.h"
@@ -19,4 +18,3 @@ bool prepare_average_pool_avx512(Step& s, int32_t images) {
 }  // namespace fxq
 
 #include "target_end.h"
-#endif

@@ -1,6 +1,7 @@
 // How a step is prepared once and run many times, and what a family of kernels provides.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "native.h"
@@ -9,9 +10,10 @@ namespace fxq {
 
 class Weights;  // weights.h: a layer's weights, and the forms that they were packed in
 
-// Instruction sets, each with all below it. FXQ_NATIVE_ISA (plain, avx2, avxvnni, vnni, amx) lowers
-// the one that is used; VBMI is asked for apart (has_vbmi), for byte permutes only.
-enum Isa : int32_t { PLAIN, AVX2, AVX_VNNI, AVX512_VNNI, AMX };
+// Instruction sets, those of each architecture from the lowest on: NEON (with dot products) is
+// Arm's, the others are x86's. FXQ_NATIVE_ISA (plain, neon, avx2, avxvnni, vnni, amx) lowers the one
+// that is used; VBMI is asked for apart (has_vbmi), for byte permutes only.
+enum Isa : int32_t { PLAIN, NEON, AVX2, AVX_VNNI, AVX512_VNNI, AMX };
 
 struct Operands {  // addresses of pixel (0, 0) for one image; of the first one for WIDE_STEP
   const uint8_t* in;
@@ -30,6 +32,7 @@ struct Step {
   void (*run)(const Step&, const Operands&, int32_t chunk, uint8_t* scratch);
   const void* packed;             // what prepare() took from `weights`
   std::vector<int32_t> numbers;   // what prepare() computed of the geometry
+  std::shared_ptr<const void> owned = nullptr;  // what else `run` needs, freed with the step
 };
 
 constexpr int64_t SCRATCH = 1 << 18;

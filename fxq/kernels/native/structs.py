@@ -9,7 +9,7 @@ _INT, _LONG, _FLOAT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _OPS = ("ENTER", "LEAVE", "CONV", "DEPTHWISE", "ADD", "MULTIPLY", "TABLE", "MAX_POOL",
         "AVERAGE_POOL", "SHUFFLE", "NEAREST", "FLATTEN", "TRANSPOSED")
 OPS = {name: number for number, name in enumerate(_OPS)}
-ISAS = ("plain", "avx2", "avxvnni", "vnni", "amx")
+ISAS = ("plain", "neon", "avx2", "avxvnni", "vnni", "amx")
 LANE, WIDE, EXTERNAL = 0, 1, 2
 WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE = 1, 2, 4, 8, 16
 SLACK = 64

@@ -6,7 +6,7 @@
 namespace fxq {
 namespace {
 
-constexpr int32_t GROUP = 2;
+constexpr int32_t GROUP = 2, LESS = 0;
 inline Sums interleave(const Vector x[GROUP]) {
   const Vector low_a = low_bytes(x[0], zeros()), low_b = low_bytes(x[1], zeros());
   const Vector high_a = high_bytes(x[0], zeros()), high_b = high_bytes(x[1], zeros());

@@ -6,7 +6,7 @@
 namespace fxq {
 namespace {
 
-constexpr int32_t GROUP = 4;
+constexpr int32_t GROUP = 4, LESS = 0;
 inline Sums interleave(const Vector x[GROUP]) {
   const Vector low_ab = low_bytes(x[0], x[1]), low_cd = low_bytes(x[2], x[3]);
   const Vector high_ab = high_bytes(x[0], x[1]), high_cd = high_bytes(x[2], x[3]);

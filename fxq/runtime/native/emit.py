@@ -17,7 +17,7 @@ from fxq.runtime.native.emit_moves import MOVES, Emit
 from fxq.runtime.native.plan import Plan
 from fxq.runtime.native.steps import Unplanned
 from fxq.runtime.native.values import Value
-from fxq.runtime.native.windows import border, pooled, window
+from fxq.runtime.native.windows import border, pooled, spread, window
 
 
 def _rounding(node: Node) -> dict[str, Any]:
@@ -44,6 +44,16 @@ def _conv(plan: Plan, node: Node) -> None:
     plan.add("CONV", node, source, size, plan.values[other],
              plan.over(node, size, other) if apart else None, **fields, flags=RESIDUAL,
              zero_other=kw["zero_other"], m1=kw["other_multiplier"])
+
+
+def _conv_transpose(plan: Plan, node: Node) -> None:
+    source, weight = plan.source(node), _constant(node.args[1])
+    kw: Mapping[str, Any] = node.kwargs
+    rank = weight.dim() - 2
+    geometry = window(weight.shape[2:], kw["stride"], kw["padding"], kw["dilation"], rank)
+    more = window(1, 1, kw["output_padding"], 1, rank)
+    size = (*spread(source, geometry, more), weight.shape[1] * kw["groups"])
+    plan.add("TRANSPOSED", node, source, size, **geometry, **_rounding(node), groups=kw["groups"])
 
 
 def _constant(node: Any) -> Tensor:
@@ -169,12 +179,14 @@ def _average(plan: Plan, node: Node) -> None:
 
 
 EMIT: Mapping[Any, Emit] = {
-    arithmetic.conv: _conv, arithmetic.conv_add: _conv, arithmetic.linear: _linear,
+    arithmetic.conv: _conv, arithmetic.conv_add: _conv,
+    arithmetic.conv_transpose: _conv_transpose, arithmetic.linear: _linear,
     arithmetic.linear_float: _linear_float, arithmetic.add: _add,
     arithmetic.multiply: _multiply, arithmetic.look_up: _look_up,
     arithmetic.concatenate: _concatenate, arithmetic.average: _average,
     arithmetic.enter: _enter, arithmetic.leave: _leave, **MOVES}
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({
-    arithmetic.conv, arithmetic.conv_add, arithmetic.linear, arithmetic.add, arithmetic.multiply,
-    arithmetic.average, arithmetic.enter, arithmetic.max_pool1d, arithmetic.max_pool2d})
+    arithmetic.conv, arithmetic.conv_add, arithmetic.conv_transpose, arithmetic.linear,
+    arithmetic.add, arithmetic.multiply, arithmetic.average, arithmetic.enter,
+    arithmetic.max_pool1d, arithmetic.max_pool2d})

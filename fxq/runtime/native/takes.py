@@ -118,6 +118,7 @@ _MOVES: Mapping[str, Callable[[Node], object]] = {
     "pad": _zero_pad}
 _CONDITIONS: Mapping[Any, Callable[[Node], object]] = {
     arithmetic.conv: _eight_bits, arithmetic.conv_add: _eight_bits,
+    arithmetic.conv_transpose: _eight_bits,
     arithmetic.linear: _whole_image, arithmetic.linear_float: _whole_image,
     arithmetic.add: _same_or_pixel, arithmetic.multiply: _same_or_pixel,
     arithmetic.concatenate: _joins_channels, arithmetic.average: _averages_space,

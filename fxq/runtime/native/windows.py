@@ -34,6 +34,13 @@ def _span(size: int, kernel: int, stride: int, padding: int, dilation: int,
     return count - 1 if (count - 1) * stride >= size + padding else count
 
 
+def spread(source: Value, g: Mapping[str, int], more: Mapping[str, int]) -> tuple[int, int]:
+    """Height and width of what a transposed convolution gives; `more` is padded to the output."""
+    h = (source.h - 1) * g["sh"] - 2 * g["ph"] + (g["kh"] - 1) * g["dh"] + 1
+    w = (source.w - 1) * g["sw"] - 2 * g["pw"] + (g["kw"] - 1) * g["dw"] + 1
+    return h + more["ph"], w + more["pw"]
+
+
 def border(source: Value, g: Mapping[str, int], size: tuple[int, ...]) -> tuple[int, int, int, int]:
     """How many pixels beyond its input's edges a convolution reads: top, left, bottom, right."""
     bottom, right = ((n - 1) * g[s] + (g[k] - 1) * g[d] + 1 - whole - g[p]

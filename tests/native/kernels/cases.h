@@ -1,6 +1,7 @@
 // Steps with random contents in guarded memory, for other_test.cpp and other_bench.cpp.
 #pragma once
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdio>
@@ -28,7 +29,7 @@ inline bool chance(int32_t percent) { return draw(1, 100) <= percent; }
 class Guarded {
  public:
   Guarded(int64_t bytes, bool at_end, int64_t slack) {
-    const int64_t page = 4096, used = bytes + slack, pages = (used + page - 1) / page;
+    const int64_t page = sysconf(_SC_PAGESIZE), used = bytes + slack, pages = (used + page - 1) / page;
     size_ = (pages + 2) * page;
     memory_ =
         static_cast<uint8_t*>(mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));

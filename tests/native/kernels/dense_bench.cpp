@@ -1,11 +1,8 @@
 // Multiply-accumulates per nanosecond of each kernel, one thread, least time of many runs.
 //   N=fxq/kernels/native; g++ -std=c++17 -O3 -ffp-contract=off -fno-math-errno -I $N -o dense_bench
-//       tests/native/kernels/dense_bench.cpp $N/dense*.cpp $N/weights.cpp $N/isa.cpp
+//       tests/native/kernels/dense_bench.cpp $(ls $N/*.cpp | grep -v _neon) -pthread
 //   ./dense_bench [net] [images] [part of a layer's name] [kernel]
 #include "dense_case.h"
-
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
@@ -162,13 +159,10 @@ int main(int argc, char** argv) {
   const std::string only = argc > 4 ? argv[4] : "";
   const int32_t images = argc > 2 ? atoi(argv[2]) : 1;
   printf("peaks, GMAC/s:");
-  if (has("avx512vnni")) printf(" vnni %.0f", 1e5 * 12 * 64 / least([] { vnni_peak(100000); }, 1e8));
-  if (has("amx")) {
-    syscall(SYS_arch_prctl, 0x1023, 18);  // asks Linux for the tiles
-    printf(" amx %.0f", 1e4 * 4 * 16384 / least([] { amx_peak(10000); }, 1e8));
-  }
+  if (has_isa(AVX512_VNNI)) printf(" vnni %.0f", 1e5 * 12 * 64 / least([] { vnni_peak(100000); }, 1e8));
+  if (has_isa(AMX)) printf(" amx %.0f", 1e4 * 4 * 16384 / least([] { amx_peak(10000); }, 1e8));
   printf("\n%-12s %-20s %10s", "", "GMAC/s (us, chunks)", "MMAC");
-  for (const auto& kernel : KERNELS) printf(" %20s", kernel.name);
+  for (int32_t isa = PLAIN + 1; isa <= AMX; isa++) printf(" %20s", isa_name(isa));
   for (const LayerRow& row : LAYERS) {
     if (std::string(row.net).find(net) == std::string::npos) continue;
     if (std::string(row.name).find(part) == std::string::npos) continue;
@@ -177,9 +171,10 @@ int main(int argc, char** argv) {
                         row.groups * row.kernel * row.kernel;
     printf("\n%-12s %-20s %10.2f", row.net, row.name, macs / 1e6);
     Weights weights(c.layer);
-    for (const auto& kernel : KERNELS) {
+    for (int32_t isa = PLAIN + 1; isa <= AMX; isa++) {
       Step step = c.step(weights);
-      if (std::string(kernel.name).find(only) == std::string::npos || !has(kernel.feature) || !kernel.prepare(step, c.images)) {
+      const Prepare prepare = kernel_of(CONV, isa);
+      if (std::string(isa_name(isa)).find(only) == std::string::npos || !prepare || !prepare(step, c.images)) {
         printf(" %20s", "-");
         continue;
       }

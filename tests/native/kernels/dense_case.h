@@ -1,8 +1,8 @@
 // A convolution with random numbers in guarded memory, for dense_test.cpp and dense_bench.cpp.
 #pragma once
 #include <sys/mman.h>
+#include <unistd.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "dense.h"
+#include "isa.h"
 #include "weights.h"
 
 struct Random {
@@ -24,12 +25,13 @@ struct Random {
 class Guarded {
  public:
   Guarded(int64_t bytes, bool front) {
-    const int64_t body = (bytes + fxq::SLACK + 4095) / 4096 * 4096;
-    size_ = body + 8192;
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    const int64_t body = (bytes + fxq::SLACK + page - 1) / page * page;
+    size_ = body + 2 * page;
     base_ = static_cast<uint8_t*>(
         mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (mprotect(base_ + 4096, body, PROT_READ | PROT_WRITE)) abort();
-    data = front ? base_ + 4096 : base_ + 4096 + body - fxq::SLACK - bytes;
+    if (mprotect(base_ + page, body, PROT_READ | PROT_WRITE)) abort();
+    data = front ? base_ + page : base_ + page + body - fxq::SLACK - bytes;
     this->bytes = bytes;
   }
   ~Guarded() { munmap(base_, size_); }
@@ -105,27 +107,10 @@ struct Case {
   }
 };
 
-constexpr struct {
-  const char* name;
-  fxq::Prepare prepare;
-  const char* feature;
-} KERNELS[] = {
-    {"avx2", fxq::prepare_conv_avx2, "avx2"},
-    {"avxvnni", fxq::prepare_conv_avxvnni, "avxvnni"},
-    {"vnni", fxq::prepare_conv_vnni, "avx512vnni"},
-    {"amx", fxq::prepare_conv_amx, "amx"},
-};
-
-inline bool has(const char* feature) {
-  __builtin_cpu_init();
-  if (!strcmp(feature, "avx2")) return __builtin_cpu_supports("avx2");
-  if (!strcmp(feature, "avx512vnni")) return __builtin_cpu_supports("avx512vnni");
-  char line[8192];  // gcc 12 has no name for the others here
-  FILE* file = fopen("/proc/cpuinfo", "r");
-  bool found = false;
-  while (file && !found && fgets(line, sizeof line, file))
-    found = strncmp(line, "flags", 5) == 0 &&
-            strstr(line, strcmp(feature, "amx") ? "avx_vnni" : "amx_int8");
-  if (file) fclose(file);
-  return found;
+// The kernel of an instruction set; null where this processor, or the family, has none.
+inline fxq::Prepare kernel_of(fxq::Op op, int32_t isa) {
+  for (int32_t f = 0; f < fxq::FAMILY_COUNT; f++)
+    if (fxq::FAMILIES[f].op == op)
+      return fxq::has_isa(isa) ? fxq::FAMILIES[f].prepare[isa] : nullptr;
+  return nullptr;
 }

@@ -1,11 +1,10 @@
 // Every instruction set gives the plain kernel's bits, over random geometries, in guarded memory.
-//   N=fxq/kernels/native; g++ -std=c++17 -O2 -ffp-contract=off -fno-math-errno -I $N -o dense_test
-//       tests/native/kernels/dense_test.cpp $N/dense*.cpp $N/weights.cpp $N/isa.cpp
 //   ./dense_test [cases] [first seed]; add -fsanitize=address,undefined for what guards do not see
 #include "dense_case.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 using namespace fxq;
 
@@ -74,9 +73,10 @@ bool compare(Case& c, Random& random, int32_t (&counts)[8]) {
   prepare_conv_plain(plain, c.images);
   run(c, plain, memory, in_place, random);
   const std::vector<uint8_t> expected(memory.out.data, memory.out.data + c.out.bytes);
-  for (size_t i = 0; i < std::size(KERNELS); i++) {
+  for (int32_t i = PLAIN + 1; i <= AMX; i++) {
     Step step = c.step(weights);
-    if (!has(KERNELS[i].feature) || !KERNELS[i].prepare(step, c.images)) continue;
+    const Prepare prepare = kernel_of(CONV, i);
+    if (!prepare || !prepare(step, c.images)) continue;
     memcpy(memory.out.data, before.data(), before.size());
     run(c, step, memory, in_place, random);
     counts[i]++;
@@ -84,10 +84,19 @@ bool compare(Case& c, Random& random, int32_t (&counts)[8]) {
     const Instruction& d = c.code;
     printf("%s differs: %d -> %d, groups %d, kernel %dx%d stride %dx%d dilation %dx%d pad %dx%d, "
            "in %dx%d out %dx%d images %d flags %d table %d chunks %d in place %d\n",
-           KERNELS[i].name, c.layer.inputs * c.layer.groups, c.layer.outputs, c.layer.groups, d.kh,
+           isa_name(i), c.layer.inputs * c.layer.groups, c.layer.outputs, c.layer.groups, d.kh,
            d.kw, d.sh, d.sw, d.dh, d.dw, d.ph, d.pw, c.in.view.h, c.in.view.w, c.out.view.h,
            c.out.view.w, c.images, d.flags, d.table, step.chunks, in_place);
     return false;
+  }
+  return true;
+}
+
+bool holds(const Case& c, const std::vector<int32_t>& sums, const uint8_t* results) {
+  for (size_t i = 0; i < sums.size(); i++) {
+    const float v = std::nearbyint(float(sums[i]) * c.multiplier[i % c.multiplier.size()]);
+    const float q = std::min(std::max(v + float(c.code.zero_out), 0.0f), 255.0f);
+    if (results[i] != uint8_t(q)) return false;
   }
   return true;
 }
@@ -124,13 +133,13 @@ bool transposed_scatters(Random& random) {
         c.weight[(channel * out + o) * taps + tap];
   }
   Weights weights(c.layer);
-  Step step = c.step(weights);
-  prepare_transposed_plain(step, 1);
-  run(c, step, memory, false, random);
-  for (size_t i = 0; i < sums.size(); i++) {
-    const float v = std::nearbyint(float(sums[i]) * c.multiplier[i % (out * groups)]);
-    const float q = std::min(std::max(v + float(d.zero_out), 0.0f), 255.0f);
-    if (memory.out.data[i] != uint8_t(q)) return false;
+  for (int32_t isa = PLAIN; isa <= AMX; isa++) {
+    Step step = c.step(weights);
+    const Prepare prepare = kernel_of(TRANSPOSED, isa);
+    if (!prepare || !prepare(step, 1)) continue;
+    memory.out.fill(random);
+    run(c, step, memory, false, random);
+    if (!holds(c, sums, memory.out.data)) return printf("%s: ", isa_name(isa)), false;
   }
   return true;
 }
@@ -151,7 +160,8 @@ int main(int argc, char** argv) {
     printf("  seed %d\n", seed + i);
     if (++failures == 10) break;
   }
-  for (size_t i = 0; i < std::size(KERNELS); i++) printf("%s: %d cases\n", KERNELS[i].name, counts[i]);
+  for (int32_t i = PLAIN + 1; i <= AMX; i++)
+    if (kernel_of(CONV, i)) printf("%s: %d cases\n", isa_name(i), counts[i]);
   puts(failures ? "FAILED" : "all equal");
   return failures != 0;
 }

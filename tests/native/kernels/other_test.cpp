@@ -1,19 +1,19 @@
 // Every operator but convolutions: each instruction set gives the plain kernels' bits, reads nothing
-// beyond SLACK, and writes nothing but its output. From the root of the repository:
-//   g++ -std=c++17 -O2 -ffp-contract=off -fno-math-errno -Ifxq/kernels/native tests/native/kernels/other_test.cpp fxq/kernels/native/*.cpp -o other_test -lpthread && /tmp/other_test
+// beyond SLACK, and writes nothing but its output.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
 
 #include "cases.h"
+#include "isa.h"
 
 using namespace fxq;
 
 namespace {
 
 struct Kernel {
-  const char* name;
-  Isa needs;
+  std::string name;
   Prepare plain, fast;
 };
 
@@ -54,7 +54,7 @@ bool check(const Kernel& kernel, Case& c) {
   if (!kernel.plain(c.step, c.images)) return false;
   run(c, m, expected.data);
   c.step.numbers.clear(), c.step.packed = nullptr;
-  if (!kernel.fast(c.step, c.images)) return printf("  %s refused\n", kernel.name), true;
+  if (!kernel.fast(c.step, c.images)) return printf("  %s refused\n", kernel.name.c_str()), true;
   run(c, m, m.out.data);
   return std::memcmp(expected.data, m.out.data, m.out.used()) == 0;
 }
@@ -203,44 +203,6 @@ Case make(Op op) {
   }
 }
 
-bool runs_here(Isa isa) {
-  if (isa == AVX2) return __builtin_cpu_supports("avx2");
-  if (isa == AVX_VNNI) return __builtin_cpu_supports("avxvnni");
-  return isa == PLAIN ||
-         (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw"));
-}
-
-struct Row {
-  Op op;
-  Kernel kernel;
-};
-const Row ROWS[] = {
-    {ADD, {"add avx2", AVX2, prepare_add_plain, prepare_add_avx2}},
-    {ADD, {"add avx512", AVX512_VNNI, prepare_add_plain, prepare_add_avx512}},
-    {MULTIPLY, {"multiply avx2", AVX2, prepare_multiply_plain, prepare_multiply_avx2}},
-    {MULTIPLY, {"multiply avx512", AVX512_VNNI, prepare_multiply_plain, prepare_multiply_avx512}},
-    {TABLE, {"table avx2", AVX2, prepare_table_plain, prepare_table_avx2}},
-    {TABLE, {"table avx512", AVX512_VNNI, prepare_table_plain, prepare_table_avx512}},
-    {ENTER, {"enter avx2", AVX2, prepare_enter_plain, prepare_enter_avx2}},
-    {ENTER, {"enter avx512", AVX512_VNNI, prepare_enter_plain, prepare_enter_avx512}},
-    {LEAVE, {"leave avx2", AVX2, prepare_leave_plain, prepare_leave_avx2}},
-    {LEAVE, {"leave avx512", AVX512_VNNI, prepare_leave_plain, prepare_leave_avx512}},
-    {MAX_POOL, {"max pool avx2", AVX2, prepare_max_pool_plain, prepare_max_pool_avx2}},
-    {MAX_POOL, {"max pool avx512", AVX512_VNNI, prepare_max_pool_plain, prepare_max_pool_avx512}},
-    {AVERAGE_POOL,
-     {"average pool avx2", AVX2, prepare_average_pool_plain, prepare_average_pool_avx2}},
-    {AVERAGE_POOL,
-     {"average pool avx512", AVX512_VNNI, prepare_average_pool_plain, prepare_average_pool_avx512}},
-    {DEPTHWISE, {"depthwise avx2", AVX2, prepare_depthwise_plain, prepare_depthwise_avx2}},
-    {DEPTHWISE,
-     {"depthwise avxvnni", AVX_VNNI, prepare_depthwise_plain, prepare_depthwise_avxvnni}},
-    {DEPTHWISE, {"depthwise vnni", AVX512_VNNI, prepare_depthwise_plain, prepare_depthwise_vnni}},
-    {SHUFFLE, {"shuffle avx2", AVX2, prepare_shuffle_plain, prepare_shuffle_avx2}},
-    {SHUFFLE, {"shuffle avx512", AVX512_VNNI, prepare_shuffle_plain, prepare_shuffle_avx512}},
-    {NEAREST, {"nearest plain", PLAIN, prepare_nearest_plain, prepare_nearest_plain}},
-    {FLATTEN, {"flatten plain", PLAIN, prepare_flatten_plain, prepare_flatten_plain}},
-};
-
 void describe(const Case& c) {
   const Instruction& k = c.step.code;
   printf(
@@ -251,22 +213,32 @@ void describe(const Case& c) {
       c.images, k.flags, c.step.table != nullptr);
 }
 
+// The first cases of an operator, with the kernels of one instruction set; how many are wrong.
+int failures(Op op, const Kernel& kernel, int rounds) {
+  int wrong = 0;
+  for (int i = 0; i < rounds && wrong < 5; ++i) {
+    generator().seed(uint32_t(i));
+    Case c = make(op);
+    if (check(kernel, c)) continue;
+    printf("  %s differs, case %d\n", kernel.name.c_str(), i), describe(c), ++wrong;
+  }
+  printf("%-24s %s\n", kernel.name.c_str(), wrong ? "WRONG" : "ok");
+  return wrong;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? atoi(argv[1]) : 500;
-  int failures = 0;
-  for (const Row& row : ROWS) {
-    if (!runs_here(row.kernel.needs)) continue;
-    int wrong = 0;
-    for (int i = 0; i < rounds && wrong < 5; ++i) {
-      generator().seed(uint32_t(i));
-      Case c = make(row.op);
-      if (check(row.kernel, c)) continue;
-      printf("  %s differs, case %d\n", row.kernel.name, i), describe(c), ++wrong;
+  int wrong = 0;
+  for (int32_t f = 0; f < FAMILY_COUNT; ++f) {
+    const Family& family = FAMILIES[f];
+    if (family.op == CONV || family.op == TRANSPOSED) continue;  // dense_test.cpp
+    for (int32_t isa = PLAIN; isa <= AMX; ++isa) {
+      if (!has_isa(isa) || !family.prepare[isa]) continue;
+      const std::string name = "op " + std::to_string(family.op) + " " + isa_name(isa);
+      wrong += failures(family.op, {name, family.prepare[PLAIN], family.prepare[isa]}, rounds);
     }
-    printf("%-24s %s\n", row.kernel.name, wrong ? "WRONG" : "ok");
-    failures += wrong;
   }
-  return failures != 0;
+  return wrong != 0;
 }

@@ -74,7 +74,7 @@ int main(int count, char** given) {
   const int32_t runs = count > 1 ? std::atoi(given[1]) : 300;
   int32_t bad = failures(runs, 1) + many_callers(runs);
 #if !defined(__SANITIZE_THREAD__)  // which does not follow a fork of threads
-  bad += after_fork();
+  if (count < 3) bad += after_fork();  // nor does qemu: a second word leaves it out
 #endif
   bad += failures(runs, 2);
   std::printf("%d of the pool's runs were wrong\n", bad);
