@@ -10,6 +10,9 @@ int32_t fxq_sizeof(int32_t which);         // of View (0), Instruction (1), Laye
 int32_t fxq_best_isa();                   // fxq::Isa of this processor, lowered by FXQ_NATIVE_ISA,
                                           // which must name one: -1 else
 const char* fxq_isa_name(int32_t isa);
+// Multiplies on registers alone, `rounds` times; gives the multiply-accumulates that it did, 0 where
+// the processor lacks the instruction set, or has none for it.
+int64_t fxq_peak(int32_t isa, int64_t rounds);
 
 // Weights, copied and checked. Null on failure, with a sentence in `error` (`size` bytes).
 void* fxq_layer_new(const fxq::Layer* layer, char* error, int32_t size);

@@ -39,6 +39,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fxq_abi": (_I, ()),
     "fxq_sizeof": (_I, (_I,)),
     "fxq_best_isa": (_I, ()),
+    "fxq_peak": (_L, (_I, _L)),
     "fxq_layer_new": (_P, (_P, ctypes.c_char_p, _I)),
     "fxq_layer_free": (None, (_P,)),
     "fxq_program_new": (_P, (_P, _I, _P, _I, _P, _I, _P, _I, _L, _L, _I, _I, ctypes.c_char_p, _I)),
@@ -94,6 +95,14 @@ def isa() -> str:
         raise ConfigError(f"FXQ_NATIVE_ISA={os.environ.get('FXQ_NATIVE_ISA', '')!r} is unknown",
                           fix=f"one of {', '.join(ISAS)}")
     return ISAS[best]
+
+
+def peak(rounds: int, isa_name: str | None = None) -> int:
+    """Multiply on registers alone; the multiply-accumulates that were done, for callers to time.
+
+    0 where an instruction set (default: `isa()`) has no such loop.
+    """
+    return int(_native().fxq_peak(ISAS.index(isa_name or isa()), rounds))
 
 
 def _made(what: str, make: Callable[..., int | None], *arguments: Any) -> int:
@@ -191,4 +200,5 @@ class Program:
 
 
 __all__ = ["EXTERNAL", "FLOAT_OUT", "INCLUDE_PAD", "ISAS", "LANE", "OPS", "RESIDUAL", "SLACK",
-           "WIDE", "WIDE_STEP", "Instruction", "Layer", "Program", "View", "isa", "why_not"]
+           "WIDE", "WIDE_STEP", "Instruction", "Layer", "Program", "View", "isa",
+           "peak", "why_not"]
