@@ -75,8 +75,10 @@ def _executorch(model: nn.Module, x: Tensor, calibration: Sequence[Tensor], thre
     exported = torch.export.export(convert_pt2e(prepared), (x,))
     program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
     _unsafe_reset_threadpool(threads)
-    loaded = Runtime.get().load_program(program.to_executorch().buffer)
-    return partial(loaded.load_method("forward").execute, (x,))
+    buffer = program.to_executorch().buffer
+    loaded = Runtime.get().load_program(buffer)
+    method = loaded.load_method("forward")
+    return lambda kept=(buffer, loaded): method.execute((x,))  # which keeps no reference to them
 
 
 def _onnx(model: nn.Module, x: Tensor) -> Path:
