@@ -13,8 +13,8 @@ from fxq.cli.app import main
 SECONDS = 300
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload([
-    "tests.command", "fxq.cli.commands", "fxq.cli.compile", "fxq.cli.artifact", "fxq.cli.measure",
-    "torchvision.models"])
+    "tests.command", "fxq.cli.commands", "fxq.cli.compile", "fxq.cli.artifact", "fxq.cli.explain",
+    "fxq.cli.gates", "torchvision.models"])
 
 
 def _fxq(arguments):
