@@ -80,7 +80,7 @@ def test_saved_for_one_engine_and_loaded_for_another(target, tmp_path):
 
 
 def test_qnnpack_has_a_scale_for_each_channel_and_integer_biases():
-    """T56: torch's default of one scale a tensor costs accuracy on depthwise nets."""
+    """T56: torch's default of one scale per tensor costs accuracy on depthwise nets."""
     text = compiled(lively(Classifier()), target="qnnpack").graph_text("REFERENCE")
     assert "c1=f32[8]" in text
     assert "b=s32" in text or "i32[8]" in text or "s32[8]" in text, text
