@@ -8,7 +8,6 @@ a variant whose tool is not installed is reported as such.
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -58,6 +57,28 @@ def _pt2e(model: nn.Module, x: Tensor, calibration: Sequence[Tensor], _: int) ->
     for _ in range(2):
         compiled(x)
     return partial(compiled, x)
+
+
+def _executorch(model: nn.Module, x: Tensor, calibration: Sequence[Tensor], threads: int) -> Call:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as rules
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantizer = rules.XNNPACKQuantizer()
+    quantizer.set_global(rules.get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(torch.export.export(model, (x,)).module(), quantizer)
+    for batch in calibration:
+        prepared(batch)
+    exported = torch.export.export(convert_pt2e(prepared), (x,))
+    program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    _unsafe_reset_threadpool(threads)
+    buffer = program.to_executorch().buffer
+    loaded = Runtime.get().load_program(buffer)
+    method = loaded.load_method("forward")
+    return lambda kept=(buffer, loaded): method.execute((x,))  # which keeps no reference to them
 
 
 def _onnx(model: nn.Module, x: Tensor) -> Path:
@@ -112,7 +133,7 @@ def _openvino(model: nn.Module, x: Tensor, calibration: Sequence[Tensor], thread
 
 
 def _fxq(target: str, model: nn.Module, x: Tensor, calibration: Sequence[Tensor], _: int) -> Call:
-    compiled = fxq.compile(copy.deepcopy(model), target=target, example_inputs=(x[:1],),
+    compiled = fxq.compile(model, target=target, example_inputs=(x[:1],),
                            calibration_data=calibration, verify=False)
     compiled(x)
     return partial(compiled, x)
@@ -122,6 +143,7 @@ VARIANTS: Mapping[str, Build] = {
     "eager": _eager, "eager_channels_last": partial(_eager, last=True),
     "torchscript": _torchscript, "torch_ao_fbgemm": partial(_torch_ao, "fbgemm"),
     "torch_ao_x86": partial(_torch_ao, "x86"), "pt2e_inductor": _pt2e,
+    "executorch_xnnpack": _executorch,
     "ort_float": partial(_onnx_runtime, int8=False), "ort_int8": partial(_onnx_runtime, int8=True),
     "ov_float": partial(_openvino, int8=False), "ov_int8": partial(_openvino, int8=True),
     **{f"fxq_{name}": partial(_fxq, name) for name in ("native", "x86", "fbgemm", "qnnpack")},

@@ -3,7 +3,8 @@
     python examples/cnn_cifar10_stages.py [--data DIR] [--epochs 6]
 
 Each stage adds one kind of integers; accuracy is shown after each, and distributions before and
-after. Weights have one scale a tensor, of mean ± 3 standard deviations, as the classic recipe does.
+after. Weights have one scale per tensor, of mean ± 3 standard deviations, as the classic recipe
+does.
 """
 
 from dataclasses import replace

@@ -1,7 +1,8 @@
-"""`fxq` commands in processes forked from one that has imported torch: an import takes seconds."""
+"""Commands in processes forked from one that has imported torch: an import takes seconds."""
 
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,26 +13,44 @@ from fxq.cli.app import main
 SECONDS = 300
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload([
-    "tests.command", "fxq.cli.commands", "fxq.cli.compile", "fxq.cli.artifact", "fxq.cli.measure",
-    "torchvision.models"])
+    "tests.command", "fxq.cli.commands", "fxq.cli.compile", "fxq.cli.artifact", "fxq.cli.explain",
+    "fxq.cli.gates", "torchvision.models"])
 
 
-def _run(arguments, cwd, environment, streams):
+def _fxq(arguments):
+    sys.argv = ["fxq", *arguments]
+    main()
+
+
+def _python(arguments):
+    first, *rest = arguments
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path.insert(0, "" if first in ("-c", "-m") else str(Path(first).parent))
+    if first == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(rest[0], {"__name__": "__main__"})
+    elif first == "-m":
+        sys.argv = list(rest)
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(arguments)
+        runpy.run_path(first, run_name="__main__")
+
+
+def _run(start, arguments, cwd, environment, streams):
     for number, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["fxq", *arguments]
-    main()
+    start(arguments)
 
 
-def fxq_command(*arguments, cwd=None):
-    """What `fxq ARGUMENTS` gives in a folder, as subprocess.run has it."""
+def _forked(start, arguments, cwd, environment):
     with TemporaryDirectory() as folder:
         streams = [Path(folder, name) for name in ("stdout", "stderr")]
         process = _forks.Process(target=_run, args=(
-            arguments, cwd or os.getcwd(), dict(os.environ), streams))
+            start, arguments, cwd or os.getcwd(), environment or dict(os.environ), streams))
         process.start()
         process.join(SECONDS)
         if process.exitcode is None:
@@ -39,6 +58,16 @@ def fxq_command(*arguments, cwd=None):
             raise subprocess.TimeoutExpired(arguments, SECONDS)
         return subprocess.CompletedProcess(arguments, process.exitcode,
                                            *(path.read_text() for path in streams))
+
+
+def fxq_command(*arguments, cwd=None):
+    """What `fxq ARGUMENTS` gives in a folder, as subprocess.run has it."""
+    return _forked(_fxq, arguments, cwd, None)
+
+
+def python_command(*arguments, cwd=None, environment=None):
+    """What `python ARGUMENTS` gives: a script, `-c` and a program, or `-m` and a module."""
+    return _forked(_python, arguments, cwd, environment)
 
 
 def fxq_process(*arguments, cwd=None):

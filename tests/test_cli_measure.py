@@ -157,9 +157,9 @@ def test_a_speedup_inside_the_noise_fails_the_gate(monkeypatch, ratios, holds):
     """The median is 2 or more on both; only one of them is above 1.5 in its whole interval."""
     from types import SimpleNamespace
 
-    from fxq.cli.measure import gates
+    from fxq.cli.gates import gates
 
-    monkeypatch.setattr("fxq.cli.measure.turns", lambda *_, **__: [ratios, [1.0] * len(ratios)])
+    monkeypatch.setattr("fxq.cli.gates.turns", lambda *_, **__: [ratios, [1.0] * len(ratios)])
     about = SimpleNamespace(example=lambda: None, model=print, compiled=None)
     gate, = gates(about, None, 1.5, None, None)
     assert gate.holds is holds

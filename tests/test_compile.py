@@ -29,9 +29,9 @@ def close(model, result, *inputs, floor=25.0, **kwargs):
 
 def test_the_one_call_works_as_written():
     """Nothing but the model: shapes by convention, synthetic batches, and a warning."""
-    from torchvision.models import resnet18
+    from torchvision.models import shufflenet_v2_x0_5
 
-    model = lively(resnet18(weights=None))
+    model = lively(shufflenet_v2_x0_5(weights=None))
     with pytest.warns(fxq.FxqWarning) as caught:  # random weights may come out poor too
         result = fxq.compile(model, target="fbgemm", scheme="int8_static")
     assert "no calibration data was given" in str(caught[0].message)

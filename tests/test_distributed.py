@@ -29,7 +29,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_any_number_of_workers_gives_the_same_bytes(world, tmp_path, one_thread):
     """Workers that see the same batches between them, in any order, agree with one process."""
     run_workers("calibrate", world, tmp_path)

@@ -1,15 +1,14 @@
 """README and docs are executed: every Python block runs, every command exists."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
+
+from tests.command import fxq_command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -67,12 +66,12 @@ def fresh(tmp_path_factory):
                 run(WRITERS[name])
         key = shlex.join(command)
         if key not in done:
-            done[key] = subprocess.run([sys.executable, "-m", "fxq", *command[1:]], cwd=folder,
-                                       env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
-                                       capture_output=True, text=True, check=False)
+            done[key] = fxq_command(*command[1:], cwd=folder)
         return done[key]
 
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield run
 
 
 @pytest.mark.parametrize("command", FXQ, ids=lambda c: " ".join(c[1:3]))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import python_command
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = ("--images", "8", "--size", "48")
 ARGUMENTS = {
@@ -37,8 +39,7 @@ def environment(**more):
 def run(name, out, *more, code=0):
     script = str(EXAMPLES / f"{name}.py")
     target = () if name.startswith("custom") else ("--out", str(out))
-    done = subprocess.run([sys.executable, script, *ARGUMENTS[name], *target, *more],
-                          capture_output=True, text=True, env=environment(), check=False)
+    done = python_command(script, *ARGUMENTS[name], *target, *more, environment=environment())
     assert done.returncode == code, done.stderr[-2000:]
     return done
 

@@ -1,12 +1,12 @@
 """docs/extending.md: each example is written to an empty folder, as the page names it, and runs."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.command import python_command
 
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
 SECTIONS = {title: text for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
@@ -41,8 +41,7 @@ def run(folder, title):
         install(folder, text)
     program = "".join(b for b in blocks(SECTIONS[title]) if not NAMED.match(b))
     assert "compiled = fxq.compile(" in program and "assert " in program
-    return subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=folder, check=False,
-                          capture_output=True, text=True)
+    return python_command("-c", program, cwd=folder)
 
 
 @pytest.mark.parametrize("title", SECTIONS)

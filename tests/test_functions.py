@@ -66,7 +66,7 @@ def test_a_function_that_is_read_in_float_stays_there():
 
 
 def test_slopes_of_a_channel_are_no_table():
-    """PReLU with a slope a channel needs more than one integer to know its result."""
+    """PReLU with one slope per channel needs more than one integer to know its result."""
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(4), nn.Conv2d(4, 4, 1)).eval()
     x = ramp(1, 3, 2, 2)
     model = fxq.compile(net, example_inputs=(x,), calibration_data=[x], runtime="python")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -16,6 +17,12 @@ import fxq
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"fxq": ROOT / "fxq", "fxq.passes": ROOT / "passes", "fxq.targets": ROOT / "targets"}
 FILES = sorted(p for folder in PACKAGES.values() for p in folder.rglob("*.py"))
+
+
+@cache
+def distributions():
+    """Of each installed name; finding them reads every file list."""
+    return dict(metadata.packages_distributions())
 
 
 def test_every_public_name_is_there():
@@ -34,7 +41,7 @@ def test_import_needs_no_torch():
 
 def test_scripts_hide_no_package():
     """A script's folder comes first on the path: a file there must not hide an installed name."""
-    known = set(metadata.packages_distributions()) | set(sys.stdlib_module_names)
+    known = set(distributions()) | set(sys.stdlib_module_names)
     scripts = {p.stem for folder in ("benchmarks", "examples") for p in (ROOT / folder).iterdir()}
     assert not scripts & known
 
@@ -98,7 +105,7 @@ def third_party(nodes):
     names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names} | {
         n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
     tops = {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - {"fxq"}
-    known = metadata.packages_distributions() | {"PIL": ["torchvision"]}  # which brings Pillow
+    known = distributions() | {"PIL": ["torchvision"]}  # which brings Pillow
     return {known.get(top, [top])[0] for top in tops}
 
 

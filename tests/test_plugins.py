@@ -18,6 +18,7 @@ from fxq.ir.ops import Op
 from fxq.quantization.calibrators import get_calibrator
 from fxq.system import plugins
 from fxq.targets import get_target
+from tests.command import python_command
 from tests.helpers import compiled
 from tests.nets import Classifier, lively, ramp
 
@@ -60,9 +61,8 @@ def home(tmp_path_factory):
 
 
 def start(home, *arguments):
-    return subprocess.run([sys.executable, "-W", "ignore", *arguments], cwd=home, check=False,
-                          capture_output=True, text=True,
-                          env={"PYTHONPATH": str(home / "site"), "PATH": ""})
+    return python_command(*arguments, cwd=home,
+                          environment={"PYTHONPATH": str(home / "site"), "PATH": ""})
 
 
 def fxq_of(home, *arguments):

@@ -1,7 +1,5 @@
 """Targets as users meet them: by name, by `auto`, from other packages; and traps of engines."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from torch import nn
 
 import fxq
 from fxq.targets import TARGETS, get_target
+from tests.command import python_command
 from tests.helpers import MINMAX
 from tests.nets import Classifier, Fn, SqueezeExcite, lively, ramp
 
@@ -81,7 +80,7 @@ def test_saved_for_one_engine_and_loaded_for_another(target, tmp_path):
 
 
 def test_qnnpack_has_a_scale_for_each_channel_and_integer_biases():
-    """T56: torch's default of one scale a tensor costs accuracy on depthwise nets."""
+    """T56: torch's default of one scale per tensor costs accuracy on depthwise nets."""
     text = compiled(lively(Classifier()), target="qnnpack").graph_text("REFERENCE")
     assert "c1=f32[8]" in text
     assert "b=s32" in text or "i32[8]" in text or "s32[8]" in text, text
@@ -169,8 +168,7 @@ def test_a_target_from_another_package(tmp_path):
                "net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(256, 2)).eval();"
                "c = fxq.compile(net, target='toy', example_inputs=(x,), calibration_data=[x]);"
                "print([(r.op, r.reason) for r in c.report.left_in_float])")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
-                          env={"PYTHONPATH": f"{tmp_path}", "PATH": ""}, check=True, cwd=tmp_path)
+    done = python_command("-c", program, cwd=tmp_path, environment={"PATH": ""})
     assert "('linear', 'toys have no linear layers')" in done.stdout
 
 

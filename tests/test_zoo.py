@@ -14,6 +14,7 @@ CNNS = {  # family -> the smallest side that its layers allow
     "squeezenet1_1": 33, "mobilenet_v2": 33, "mobilenet_v3_small": 33, "mobilenet_v3_large": 33,
     "shufflenet_v2_x0_5": 33, "shufflenet_v2_x1_0": 33, "mnasnet1_0": 33, "regnet_x_400mf": 33,
     "regnet_y_400mf": 33, "efficientnet_b0": 33}
+WIDE = {"vgg11_bn", "wide_resnet50_2"}  # as AlexNet and ResNet-50, with many more weights
 OTHERS = {"convnext_tiny": 32, "vit_b_16": 224, "swin_t": 32, "maxvit_t": 224}
 
 
@@ -29,7 +30,8 @@ def compiled(name, side):
     return fxq.compile(model, example_inputs=(x,), calibration_data=[x], runtime="python")
 
 
-@pytest.mark.parametrize("name", CNNS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] if name in WIDE else []) for name in CNNS])
 def test_cnn_families(name):
     """Nearly all multiply-accumulates are integer, a quarter of the size, and the signal stays."""
     report = compiled(name, CNNS[name]).report

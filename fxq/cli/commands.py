@@ -90,7 +90,7 @@ def check(model: Subject, float_model: Known = None, weights: Weights = None, da
           images: Images = 256, batch_size: Batch = 16, labels: Labels = None,
           class_map: ClassMap = None, config: Config = None, as_json: Json = False) -> None:
     """A gate for CI: exit code 1 when a limit does not hold."""
-    from fxq.cli.measure import gate_table, gates  # loads torch
+    from fxq.cli.gates import gate_table, gates  # loads torch
 
     about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
                      images=images, batch_size=batch_size, files=(labels, class_map),
@@ -107,7 +107,7 @@ def explain(model: Subject, weights: Weights = None, data: Data = None,
             images: Images = 64, batch_size: Batch = 16, config: Config = None,
             as_json: Json = False) -> None:
     """Say why each node is what it is: what every pass did, and what it refused."""
-    from fxq.cli.measure import explain_text, explained  # loads torch
+    from fxq.cli.explain import explain_text, explained  # loads torch
 
     about = _subject(model, None, weights, data=data, target=target, scheme=scheme, images=images,
                      batch_size=batch_size)

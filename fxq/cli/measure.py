@@ -1,17 +1,14 @@
-"""What `fxq profile`, `compare`, `plan`, `check` and `explain` do."""
+"""What `fxq profile`, `compare` and `plan` do, and what all that measure take."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tabulate import tabulate
 from torch import nn
 
 import fxq
@@ -23,11 +20,9 @@ from fxq.cli.weights import mark, refuse_other_weights, warn_of_random
 from fxq.compiled import CompiledModel
 from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import example_inputs_for, image_shape
-from fxq.ir.facts import info, qparams
-from fxq.ir.printer import target_name
+from fxq.ir.facts import info
 from fxq.profiler.compare import fused_graph
 from fxq.profiler.forecast import SCHEMES, TARGETS
-from fxq.system.timing import Spread, turns
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",
            ".trace": "to_chrome_trace"}
@@ -128,101 +123,6 @@ def compared(about: Subject, limit: int | None) -> fxq.Comparison:
         raise ConfigError("a file does not hold the float model", fix="pass --model NAME")
     data = about.data if about.data is not None else [about.example()]
     return fxq.compare(about.model, about.compiled, data, limit=limit)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One limit: what was asked, what was found, and why that does not count, if it does not."""
-
-    name: str
-    asked: str
-    found: str
-    holds: bool
-    reason: str = ""
-
-
-def gates(about: Subject, max_drop: float | None, min_speedup: float | None,
-          max_mb: float | None, min_sqnr: float | None) -> list[Gate]:
-    """Check each limit that was given; raises ConfigError for none, or for missing labels."""
-    found: list[Gate] = []
-    if max_mb is not None:
-        size = about.compiled.size_bytes / 1e6
-        found.append(Gate("size", f"<= {max_mb:g} MB", f"{size:.3f} MB", size <= max_mb))
-    if max_drop is not None or min_sqnr is not None:
-        seen = compared(about, 0)
-        if min_sqnr is not None:
-            found.append(Gate("SQNR", f">= {min_sqnr:g} dB", f"{seen.sqnr:.1f} dB",
-                              seen.sqnr >= min_sqnr))
-        if max_drop is not None:
-            if seen.drop is None:
-                raise ConfigError("--max-drop needs labels",
-                                  why="the data has images only",
-                                  fix="one folder per class, --labels FILE, --class-map FILE, or "
-                                      "module:loader with (x, label)")
-            found.append(Gate("top-1", f"drop <= {max_drop:g} points",
-                              f"{seen.float_top1:.2f} % -> {seen.top1:.2f} %",
-                              seen.drop <= max_drop and not seen.doubt, seen.doubt))
-    if min_speedup is not None:
-        faster = speedup(about)
-        found.append(Gate("speed-up", f">= {min_speedup:g}x", f"{faster.shown(2)}x",
-                          faster.low >= min_speedup))
-    if not found:
-        raise ConfigError("there is nothing to check",
-                          fix="pass --max-drop, --min-speedup, --max-mb or --min-sqnr")
-    return found
-
-
-def speedup(about: Subject) -> Spread:
-    """Float over compiled on one input, turn by turn: the median round and its 95 % interval."""
-    x = about.example()
-    floats: Any = about.model or about.compiled.float_graph(activations_only=True)
-    with torch.no_grad():
-        slow, fast = turns([lambda: floats(x), lambda: about.compiled(x)], 30, budget=6.0)
-    return Spread.of_median(np.divide(slow, fast))
-
-
-def gate_table(found: list[Gate]) -> str:
-    """One line per gate, and below why one fails whatever its figures are."""
-    rows = [(g.name, g.asked, g.found, "ok" if g.holds else "FAILED") for g in found]
-    reasons = [f"{g.name}: {g.reason}" for g in found if g.reason]
-    return "\n".join([str(tabulate(rows, headers=("gate", "asked", "found", ""))), *reasons])
-
-
-def explained(about: Subject, pattern: str) -> list[dict[str, str]]:
-    """Why each node is what it is: what each pass did there, and what was refused."""
-    report, rows = about.compiled.report, []
-    told: dict[str, list[str]] = {}
-    for record in report.passes:
-        for item in record.rewrites:
-            told.setdefault(item.path, []).append(f"{record.name}: {item.what}")
-        for refusal in record.refusals:
-            told.setdefault(refusal.path, []).append(
-                f"{record.name}: not, because {refusal.reason} [{refusal.code}]")
-    for choice in report.choices:
-        told.setdefault(choice.path, []).append(
-            f"cost table: as {choice.way}; {choice.table_us} µs as a table, {choice.float_us} µs "
-            f"in float, for {choice.elements} values")
-    for node in about.compiled.graph_module.graph.nodes:
-        path = info(node).path or info(node).value
-        if not node.op.startswith("call_") or not fnmatch.fnmatch(path, pattern):
-            continue
-        format_ = qparams(node)
-        rows.append({"node": path, "kernel": target_name(node), "source": info(node).source,
-                     "format": f"{info(node).dtype} {format_ or ''}".replace("torch.", "").strip(),
-                     "why": "\n".join(dict.fromkeys(told.get(path, [])))})
-    if not rows:
-        raise ConfigError(f"no node matches {pattern!r}", fix="try --node '*'")
-    return rows
-
-
-def explain_text(rows: list[dict[str, str]]) -> str:
-    """Each node, and below it what was done there."""
-    parts = []
-    for row in rows:
-        head = f"{row['node']}  {row['kernel']}  {row['format']}  {row['source']}"
-        parts.append("\n".join([head.rstrip(), *(f"    {line}" for line in row["why"].split("\n")
-                                                 if line)]))
-    return "\n".join(parts)
 
 
 def planned(name: str, weights: str | None, targets: list[str], schemes: list[str]) -> fxq.Plan:

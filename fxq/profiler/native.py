@@ -21,8 +21,8 @@ from fxq.profiler.clock import HostClock, Samples, Side, clocked, side_of
 from fxq.quantization.formats import QParams
 from fxq.runtime.executable import Executable
 from fxq.runtime.native.program import Linked, Segment
-from fxq.runtime.native.segments import Shell, parts_of, with_calls
-from fxq.runtime.python import Function, build
+from fxq.runtime.native.segments import parts_of, with_calls
+from fxq.runtime.python import Function, Shell, build
 from fxq.system.timing import Spread
 
 FREE = "free"  # a view, or parts that wrote themselves into a concatenation

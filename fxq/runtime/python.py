@@ -6,7 +6,7 @@ import keyword
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.ir.graph_module import attribute_at
@@ -14,6 +14,22 @@ from fxq.ir.liveness import last_uses
 
 Function = Callable[..., Any]
 _LITERALS = (int, float, bool, type(None))  # no texts: what comes from a file stays out of source
+
+
+class Shell:
+    """What generated Python needs of a GraphModule, without torch.fx generating code for it.
+
+    `twins` are the nodes of this graph, by those of the module's that they stand for.
+    """
+
+    def __init__(self, module: fx.GraphModule, graph: fx.Graph, twins: dict[Node, Node]) -> None:
+        self.module, self.graph, self.twins = module, graph, twins
+
+    def get_submodule(self, name: str) -> nn.Module:
+        return self.module.get_submodule(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
 
 
 class _Writer:

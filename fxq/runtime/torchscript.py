@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.jit._trace import TracerWarning
 
 from fxq.errors import ConfigError
-from fxq.runtime.python import build
+from fxq.runtime.python import Shell, build
 from fxq.system.torch_state import quiet
 
 
@@ -44,7 +44,7 @@ def build_torchscript(module: fx.GraphModule, inputs: list[Tensor]) -> Callable[
     names = [str(n.target) for n in module.graph.nodes if n.op == "get_attr"]
     names = list(dict.fromkeys(names))
     holder = _Holder(module, names).eval()
-    holder.run = build(_with_inputs_for(module, names))
+    holder.run = build(_with_inputs_for(module, names))  # type: ignore[arg-type]
     with quiet(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("error", TracerWarning)
         try:
@@ -60,7 +60,7 @@ def build_torchscript(module: fx.GraphModule, inputs: list[Tensor]) -> Callable[
     return frozen  # type: ignore[no-any-return]
 
 
-def _with_inputs_for(module: fx.GraphModule, names: list[str]) -> fx.GraphModule:
+def _with_inputs_for(module: fx.GraphModule, names: list[str]) -> Shell:
     """A copy of the graph that takes its constants as inputs, so that the tracer sees them."""
     graph = fx.Graph()
     made = {name: graph.placeholder(f"constant_{i}") for i, name in enumerate(names)}
@@ -68,12 +68,4 @@ def _with_inputs_for(module: fx.GraphModule, names: list[str]) -> fx.GraphModule
     for node in module.graph.nodes:
         if node not in mapping:
             mapping[node] = graph.node_copy(node, lambda n: mapping[n])
-    return _Shell(module, graph)  # type: ignore[return-value]
-
-
-class _Shell:
-    """What the generator needs of a GraphModule, without torch.fx generating code for it."""
-
-    def __init__(self, module: fx.GraphModule, graph: fx.Graph) -> None:
-        self.graph = graph
-        self.get_submodule = module.get_submodule
+    return Shell(module, graph, mapping)

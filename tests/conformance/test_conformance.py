@@ -13,18 +13,24 @@ from tests.conformance.plain import named
 from tests.conformance.run import TARGETS, checked, compiled_for
 
 
-@pytest.fixture(autouse=True)
-def _remember_weights(monkeypatch):
-    monkeypatch.setattr(calls, "prepack", run.remember)
-    yield
+@pytest.fixture(scope="module", autouse=True)
+def _remember_weights():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calls, "prepack", run.remember)
+        yield
     run.PACKED.clear()
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_within_one_step_of_the_oracle(case, target):
+@pytest.fixture(scope="module", params=[(c, t) for c in CASES for t in TARGETS],
+                ids=lambda pair: f"{pair[0].name}-{pair[1]}")
+def pair(request):
+    """(case, target, compiled, inputs): one compilation for all claims."""
+    return *request.param, *compiled_for(*request.param)
+
+
+def test_within_one_step_of_the_oracle(pair):
     """Each kernel gives the oracle's integers within one step, or is left in float by its row."""
-    compiled, inputs = compiled_for(case, target)
+    case, target, compiled, inputs = pair
     seen = checked(compiled, *inputs)
     names = {n.target.__name__ if n.target.__name__ == "look_up" else "" for n in
              compiled.graph_module.graph.nodes if hasattr(n.target, "__name__")}
@@ -42,11 +48,9 @@ def compiled_kernels(compiled):
     return {KERNEL.of(n) or "" for n in compiled.graph_module.graph.nodes}
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_layouts_and_batches(case, target):
+def test_layouts_and_batches(pair):
     """Strided and channels_last inputs give the same bits; other batches, and none, run."""
-    compiled, inputs = compiled_for(case, target)
+    _, _, compiled, inputs = pair
     expected = compiled(*inputs)
     for change in (strided, channels_last):
         assert torch.equal(compiled(*map(change, inputs)), expected)

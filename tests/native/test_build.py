@@ -75,6 +75,14 @@ def test_an_unknown_instruction_set_is_an_error(monkeypatch):
         library.isa()
 
 
+@pytest.mark.skipif(bool(library.why_not()), reason=library.why_not())
+@pytest.mark.parametrize("name", library.ISAS)
+def test_the_peak_loop_counts_its_work(name):
+    """Twice the rounds, twice the products; an instruction set without a loop does none."""
+    assert library.peak(20, name) == 2 * library.peak(10, name) >= 0
+    assert library.peak(10, "plain") == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cxx, tag, held, absent", [
     ("", "py3-none-linux_", build.NAME, build.NOTE),

@@ -11,6 +11,9 @@ int32_t fxq_best_isa();                   // fxq::Isa of this processor, lowered
                                           // which must name one: -1 else
 int32_t fxq_has_isa(int32_t isa);         // 1 where this processor has it
 const char* fxq_isa_name(int32_t isa);
+// Multiplies on registers alone, `rounds` times; gives the multiply-accumulates that it did, 0 where
+// the processor lacks the instruction set, or has none for it.
+int64_t fxq_peak(int32_t isa, int64_t rounds);
 
 // Weights, copied and checked. Null on failure, with a sentence in `error` (`size` bytes).
 void* fxq_layer_new(const fxq::Layer* layer, char* error, int32_t size);

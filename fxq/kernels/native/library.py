@@ -40,6 +40,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fxq_sizeof": (_I, (_I,)),
     "fxq_best_isa": (_I, ()),
     "fxq_has_isa": (_I, (_I,)),
+    "fxq_peak": (_L, (_I, _L)),
     "fxq_layer_new": (_P, (_P, ctypes.c_char_p, _I)),
     "fxq_layer_free": (None, (_P,)),
     "fxq_program_new": (_P, (_P, _I, _P, _I, _P, _I, _P, _I, _L, _L, _I, _I, ctypes.c_char_p, _I)),
@@ -101,6 +102,14 @@ def isas() -> tuple[str, ...]:
     """The instruction sets of this processor, from "plain" to isa(), each a FXQ_NATIVE_ISA."""
     return tuple(name for number, name in enumerate(ISAS[:ISAS.index(isa()) + 1])
                  if _native().fxq_has_isa(number))
+
+
+def peak(rounds: int, isa_name: str | None = None) -> int:
+    """Multiply on registers alone; the multiply-accumulates that were done, for callers to time.
+
+    0 where an instruction set (default: `isa()`) has no such loop.
+    """
+    return int(_native().fxq_peak(ISAS.index(isa_name or isa()), rounds))
 
 
 def _made(what: str, make: Callable[..., int | None], *arguments: Any) -> int:
@@ -198,4 +207,5 @@ class Program:
 
 
 __all__ = ["EXTERNAL", "FLOAT_OUT", "INCLUDE_PAD", "ISAS", "LANE", "OPS", "RESIDUAL", "SLACK",
-           "WIDE", "WIDE_STEP", "Instruction", "Layer", "Program", "View", "isa", "isas", "why_not"]
+           "WIDE", "WIDE_STEP", "Instruction", "Layer", "Program", "View", "isa", "isas", "peak",
+           "why_not"]

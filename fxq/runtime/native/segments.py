@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx
 from torch.fx import Node
 
@@ -15,6 +14,7 @@ from fxq.ir.op_functions import getitem, size
 from fxq.ir.rewriter import is_constant
 from fxq.runtime.native.layouts import Layout, layouts
 from fxq.runtime.native.takes import takes
+from fxq.runtime.python import Shell
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,6 @@ def read_batch_from_input(graph: fx.Graph) -> None:
         shapes = info(node.args[0]).shape, info(first).shape
         if takes(node.args[0]) and shapes[0] and shapes[1] and shapes[0][0] == shapes[1][0]:
             node.update_arg(0, first)
-
-
-class Shell:
-    """What generated Python needs of a GraphModule, without torch.fx generating code for it.
-
-    `twins` are the nodes of this graph, by those of the module's that they stand for.
-    """
-
-    def __init__(self, module: fx.GraphModule, graph: fx.Graph, twins: dict[Node, Node]) -> None:
-        self.module, self.graph, self.twins = module, graph, twins
-
-    def get_submodule(self, name: str) -> torch.nn.Module:
-        return self.module.get_submodule(name)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.module, name)
 
 
 def with_calls(module: fx.GraphModule, parts: Sequence[Part],
