@@ -26,11 +26,11 @@ from fxq.ir.sizes import macs
 from fxq.kernels.calls import Call, get_call
 from fxq.kernels.integer_calls import INTEGER_CALLS
 from fxq.kernels.integer_forms import (
+    FLOAT_FORMS,
     INTEGER_FORMS,
     Arguments,
     Unfit,
     average_kwargs,
-    layer_float,
     result,
 )
 from fxq.kernels.integer_layers import why_not_width
@@ -122,22 +122,26 @@ def _leave(node: Node, rewriter: Rewriter) -> None:
 
 
 def _gives_float(node: Node) -> bool:
-    """A layer on integers whose float result is read."""
+    """An operator on integers whose float result is read."""
     row = row_of(node) if is_on_integers(node) else None
     return row is not None and bool(row.float_call) and not any(
         u.target is integers.quantize for u in node.users)
 
 
 def _lower_float_result(node: Node, rewriter: Rewriter) -> None:
+    row = row_of(node)
+    assert row is not None
+    call = get_call(row.float_call)
     try:
-        args, kwargs = layer_float(node, rewriter)
+        args, kwargs = FLOAT_FORMS[call.form](node, rewriter)
     except Unfit as reason:  # 3
         rewriter.refuse(node, "arithmetic", f"{reason}")
         return
-    new = rewriter.call(arithmetic.linear_float, args, kwargs, like=node, before=node)
-    MACS.set(new, macs(node))
-    KERNEL.set(new, "linear_float")
-    rewriter.replace(node, new, "linear_float")
+    new = rewriter.call(call.function, args, kwargs, like=node, before=node)
+    if macs(node):
+        MACS.set(new, macs(node))
+    KERNEL.set(new, call.name)
+    rewriter.replace(node, new, call.name)
 
 
 def _lower_clamp(node: Node, rewriter: Rewriter) -> None:

@@ -74,6 +74,10 @@ def _linear(*limits: Limit) -> tuple[Kernel, ...]:
                  for row in _layer("linear", *limits))
 
 
+def _average(op: str, *limits: Limit) -> Kernel:
+    return Kernel(op, CALLS["average"], limits=limits, float_call=CALLS["average_float"])
+
+
 _KERNELS: tuple[Kernel, ...] = (
     #         operator            limits
     *_layer("conv1d",           *_SIGNALS),
@@ -91,10 +95,9 @@ _KERNELS: tuple[Kernel, ...] = (
     Kernel("affine",      CALLS["affine"],     "",         (rank(4), nonempty_channels())),
     Kernel("affine",      CALLS["affine"],     "relu",     (rank(4), nonempty_channels())),
     Kernel("cat",         CALLS["cat"]),
-    Kernel("avg_pool2d",  CALLS["average"],    "",         _AVERAGE),
-    Kernel("adaptive_avg_pool2d", CALLS["average"], "",    (rank(4),)),
-    Kernel("mean",        CALLS["average"],    "",         (Limit(
-        "it averages over other dimensions than an image's", _over_image),)),
+    _average("avg_pool2d",           *_AVERAGE),
+    _average("adaptive_avg_pool2d", rank(4)),
+    _average("mean", Limit("it averages over other dimensions than an image's", _over_image)),
     Kernel("relu",        CALLS["select"]),
     Kernel("clamp",       CALLS["select"]),
     Kernel("max_pool1d",  CALLS["select"],     "",         (rank(3),)),

@@ -269,6 +269,19 @@ def test_average_pool(seed, options, zero, rescales):
 
 
 @LAW
+@given(SEEDS, POOLS, st.integers(0, 255))
+def test_average_float(seed, options, zero):
+    """All bits of the mean, and one float32 product with the scale."""
+    x, scale = random_bytes(seed, 5, 6), multipliers(seed, 2)[1]
+    found = arithmetic.average_float(torch.from_numpy(x.astype(np.uint8))[None, None], **options,
+                                     zero_in=zero, scale=float(scale))[0, 0].numpy()
+    for at in product(*map(range, found.shape)):
+        pixels, count = window(at, options, x.shape)
+        value = float32(Fraction(sum(int(x[p]) - zero for p in pixels), count))
+        assert exact(found[at]) == float32(value * exact(scale))
+
+
+@LAW
 @given(SEEDS, st.integers(0, 255), st.integers(1, 40))
 def test_mean(seed, zero, side):
     """Over an image; `side` squared numbers each."""
@@ -337,6 +350,8 @@ WRONG = {  # a call, and one of its numbers with another value
                  {"zero_a": 1}, BYTE),
     "average": (lambda **n: arithmetic.average(BYTES, dims=(2, 3), zero_in=0, zero=0, **n, **BYTE),
                 {"multiplier": 1.5}, {}),
+    "average_float": (lambda **n: arithmetic.average_float(BYTES, dims=(2, 3), scale=0.5, **n),
+                      {"zero_in": 1}, {}),
     "leave": (lambda **n: arithmetic.leave(BYTES, scale=0.5, **n), {"zero": 1}, {}),
 }
 

@@ -29,6 +29,7 @@ INTEGER_CALLS: Mapping[str, Call] = {
     "mul": Call("mul", arithmetic.multiply, "product"),
     "cat": Call("cat", arithmetic.concatenate, "join"),
     "average": Call("average", arithmetic.average, "average"),
+    "average_float": Call("average_float", arithmetic.average_float, "average_float"),
     "look_up": Call("look_up", arithmetic.look_up, "function"),
     "select": Call("select", arithmetic.nearest, "select"),
     "enter": Call("enter", arithmetic.enter, "border"),

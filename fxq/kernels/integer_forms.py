@@ -116,7 +116,7 @@ def _affine(node: Node, out: QParams, rewriter: Rewriter) -> Arguments:
     return tuple(args), ones | {"zero_in": source.zero_point} | _result(node, out)
 
 
-def layer_float(node: Node, rewriter: Rewriter) -> Arguments:
+def _layer_float(node: Node, rewriter: Rewriter) -> Arguments:
     """A linear layer whose result nobody reads as integers."""
     op, zero_in = op_of(node), format_behind(node.args[0]).zero_point
     args = _weighted(node, constants_of(node), lambda scales: scales.float(), rewriter)
@@ -170,26 +170,36 @@ def _average(node: Node, out: QParams, _: Rewriter) -> Arguments:
     return _behind(node), average_kwargs(node, attributes(node), source, out)
 
 
+def _average_float(node: Node, _: Rewriter) -> Arguments:
+    """A mean whose result nobody reads as integers."""
+    source = format_behind(node.args[0])
+    numbers = {"zero_in": source.zero_point, "scale": source.scale}
+    return _behind(node), _pool(node, attributes(node)) | numbers
+
+
 def average_kwargs(node: Node, values: Mapping[str, Any], source: QParams,
                    out: QParams) -> dict[str, Any]:
     """What `arithmetic.average` is told of a pool, an adaptive pool to 1, or a mean."""
-    kwargs: dict[str, Any]
+    kwargs = _pool(node, values)
+    if source.scale != out.scale:
+        kwargs["multiplier"] = ratio(source, out)
+    return kwargs | {"zero_in": source.zero_point} | result(out)
+
+
+def _pool(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is averaged: windows, shares of an image, or whole dimensions."""
     rank = len(info(node).shape or ())
     if "kernel_size" in values:
         names = ("kernel_size", "stride", "padding")
         wide = {k: _pair(values[k]) for k in names if values[k] is not None}
-        kwargs = wide | {k: values[k] for k in ("ceil_mode", "count_include_pad")}
-    elif "output_size" in values:
+        return wide | {k: values[k] for k in ("ceil_mode", "count_include_pad")}
+    if "output_size" in values:
         size = _pair(values["output_size"])
-        kwargs = {"dims": (rank - 2, rank - 1), "keepdim": True} if set(size) == {1} else {
+        return {"dims": (rank - 2, rank - 1), "keepdim": True} if set(size) == {1} else {
             "output_size": size}
-    else:
-        dims = values["dim"] if isinstance(values["dim"], list | tuple) else (values["dim"],)
-        full = rank if values["keepdim"] else rank + len(dims)
-        kwargs = {"dims": tuple(sorted(d % full for d in dims)), "keepdim": values["keepdim"]}
-    if source.scale != out.scale:
-        kwargs["multiplier"] = ratio(source, out)
-    return kwargs | {"zero_in": source.zero_point} | result(out)
+    dims = values["dim"] if isinstance(values["dim"], list | tuple) else (values["dim"],)
+    full = rank if values["keepdim"] else rank + len(dims)
+    return {"dims": tuple(sorted(d % full for d in dims)), "keepdim": values["keepdim"]}
 
 
 def _pair(value: Any) -> tuple[int, ...]:
@@ -204,3 +214,6 @@ Form = Callable[[Node, QParams, Rewriter], Arguments]
 INTEGER_FORMS: Mapping[str, Form] = {
     "layer": _layer, "layer_add": _layer_add, "affine": _affine, "sum": _sum,
     "product": _product, "join": _join, "average": _average}
+# Of calls that give float32; their nodes are read in float only.
+FLOAT_FORMS: Mapping[str, Callable[[Node, Rewriter], Arguments]] = {
+    "layer_float": _layer_float, "average_float": _average_float}

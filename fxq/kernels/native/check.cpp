@@ -191,7 +191,8 @@ void check_flags(const Instruction& code) {
   if (code.flags & INCLUDE_PAD) require(code.op == AVERAGE_POOL, "padding counts in averages only");
   if (code.flags & ADAPTIVE) require(code.op == AVERAGE_POOL, "only averages are adaptive");
   if (!(code.flags & FLOAT_OUT)) return;
-  require(code.op == CONV || code.op == TRANSPOSED, "floats leave convolutions only");
+  require(code.op == CONV || code.op == TRANSPOSED || code.op == AVERAGE_POOL,
+          "floats leave convolutions and averages only");
   require(code.table < 0, "a table of bytes for floats");
 }
 

@@ -38,7 +38,8 @@ enum Op : int32_t {
 
 enum Flags : int32_t {
   WIDE_STEP = 1,   // computes all images of the call at once; its values are WIDE or EXTERNAL
-  FLOAT_OUT = 2,   // CONV: stores float(sum) * multiplier (+ relu where `low` is the zero point)
+  FLOAT_OUT = 2,   // CONV: stores float(sum) * multiplier (+ relu where `low` is the zero point);
+                   // AVERAGE_POOL: the mean, times m0
   RESIDUAL = 4,    // CONV: adds (other - zero_other) * m1 before rounding
   INCLUDE_PAD = 8, // AVERAGE_POOL: divides by kh*kw also at the edges
   ADAPTIVE = 16,   // AVERAGE_POOL: result i averages the rows from floor(i*h/n) to ceil((i+1)*h/n)

@@ -148,24 +148,36 @@ def _concatenate(plan: Plan, node: Node) -> None:
 
 
 def _average(plan: Plan, node: Node) -> None:
+    source = plan.source(node)
+    size, fields = _pooling(source, node.kwargs)
+    plan.add("AVERAGE_POOL", node, source, size, **fields, **_rounding(node),
+             m0=node.kwargs.get("multiplier", 1.0))
+
+
+def _average_float(plan: Plan, node: Node) -> None:
     source, kw = plan.source(node), node.kwargs
-    fields: dict[str, Any] = {**_rounding(node), "m0": kw.get("multiplier", 1.0)}
-    kernel: Any = kw.get("kernel_size")
-    shares: Any = kw.get("output_size")
+    (h, w, c), fields = _pooling(source, kw)
+    space = () if plan.rank(node) == 2 else (h, w)
+    result = plan.values[node] = _float_result(plan, (plan.images, c, *space))
+    fields["flags"] |= FLOAT_OUT
+    plan.append("AVERAGE_POOL", node, source, result, **fields, zero_in=kw["zero_in"],
+                m0=kw["scale"])
+
+
+def _pooling(source: Value, kw: Mapping[str, Any]) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """The size of what an average gives, and its geometry."""
+    kernel, shares = kw.get("kernel_size"), kw.get("output_size")
     if shares is not None:
         h, w = (n or whole for n, whole in zip(shares, (source.h, source.w), strict=True))
-        plan.add("AVERAGE_POOL", node, source, (h, w, source.c), **fields, flags=ADAPTIVE,
-                 **window((-(-source.h // h), -(-source.w // w)), 1, 0, 1, 2))
-        return
+        kernel = -(-source.h // h), -(-source.w // w)
+        return (h, w, source.c), {**window(kernel, 1, 0, 1, 2), "flags": ADAPTIVE}
     if kernel is None:  # over the whole image
-        plan.add("AVERAGE_POOL", node, source, (1, 1, source.c), **fields,
-                 **window((source.h, source.w), 1, 0, 1, 2))
-        return
+        return (1, 1, source.c), {**window((source.h, source.w), 1, 0, 1, 2), "flags": 0}
     geometry = window(kernel, kw.get("stride") or kernel, kw.get("padding", 0), 1,
                       source.rank - 2)
-    size = (*pooled(source, geometry, bool(kw.get("ceil_mode", False))), source.c)
+    h, w = pooled(source, geometry, bool(kw.get("ceil_mode", False)))
     flags = INCLUDE_PAD if kw.get("count_include_pad", True) else 0
-    plan.add("AVERAGE_POOL", node, source, size, **fields, **geometry, flags=flags)
+    return (h, w, source.c), {**geometry, "flags": flags}
 
 
 EMIT: Mapping[Any, Emit] = {
@@ -173,6 +185,7 @@ EMIT: Mapping[Any, Emit] = {
     arithmetic.linear_float: _linear_float, arithmetic.add: _add,
     arithmetic.multiply: _multiply, arithmetic.look_up: _look_up,
     arithmetic.concatenate: _concatenate, arithmetic.average: _average,
+    arithmetic.average_float: _average_float,
     arithmetic.enter: _enter, arithmetic.leave: _leave, **MOVES}
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({

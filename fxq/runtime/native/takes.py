@@ -39,7 +39,7 @@ def _always(_: Node) -> object:
     return True
 
 
-_BORDER = (arithmetic.enter, arithmetic.leave, arithmetic.linear_float)
+_BORDER = (arithmetic.enter, arithmetic.leave, arithmetic.linear_float, arithmetic.average_float)
 
 
 def _shape(node: Any) -> tuple[int, ...]:
@@ -121,6 +121,7 @@ _CONDITIONS: Mapping[Any, Callable[[Node], object]] = {
     arithmetic.linear: _whole_image, arithmetic.linear_float: _whole_image,
     arithmetic.add: _same_or_pixel, arithmetic.multiply: _same_or_pixel,
     arithmetic.concatenate: _joins_channels, arithmetic.average: _averages_space,
+    arithmetic.average_float: _averages_space,
     arithmetic.max_pool1d: _pools_images, arithmetic.max_pool2d: _pools_images,
     arithmetic.nearest: _nearest,
     **{OPS[name].call: condition for name, condition in _MOVES.items()}}

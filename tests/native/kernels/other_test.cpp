@@ -131,7 +131,9 @@ Case pool(Op op) {
     code.m0 = chance(50) ? 1.f : draw(1, 1000) / 500.f;
     code.flags = chance(50) ? INCLUDE_PAD : 0;
     code.op = op;
-    finish_case(c, chance(30));
+    const bool floats = op == AVERAGE_POOL && chance(25);
+    if (floats) c.out = float_tensor(c.images, oh, ow, n, chance(50)), code.flags |= FLOAT_OUT;
+    finish_case(c, !floats && chance(30));
     return c;
   }
 }
