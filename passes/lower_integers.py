@@ -58,8 +58,8 @@ def lower_integers(module: fx.GraphModule, target: Target, rewriter: Rewriter) -
             _lower_clamp(node, rewriter)
         elif integers.is_integer_operator(node):
             _lower_integer_operator(node, rewriter)
-        elif _gives_float(node):
-            _lower_float_result(node, rewriter)
+        elif call := _float_call(node):
+            _lower_float_result(node, get_call(call), rewriter)
     rewriter.sweep()
     for node in list(module.graph.nodes):
         if node.target is integers.dequantize:
@@ -121,17 +121,18 @@ def _leave(node: Node, rewriter: Rewriter) -> None:
     rewriter.replace(node, new, "leave")
 
 
-def _gives_float(node: Node) -> bool:
-    """An operator on integers whose float result is read."""
+def _float_call(node: Node) -> str | Call:
+    """What computes an operator whose float result is read: from integers, or from floats that
+    it rounds by their own range."""
+    if node.args and getattr(node.args[0], "target", None) is integers.round_at_run_time:
+        row = row_of(node)
+        return row.dynamic_call if row else ""
     row = row_of(node) if is_on_integers(node) else None
-    return row is not None and bool(row.float_call) and not any(
-        u.target is integers.quantize for u in node.users)
+    return row.float_call if row and not any(
+        u.target is integers.quantize for u in node.users) else ""
 
 
-def _lower_float_result(node: Node, rewriter: Rewriter) -> None:
-    row = row_of(node)
-    assert row is not None
-    call = get_call(row.float_call)
+def _lower_float_result(node: Node, call: Call, rewriter: Rewriter) -> None:
     try:
         args, kwargs = FLOAT_FORMS[call.form](node, rewriter)
     except Unfit as reason:  # 3

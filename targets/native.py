@@ -68,7 +68,6 @@ def _layer(op: str, *limits: Limit) -> tuple[Kernel, ...]:
 
 
 def _linear(*limits: Limit) -> tuple[Kernel, ...]:
-    """`linear_dynamic` is simulated: it rounds its input, and computes in float."""
     return tuple(replace(row, float_call=CALLS["linear_float"],
                          dynamic_call=CALLS["linear_dynamic"])
                  for row in _layer("linear", *limits))
@@ -137,13 +136,11 @@ NATIVE = Target(
     summary="fxq's own int8 kernels: the same bits on every machine",
     engine="native",
     plain=True,
+    smallest_dynamic_scale=0.0,  # scales are as small as float32 has them
     activation=QSpec(0, 255),
     weight=QSpec(-128, 127, symmetric=True, per_channel=True),
     bias="int32",
-    refused_modes={
-        Mode.HALF: "its kernels are int8; half precision needs another target",
-        Mode.DYNAMIC: "its kernels take ranges that are known beforehand",
-    },
+    refused_modes={Mode.HALF: "its kernels are int8; half precision needs another target"},
     kernels=_KERNELS,
     unsupported=_UNSUPPORTED,
 )

@@ -18,7 +18,13 @@ from fxq.ir import arithmetic, integers
 from fxq.ir.facts import info
 from fxq.ir.ops import attribute, attributes, op_of
 from fxq.ir.rewriter import Rewriter, label
-from fxq.kernels.integer_layers import Constants, affine_constants, constants_of, multiplier
+from fxq.kernels.integer_layers import (
+    Constants,
+    affine_constants,
+    constants_of,
+    dynamic_constants,
+    multiplier,
+)
 from fxq.quantization.formats import QParams
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -123,6 +129,18 @@ def _layer_float(node: Node, rewriter: Rewriter) -> Arguments:
     return tuple(args), {"zero_in": zero_in, "relu": bool(op and op.rectified)}
 
 
+def _layer_dynamic(node: Node, rewriter: Rewriter) -> Arguments:
+    """A layer that rounds its input by the range that it has at each call."""
+    op, rounded, found = op_of(node), node.args[0], dynamic_constants(node)
+    if isinstance(found, str):
+        raise Unfit(found)
+    assert isinstance(rounded, Node)
+    names = ("weight_integers", "bias", "weight_scales")
+    constants = [rewriter.constant(f"{label(node)}.{name}", tensor, node)
+                 for name, tensor in zip(names, found, strict=True)]
+    return (rounded.args[0], *constants), {**rounded.kwargs, "relu": bool(op and op.rectified)}
+
+
 def _sum(node: Node, out: QParams, _: Rewriter) -> Arguments:
     a, b = map(format_behind, node.args)
     kwargs = {"zero_a": a.zero_point, "zero_b": b.zero_point,
@@ -214,6 +232,6 @@ Form = Callable[[Node, QParams, Rewriter], Arguments]
 INTEGER_FORMS: Mapping[str, Form] = {
     "layer": _layer, "layer_add": _layer_add, "affine": _affine, "sum": _sum,
     "product": _product, "join": _join, "average": _average}
-# Of calls that give float32; their nodes are read in float only.
+# Of calls that give float32.
 FLOAT_FORMS: Mapping[str, Callable[[Node, Rewriter], Arguments]] = {
-    "layer_float": _layer_float, "average_float": _average_float}
+    "layer_float": _layer_float, "layer_dynamic": _layer_dynamic, "average_float": _average_float}

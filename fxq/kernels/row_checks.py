@@ -12,11 +12,12 @@ from fxq.kernels.integer_forms import FLOAT_FORMS, INTEGER_FORMS
 from fxq.kernels.limits import Limit
 from fxq.kernels.rows import ELEMENTWISE_OPS, Kernel, Pairing
 
-_WEIGHTED = ("weighted", "adding", "float", "dynamic", "layer", "layer_add", "layer_float")
+_WEIGHTED = ("weighted", "adding", "float", "dynamic", "layer", "layer_add", "layer_float",
+             "layer_dynamic")
 # For operators that keep their input's format.
 _SAME = ("same", "cat", "select", "join", "average", "average_float")
 _FORMS = {"call": (*ARGUMENTS, *INTEGER_FORMS, "same", "select", "function"),
-          "float_call": ("float", *FLOAT_FORMS), "dynamic_call": ("dynamic",)}
+          "float_call": ("float", *FLOAT_FORMS), "dynamic_call": ("dynamic", "layer_dynamic")}
 
 
 def problems_of(row: Kernel) -> Iterator[str]:

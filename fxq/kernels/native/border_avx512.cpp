@@ -1,6 +1,7 @@
 // ENTER and LEAVE with AVX-512.
 #if defined(__x86_64__)
 #include "families.h"
+#include "measured.h"
 #include "work.h"
 #include "vectors_avx512.h"
 #include "border_vectors.h"

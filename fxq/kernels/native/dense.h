@@ -25,6 +25,7 @@ struct Form {        // how a kernel wants its weights
   int32_t vectors;   // in a panel, at most
   int32_t unit;      // bytes that runs are rounded up to
   int32_t element;   // bytes of a weight: 1, or 2 for pairs (k, k + 2), (k + 1, k + 3) of 16 bits
+  bool sums = false; // the kernel can store sums (SUMS_OUT)
 };
 
 struct Panel {             // outputs that are computed together

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -13,11 +12,12 @@ from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.native.structs import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL
+from fxq.runtime.native.emit_dynamic import linear_dynamic
 from fxq.runtime.native.emit_moves import MOVES, Emit
 from fxq.runtime.native.plan import Plan
 from fxq.runtime.native.steps import Unplanned
 from fxq.runtime.native.values import Value
-from fxq.runtime.native.windows import border, pooled, window
+from fxq.runtime.native.windows import ONE_PIXEL, border, pooled, window
 
 
 def _rounding(node: Node) -> dict[str, Any]:
@@ -53,21 +53,21 @@ def _constant(node: Any) -> Tensor:
     return value
 
 
-_ONE = window(1, 1, 0, 1, 2)  # a linear layer is a convolution of single pixels
 
 
 def _linear(plan: Plan, node: Node) -> None:
     source, weight = plan.source(node), _constant(node.args[1])
     _refuse_rows(source)
-    plan.add("CONV", node, source, (1, 1, weight.shape[0]), **_ONE, **_rounding(node), groups=1)
+    plan.add("CONV", node, source, (1, 1, weight.shape[0]), **ONE_PIXEL, **_rounding(node),
+             groups=1)
 
 
 def _linear_float(plan: Plan, node: Node) -> None:
     source, weight = plan.source(node), _constant(node.args[1])
     _refuse_rows(source)
     bounds: dict[str, Any] = {"low": 0, "high": 255, "zero_out": 0 if node.kwargs["relu"] else 1}
-    result = _float_result(plan, (plan.images, weight.shape[0]))  # low at the zero point: a ReLU
-    plan.append("CONV", node, source, result, **_ONE, **bounds, groups=1, flags=FLOAT_OUT,
+    result = plan.floats((plan.images, weight.shape[0]))  # low at the zero point: a ReLU
+    plan.append("CONV", node, source, result, **ONE_PIXEL, **bounds, groups=1, flags=FLOAT_OUT,
                 zero_in=node.kwargs["zero_in"])
     plan.values[node] = result
 
@@ -75,11 +75,6 @@ def _linear_float(plan: Plan, node: Node) -> None:
 def _refuse_rows(source: Value) -> None:
     if source.rank != 2:
         raise Unplanned("a linear layer of more than two dimensions")
-
-
-def _float_result(plan: Plan, shape: tuple[int, ...]) -> Value:
-    """A contiguous float tensor of the caller."""
-    return plan.external(shape, torch.empty(shape, device="meta").stride(), 4)
 
 
 def _enter(plan: Plan, node: Node) -> None:
@@ -92,7 +87,7 @@ def _enter(plan: Plan, node: Node) -> None:
 def _leave(plan: Plan, node: Node) -> None:
     source, kw = plan.source(node), node.kwargs
     space = {2: (), 3: (source.w,)}.get(source.rank, (source.h, source.w))
-    result = _float_result(plan, (plan.images, source.c, *space))
+    result = plan.floats((plan.images, source.c, *space))
     plan.append("LEAVE", node, source, result, zero_in=kw["zero"], m0=kw["scale"])
     plan.values[node] = result
 
@@ -158,7 +153,7 @@ def _average_float(plan: Plan, node: Node) -> None:
     source, kw = plan.source(node), node.kwargs
     (h, w, c), fields = _pooling(source, kw)
     space = () if plan.rank(node) == 2 else (h, w)
-    result = plan.values[node] = _float_result(plan, (plan.images, c, *space))
+    result = plan.values[node] = plan.floats((plan.images, c, *space))
     fields["flags"] |= FLOAT_OUT
     plan.append("AVERAGE_POOL", node, source, result, **fields, zero_in=kw["zero_in"],
                 m0=kw["scale"])
@@ -182,7 +177,8 @@ def _pooling(source: Value, kw: Mapping[str, Any]) -> tuple[tuple[int, int, int]
 
 EMIT: Mapping[Any, Emit] = {
     arithmetic.conv: _conv, arithmetic.conv_add: _conv, arithmetic.linear: _linear,
-    arithmetic.linear_float: _linear_float, arithmetic.add: _add,
+    arithmetic.linear_float: _linear_float, arithmetic.linear_dynamic: linear_dynamic,
+    arithmetic.add: _add,
     arithmetic.multiply: _multiply, arithmetic.look_up: _look_up,
     arithmetic.concatenate: _concatenate, arithmetic.average: _average,
     arithmetic.average_float: _average_float,

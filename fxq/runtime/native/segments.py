@@ -34,16 +34,18 @@ def parts_of(graph: fx.Graph) -> list[Part]:
     """The nodes that programs can compute, in as few parts as their dependencies allow.
 
     A node's level counts the changes of layout on the way to it: nodes of one level and layout
-    need nothing of each other but through themselves.
+    need nothing of each other but through themselves. Layers that measure one tensor are a part.
     """
     found, levels = layouts(graph), dict[Node, int]()
-    chosen: dict[tuple[int, Layout], list[Node]] = {}
+    chosen: dict[tuple[int, Layout, str], list[Node]] = {}
     for node in graph.nodes:
         levels[node] = max((levels[n] + (found[n] is not found[node])
                             for n in node.all_input_nodes), default=0)
         if found[node] is not Layout.TORCH:
-            chosen.setdefault((levels[node], found[node]), []).append(node)
-    return [_part(nodes, layout is Layout.ROWS) for (_, layout), nodes in sorted(chosen.items())]
+            tensor = str(node.args[0]) if found[node] is Layout.TENSOR else ""
+            chosen.setdefault((levels[node], found[node], tensor), []).append(node)
+    return [_part(nodes, layout is not Layout.IMAGE)
+            for (_, layout, _), nodes in sorted(chosen.items())]
 
 
 def _part(nodes: Sequence[Node], rows: bool) -> Part:

@@ -22,10 +22,19 @@ def takes(node: Any) -> bool:
     """A program has a step for the node: its function, its types and its options."""
     if not isinstance(node, Node) or node.op != "call_function" or node.target not in EMIT:
         return False
+    if node.target is arithmetic.linear_dynamic:
+        return measures(node)
     condition = _CONDITIONS.get(node.target, _always)
     operands = [n for n in node.all_input_nodes if constant_of(n) is None
                 and info(n).shape is not None]
     return all(_is_image(n, node.target) for n in (node, *operands)) and bool(condition(node))
+
+
+def measures(node: Node) -> bool:
+    """A layer of 8 bits that measures its input, a float tensor of any number of dimensions."""
+    known = info(node.args[0])  # type: ignore[arg-type]
+    return bool(known.shape) and known.dtype is torch.float32 and bool(_eight_bits(node)) and (
+        0 <= int(node.kwargs["low"]) < int(node.kwargs["high"]) <= 255)  # type: ignore[arg-type]
 
 
 def _is_image(node: Node, function: Any) -> bool:
