@@ -60,6 +60,15 @@ def test_layers_of_one_value_share_its_range():
     assert steps[0] == ["RANGE", "ENTER", *["CONV", "RESCALE"] * 3]
 
 
+def test_a_layer_that_reads_another_is_in_its_program():
+    """No call from Python between them."""
+    torch.manual_seed(0)
+    x = torch.randn(9, 8)
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    check(net, x)
+    assert len(segments_of(build_native(compiled(net, x).graph_module))) == 1
+
+
 def test_numbers_that_are_none():
     """NaN, infinities, tiny and huge values, all zero; strides of any kind; nothing at all."""
     x = torch.randn(5, len(ODD))

@@ -9,7 +9,7 @@
 
 namespace fxq {
 
-bool prepare_range_avx2(Step& s, int32_t images) { return prepare_range(s, images); }
+bool prepare_range_avx2(Step& s, int32_t) { return prepare_range(s); }
 bool prepare_rescale_avx2(Step& s, int32_t images) { return prepare_rescale(s, images); }
 
 }  // namespace fxq

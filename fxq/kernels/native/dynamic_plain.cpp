@@ -45,11 +45,6 @@ void rescale(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 
 }  // namespace
 
-void divide_range(Step& s, int32_t images) {
-  s.chunks = s.out.c / 2;
-  s.numbers = {images};
-}
-
 void cut_rescale(Step& s, int32_t images, double nanoseconds_a_number) {
   cut(s, images, s.out.h, nanoseconds_a_number * s.out.w * s.out.c);
   const Layer& layer = s.weights->layer;
@@ -61,9 +56,9 @@ void cut_rescale(Step& s, int32_t images, double nanoseconds_a_number) {
   }
 }
 
-bool prepare_range_plain(Step& s, int32_t images) {
+bool prepare_range_plain(Step& s, int32_t) {
   s.run = range;
-  divide_range(s, images);
+  s.chunks = s.out.c / 2;
   return true;
 }
 

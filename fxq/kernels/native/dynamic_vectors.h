@@ -70,10 +70,10 @@ void rescale_lines(const Step& s, const Operands& o, int32_t chunk, uint8_t* scr
   });
 }
 
-bool prepare_range(Step& s, int32_t images) {
+bool prepare_range(Step& s) {
   if (s.in.channel != 4) return false;
   s.run = range_lines;
-  divide_range(s, images);
+  s.chunks = s.out.c / 2;
   return true;
 }
 

@@ -8,8 +8,7 @@
 
 namespace fxq {
 
-// Chunks and numbers of RANGE and RESCALE (dynamic_plain.cpp).
-void divide_range(Step& step, int32_t images);
+// Chunks and numbers of RESCALE (dynamic_plain.cpp).
 void cut_rescale(Step& step, int32_t images, double nanoseconds_a_number);
 
 namespace {

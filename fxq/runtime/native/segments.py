@@ -34,16 +34,19 @@ def parts_of(graph: fx.Graph) -> list[Part]:
     """The nodes that programs can compute, in as few parts as their dependencies allow.
 
     A node's level counts the changes of layout on the way to it: nodes of one level and layout
-    need nothing of each other but through themselves. Layers that measure one tensor are a part.
+    need nothing of each other but through themselves. Layers that measure a tensor,
+    and those that measure their results, are a part.
     """
-    found, levels = layouts(graph), dict[Node, int]()
+    found, levels, tensors = layouts(graph), dict[Node, int](), dict[Node, str]()
     chosen: dict[tuple[int, Layout, str], list[Node]] = {}
     for node in graph.nodes:
         levels[node] = max((levels[n] + (found[n] is not found[node])
                             for n in node.all_input_nodes), default=0)
         if found[node] is not Layout.TORCH:
-            tensor = str(node.args[0]) if found[node] is Layout.TENSOR else ""
-            chosen.setdefault((levels[node], found[node], tensor), []).append(node)
+            if found[node] is Layout.TENSOR:
+                first: Any = node.args[0]
+                tensors[node] = tensors.get(first, str(first))
+            chosen.setdefault((levels[node], found[node], tensors.get(node, "")), []).append(node)
     return [_part(nodes, layout is not Layout.IMAGE)
             for (_, layout, _), nodes in sorted(chosen.items())]
 

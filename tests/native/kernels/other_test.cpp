@@ -21,7 +21,7 @@ struct Memory {
   Guarded in, other, out;
   Memory(const Case& c, bool at_end)
       : in(c.in.bytes, at_end, slack(c.in)),
-        other(c.other.bytes + 1, at_end, SLACK),
+        other(c.other.bytes + (c.other.view.element == 4 ? 4 : 1), at_end, SLACK),
         out(c.out.bytes, at_end, slack(c.out)) {}
   static int64_t slack(const Tensor& t) { return t.view.space == EXTERNAL ? 0 : SLACK; }
 };
