@@ -42,17 +42,19 @@ _FUNCTION = (one_tensor(),)
 
 
 def _inside(node: Node) -> bool:
-    padded = attribute(node, "padding") not in (0, (0, 0))
+    padded = attribute(node, "padding") not in (0, (0,), (0, 0))
     return not (attribute(node, "ceil_mode") and attribute(node, "count_include_pad") and padded)
 
 
 def _over_image(node: Node) -> bool:
     dims, size = attribute(node, "dim"), len(info(node.args[0]).shape or ())  # type: ignore[arg-type]
-    return isinstance(dims, list | tuple) and size == 4 and {d % 4 for d in dims} == {2, 3}
+    dims = dims if isinstance(dims, list | tuple) else (dims,)
+    return size in (3, 4) and None not in dims and {d % size for d in dims} == set(range(2, size))
 
 
+_COUNTED = Limit("it counts padding, but not all of it, at the lower edge", _inside)
 _AVERAGE = (rank(4), option("divisor_override", None, reason="it divides by a number of its own"),
-            Limit("it counts padding, but not all of it, at the lower edge", _inside))
+            _COUNTED)
 _PAD = (option("mode", "constant", reason="only zero padding keeps its meaning on integers"),
         option("value", None, 0, 0.0, reason="only zero padding keeps its meaning"))
 _NEAREST = (rank(4), option("mode", "nearest", reason="between pixels, float is more exact"))
@@ -94,6 +96,8 @@ _KERNELS: tuple[Kernel, ...] = (
     Kernel("affine",      CALLS["affine"],     "",         (rank(4), nonempty_channels())),
     Kernel("affine",      CALLS["affine"],     "relu",     (rank(4), nonempty_channels())),
     Kernel("cat",         CALLS["cat"]),
+    _average("avg_pool1d",          rank(3), _COUNTED),
+    _average("adaptive_avg_pool1d", rank(3)),
     _average("avg_pool2d",           *_AVERAGE),
     _average("adaptive_avg_pool2d", rank(4)),
     _average("mean", Limit("it averages over other dimensions than an image's", _over_image)),
@@ -127,8 +131,6 @@ _UNSUPPORTED: Mapping[str, str] = {
     "matmul": "products of two activations are not worth 8 bits here",
     "stack": "its parts have formats of their own",
     "adaptive_max_pool2d": "its windows have several sizes",
-    "avg_pool1d": "averages over signals run in float",
-    "adaptive_avg_pool1d": "averages over signals run in float",
 }
 
 NATIVE = Target(

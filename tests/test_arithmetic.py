@@ -282,6 +282,21 @@ def test_average_float(seed, options, zero):
 
 
 @LAW
+@given(SEEDS, POOLS, st.integers(0, 255))
+def test_averages_of_signals(seed, options, zero):
+    """A signal is an image of one row, whose windows have one row."""
+    x = torch.from_numpy(random_bytes(seed, 2, 3, 11).astype(np.uint8))
+    across = {k: v[1:] if isinstance(v, tuple) else v for k, v in options.items()}
+    flat = {"kernel_size": (1,), "stride": (1,), "padding": (0,)}
+    rows = {k: (*flat[k], *v) if k in flat else v for k, v in across.items()}
+    numbers = {"zero_in": zero, "zero": zero, **BYTE}
+    assert torch.equal(arithmetic.average(x, **across, **numbers)[:, :, None],
+                       arithmetic.average(x[:, :, None], **rows, **numbers))
+    assert torch.equal(arithmetic.average(x, output_size=(4,), **numbers)[:, :, None],
+                       arithmetic.average(x[:, :, None], output_size=(1, 4), **numbers))
+
+
+@LAW
 @given(SEEDS, st.integers(0, 255), st.integers(1, 40))
 def test_mean(seed, zero, side):
     """Over an image; `side` squared numbers each."""

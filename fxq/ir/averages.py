@@ -55,7 +55,7 @@ def _whole(steps: Tensor, dims: Sequence[int], keepdim: bool) -> tuple[Tensor, T
 def _shares(steps: Tensor, sizes: Sequence[int | None]) -> tuple[Tensor, Tensor]:
     """Result i of n takes what lies from floor(i * size / n) to ceil((i + 1) * size / n)."""
     counts = steps.new_ones(())
-    for dim, parts in zip((-2, -1), sizes, strict=True):
+    for dim, parts in zip(range(-len(sizes), 0), sizes, strict=True):
         size = steps.shape[dim]
         steps, numbers = _summed(steps, dim, size, size if parts is None else parts)
         counts = counts.unsqueeze(-1) * numbers
@@ -72,6 +72,12 @@ def _summed(steps: Tensor, dim: int, size: int, parts: int) -> tuple[Tensor, Ten
 def _windows(steps: Tensor, kernel_size: Any, **geometry: Any) -> tuple[Tensor, Tensor]:
     """Sums and counts of all windows, as torch places them; a count is a sum of ones."""
     rank = len(kernel_size)
+    if rank == 1:  # torch has no divisor for signals: they are images of one row
+        for name, absent in (("stride", 1), ("padding", 0)):
+            if name in geometry:
+                geometry[name] = (absent, *geometry[name])
+        sums, counts = _windows(steps.unsqueeze(-2), (1, *kernel_size), **geometry)
+        return sums.squeeze(-2), counts.squeeze(-2)
     pool = _POOLS[rank]
     ones = torch.ones_like(steps[:1, :1])
     sums = pool(steps, kernel_size, divisor_override=1, **geometry)

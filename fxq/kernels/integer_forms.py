@@ -207,21 +207,24 @@ def average_kwargs(node: Node, values: Mapping[str, Any], source: QParams,
 def _pool(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
     """What is averaged: windows, shares of an image, or whole dimensions."""
     rank = len(info(node).shape or ())
+    space = rank - 2
     if "kernel_size" in values:
         names = ("kernel_size", "stride", "padding")
-        wide = {k: _pair(values[k]) for k in names if values[k] is not None}
+        wide = {k: _each(values[k], space) for k in names if values[k] is not None}
         return wide | {k: values[k] for k in ("ceil_mode", "count_include_pad")}
     if "output_size" in values:
-        size = _pair(values["output_size"])
-        return {"dims": (rank - 2, rank - 1), "keepdim": True} if set(size) == {1} else {
+        size = _each(values["output_size"], space)
+        return {"dims": tuple(range(2, rank)), "keepdim": True} if set(size) == {1} else {
             "output_size": size}
     dims = values["dim"] if isinstance(values["dim"], list | tuple) else (values["dim"],)
     full = rank if values["keepdim"] else rank + len(dims)
     return {"dims": tuple(sorted(d % full for d in dims)), "keepdim": values["keepdim"]}
 
 
-def _pair(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else (value, value)
+def _each(value: Any, count: int) -> tuple[int, ...]:
+    """One number for each dimension; a tuple of one is all of them, as torch reads it."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return values if len(values) == count else values * count
 
 
 def _behind(node: Node) -> tuple[Any, ...]:

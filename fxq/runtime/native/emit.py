@@ -152,7 +152,7 @@ def _average(plan: Plan, node: Node) -> None:
 def _average_float(plan: Plan, node: Node) -> None:
     source, kw = plan.source(node), node.kwargs
     (h, w, c), fields = _pooling(source, kw)
-    space = () if plan.rank(node) == 2 else (h, w)
+    space = {2: (), 3: (w,)}.get(plan.rank(node), (h, w))
     result = plan.values[node] = plan.floats((plan.images, c, *space))
     fields["flags"] |= FLOAT_OUT
     plan.append("AVERAGE_POOL", node, source, result, **fields, zero_in=kw["zero_in"],
@@ -163,7 +163,8 @@ def _pooling(source: Value, kw: Mapping[str, Any]) -> tuple[tuple[int, int, int]
     """The size of what an average gives, and its geometry."""
     kernel, shares = kw.get("kernel_size"), kw.get("output_size")
     if shares is not None:
-        h, w = (n or whole for n, whole in zip(shares, (source.h, source.w), strict=True))
+        wanted = (1, *shares)[-2:]  # a signal has one row
+        h, w = (n or whole for n, whole in zip(wanted, (source.h, source.w), strict=True))
         kernel = -(-source.h // h), -(-source.w // w)
         return (h, w, source.c), {**window(kernel, 1, 0, 1, 2), "flags": ADAPTIVE}
     if kernel is None:  # over the whole image
