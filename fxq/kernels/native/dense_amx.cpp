@@ -221,7 +221,7 @@ bool tiles_permitted() {
 
 bool prepare_conv_amx(Step& step, int32_t images) {
   if (images * step.out.h * step.out.w < 2) return false;  // bound by weights: vnni is as fast
-  if (!tiles_permitted() || !pack_dense(step, {AMX, 16, 2, 64, 1, true})) return false;
+  if (!tiles_permitted() || !pack_dense(step, with_sums({AMX, 16, 2, 64, 1}))) return false;
   const Packed& packed = packed_of(step);
   Lines lines = best_lines(step, images);
   lines.steps = packed.runs * packed.run_bytes / 64;

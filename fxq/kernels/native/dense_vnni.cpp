@@ -108,7 +108,7 @@ struct Kernel {
 }  // namespace
 
 bool prepare_conv_vnni(Step& step, int32_t images) {
-  if (!pack_dense(step, {AVX512_VNNI, 16, 4, 4, 1, true})) return false;
+  if (!pack_dense(step, with_sums({AVX512_VNNI, 16, 4, 4, 1}))) return false;
   split_dense(step, images * step.out.h * step.out.w, images, 300);
   step.run = run_tiles<Kernel>;
   return true;
