@@ -26,11 +26,11 @@ from fxq.ir.sizes import macs
 from fxq.kernels.calls import Call, get_call
 from fxq.kernels.integer_calls import INTEGER_CALLS
 from fxq.kernels.integer_forms import (
+    FLOAT_FORMS,
     INTEGER_FORMS,
     Arguments,
     Unfit,
     average_kwargs,
-    layer_float,
     result,
 )
 from fxq.kernels.integer_layers import why_not_width
@@ -58,8 +58,8 @@ def lower_integers(module: fx.GraphModule, target: Target, rewriter: Rewriter) -
             _lower_clamp(node, rewriter)
         elif integers.is_integer_operator(node):
             _lower_integer_operator(node, rewriter)
-        elif _gives_float(node):
-            _lower_float_result(node, rewriter)
+        elif call := _float_call(node):
+            _lower_float_result(node, get_call(call), rewriter)
     rewriter.sweep()
     for node in list(module.graph.nodes):
         if node.target is integers.dequantize:
@@ -121,23 +121,28 @@ def _leave(node: Node, rewriter: Rewriter) -> None:
     rewriter.replace(node, new, "leave")
 
 
-def _gives_float(node: Node) -> bool:
-    """A layer on integers whose float result is read."""
+def _float_call(node: Node) -> str | Call:
+    """What computes an operator whose float result is read: from integers, or from floats that
+    it rounds by their own range."""
+    if node.args and getattr(node.args[0], "target", None) is integers.round_at_run_time:
+        row = row_of(node)
+        return row.dynamic_call if row else ""
     row = row_of(node) if is_on_integers(node) else None
-    return row is not None and bool(row.float_call) and not any(
-        u.target is integers.quantize for u in node.users)
+    return row.float_call if row and not any(
+        u.target is integers.quantize for u in node.users) else ""
 
 
-def _lower_float_result(node: Node, rewriter: Rewriter) -> None:
+def _lower_float_result(node: Node, call: Call, rewriter: Rewriter) -> None:
     try:
-        args, kwargs = layer_float(node, rewriter)
+        args, kwargs = FLOAT_FORMS[call.form](node, rewriter)
     except Unfit as reason:  # 3
         rewriter.refuse(node, "arithmetic", f"{reason}")
         return
-    new = rewriter.call(arithmetic.linear_float, args, kwargs, like=node, before=node)
-    MACS.set(new, macs(node))
-    KERNEL.set(new, "linear_float")
-    rewriter.replace(node, new, "linear_float")
+    new = rewriter.call(call.function, args, kwargs, like=node, before=node)
+    if macs(node):
+        MACS.set(new, macs(node))
+    KERNEL.set(new, call.name)
+    rewriter.replace(node, new, call.name)
 
 
 def _lower_clamp(node: Node, rewriter: Rewriter) -> None:

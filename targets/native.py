@@ -42,17 +42,19 @@ _FUNCTION = (one_tensor(),)
 
 
 def _inside(node: Node) -> bool:
-    padded = attribute(node, "padding") not in (0, (0, 0))
+    padded = attribute(node, "padding") not in (0, (0,), (0, 0))
     return not (attribute(node, "ceil_mode") and attribute(node, "count_include_pad") and padded)
 
 
 def _over_image(node: Node) -> bool:
     dims, size = attribute(node, "dim"), len(info(node.args[0]).shape or ())  # type: ignore[arg-type]
-    return isinstance(dims, list | tuple) and size == 4 and {d % 4 for d in dims} == {2, 3}
+    dims = dims if isinstance(dims, list | tuple) else (dims,)
+    return size in (3, 4) and None not in dims and {d % size for d in dims} == set(range(2, size))
 
 
+_COUNTED = Limit("it counts padding, but not all of it, at the lower edge", _inside)
 _AVERAGE = (rank(4), option("divisor_override", None, reason="it divides by a number of its own"),
-            Limit("it counts padding, but not all of it, at the lower edge", _inside))
+            _COUNTED)
 _PAD = (option("mode", "constant", reason="only zero padding keeps its meaning on integers"),
         option("value", None, 0, 0.0, reason="only zero padding keeps its meaning"))
 _NEAREST = (rank(4), option("mode", "nearest", reason="between pixels, float is more exact"))
@@ -68,10 +70,13 @@ def _layer(op: str, *limits: Limit) -> tuple[Kernel, ...]:
 
 
 def _linear(*limits: Limit) -> tuple[Kernel, ...]:
-    """`linear_dynamic` is simulated: it rounds its input, and computes in float."""
     return tuple(replace(row, float_call=CALLS["linear_float"],
                          dynamic_call=CALLS["linear_dynamic"])
                  for row in _layer("linear", *limits))
+
+
+def _average(op: str, *limits: Limit) -> Kernel:
+    return Kernel(op, CALLS["average"], limits=limits, float_call=CALLS["average_float"])
 
 
 _KERNELS: tuple[Kernel, ...] = (
@@ -91,10 +96,11 @@ _KERNELS: tuple[Kernel, ...] = (
     Kernel("affine",      CALLS["affine"],     "",         (rank(4), nonempty_channels())),
     Kernel("affine",      CALLS["affine"],     "relu",     (rank(4), nonempty_channels())),
     Kernel("cat",         CALLS["cat"]),
-    Kernel("avg_pool2d",  CALLS["average"],    "",         _AVERAGE),
-    Kernel("adaptive_avg_pool2d", CALLS["average"], "",    (rank(4),)),
-    Kernel("mean",        CALLS["average"],    "",         (Limit(
-        "it averages over other dimensions than an image's", _over_image),)),
+    _average("avg_pool1d",          rank(3), _COUNTED),
+    _average("adaptive_avg_pool1d", rank(3)),
+    _average("avg_pool2d",           *_AVERAGE),
+    _average("adaptive_avg_pool2d", rank(4)),
+    _average("mean", Limit("it averages over other dimensions than an image's", _over_image)),
     Kernel("relu",        CALLS["select"]),
     Kernel("clamp",       CALLS["select"]),
     Kernel("max_pool1d",  CALLS["select"],     "",         (rank(3),)),
@@ -125,8 +131,6 @@ _UNSUPPORTED: Mapping[str, str] = {
     "matmul": "products of two activations are not worth 8 bits here",
     "stack": "its parts have formats of their own",
     "adaptive_max_pool2d": "its windows have several sizes",
-    "avg_pool1d": "averages over signals run in float",
-    "adaptive_avg_pool1d": "averages over signals run in float",
 }
 
 NATIVE = Target(
@@ -134,13 +138,11 @@ NATIVE = Target(
     summary="fxq's own int8 kernels: the same bits on every machine",
     engine="native",
     plain=True,
+    smallest_dynamic_scale=0.0,  # scales are as small as float32 has them
     activation=QSpec(0, 255),
     weight=QSpec(-128, 127, symmetric=True, per_channel=True),
     bias="int32",
-    refused_modes={
-        Mode.HALF: "its kernels are int8; half precision needs another target",
-        Mode.DYNAMIC: "its kernels take ranges that are known beforehand",
-    },
+    refused_modes={Mode.HALF: "its kernels are int8; half precision needs another target"},
     kernels=_KERNELS,
     unsupported=_UNSUPPORTED,
 )

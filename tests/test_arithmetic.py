@@ -269,6 +269,34 @@ def test_average_pool(seed, options, zero, rescales):
 
 
 @LAW
+@given(SEEDS, POOLS, st.integers(0, 255))
+def test_average_float(seed, options, zero):
+    """All bits of the mean, and one float32 product with the scale."""
+    x, scale = random_bytes(seed, 5, 6), multipliers(seed, 2)[1]
+    found = arithmetic.average_float(torch.from_numpy(x.astype(np.uint8))[None, None], **options,
+                                     zero_in=zero, scale=float(scale))[0, 0].numpy()
+    for at in product(*map(range, found.shape)):
+        pixels, count = window(at, options, x.shape)
+        value = float32(Fraction(sum(int(x[p]) - zero for p in pixels), count))
+        assert exact(found[at]) == float32(value * exact(scale))
+
+
+@LAW
+@given(SEEDS, POOLS, st.integers(0, 255))
+def test_averages_of_signals(seed, options, zero):
+    """A signal is an image of one row, whose windows have one row."""
+    x = torch.from_numpy(random_bytes(seed, 2, 3, 11).astype(np.uint8))
+    across = {k: v[1:] if isinstance(v, tuple) else v for k, v in options.items()}
+    flat = {"kernel_size": (1,), "stride": (1,), "padding": (0,)}
+    rows = {k: (*flat[k], *v) if k in flat else v for k, v in across.items()}
+    numbers = {"zero_in": zero, "zero": zero, **BYTE}
+    assert torch.equal(arithmetic.average(x, **across, **numbers)[:, :, None],
+                       arithmetic.average(x[:, :, None], **rows, **numbers))
+    assert torch.equal(arithmetic.average(x, output_size=(4,), **numbers)[:, :, None],
+                       arithmetic.average(x[:, :, None], output_size=(1, 4), **numbers))
+
+
+@LAW
 @given(SEEDS, st.integers(0, 255), st.integers(1, 40))
 def test_mean(seed, zero, side):
     """Over an image; `side` squared numbers each."""
@@ -317,6 +345,46 @@ def test_leave(zero, scale):
     assert torch.equal(back, every)
 
 
+def measured(x, low, high):
+    """Scale, its inverse and zero point of float32 numbers, in fractions."""
+    least, largest = (f([Fraction(0), *(exact(v) for v in x.flat if math.isfinite(v))])
+                      for f in (min, max))
+    scale = max(float32((largest - least) / (high - low)), Fraction(2) ** -126)
+    scale = Fraction(2) ** -23 if least == largest else scale
+    return scale, float32(1 / scale), min(max(low - round(least / scale), low), high)
+
+
+@LAW
+@given(SEEDS, st.sampled_from([(0, 255), (0, 15)]), st.booleans(),
+       st.sampled_from([1.0, 1e-3, 1e30, 1e-40, 0.0]))
+def test_linear_dynamic(seed, bounds, relu, size):
+    """One range for the whole input, and a float32 bias behind the product."""
+    draw = np.random.default_rng(seed)
+    x = (draw.normal(0.3, 1, (3, 4)) * size).astype(np.float32)
+    w, bias = weights(seed, 2, 4), draw.normal(0, 1, 2).astype(np.float32)
+    m = multipliers(seed, 2)
+    found = arithmetic.linear_dynamic(*map(torch.from_numpy, (x, w.astype(np.int8), bias, m)),
+                                      low=bounds[0], high=bounds[1], relu=relu)
+    scale, inverse, zero = measured(x, *bounds)
+    for i, o in product(range(3), range(2)):
+        total = sum((requantized(float32(exact(a) * inverse), zero, *bounds) - zero) * int(b)
+                    for a, b in zip(x[i], w[o], strict=True))
+        value = float32(float32(Fraction(total)) * float32(scale * exact(m[o])))
+        value = float32(value + exact(bias[o]))
+        assert exact(found[i, o].item()) == (max(value, 0) if relu else value)
+
+
+def test_linear_dynamic_measures_finite_numbers():
+    """What is not finite saturates, NaN at the top; the others are rounded as without it."""
+    x = torch.tensor([[1.0, -2.0, 0.5]])
+    odd = torch.tensor([[math.nan, math.inf, -math.inf]])
+    numbers = (torch.eye(3, dtype=torch.int8), torch.zeros(3), torch.ones(3))
+    alone, both = (arithmetic.linear_dynamic(v, *numbers, low=0, high=255, relu=False)
+                   for v in (x, torch.cat([x, odd])))
+    assert torch.equal(both[:1], alone)
+    assert both[1, 0] == both[1, 1] == alone[0, 0] and both[1, 2] == alone[0, 1]
+
+
 BYTES = torch.arange(64, dtype=torch.uint8).reshape(1, 4, 4, 4)
 ONES = torch.ones(4, 4, 1, 1, dtype=torch.int8)
 CONSTANTS = (torch.zeros(4, dtype=torch.int32), torch.full((4,), 0.37))
@@ -333,10 +401,15 @@ WRONG = {  # a call, and one of its numbers with another value
                {"zero_in": 1}, BYTE),
     "linear_float": (lambda **n: arithmetic.linear_float(
         BYTES, -ONES[:, :, 0, 0], *CONSTANTS, zero_in=0, **n), {"relu": True}, {}),
+    "linear_dynamic": (lambda **n: arithmetic.linear_dynamic(
+        BYTES.float(), -ONES[:, :, 0, 0], CONSTANTS[1], CONSTANTS[1], low=0, high=255, **n),
+        {"relu": True}, {}),
     "multiply": (lambda **n: arithmetic.multiply(BYTES, BYTES, multiplier=0.1, zero_b=0, zero=0, **n),
                  {"zero_a": 1}, BYTE),
     "average": (lambda **n: arithmetic.average(BYTES, dims=(2, 3), zero_in=0, zero=0, **n, **BYTE),
                 {"multiplier": 1.5}, {}),
+    "average_float": (lambda **n: arithmetic.average_float(BYTES, dims=(2, 3), scale=0.5, **n),
+                      {"zero_in": 1}, {}),
     "leave": (lambda **n: arithmetic.leave(BYTES, scale=0.5, **n), {"zero": 1}, {}),
 }
 

@@ -90,8 +90,9 @@ def _wide_sums(formats: Formats) -> Iterator[tuple[Node, Reason]]:
     for node, weight in formats.weights.items():
         source = node.args[0]
         assert isinstance(source, Node)
-        if node not in formats.placement.integer or (
-                formats.values[source].dtype is not torch.uint8):
+        if node not in formats.placement.dynamic and (
+                node not in formats.placement.integer
+                or formats.values[source].dtype is not torch.uint8):
             continue
         sums = weights_per_output(node, weight.values).double().abs().flatten(1).sum(1)
         if sums.numel() and 255 * sums.max() >= LARGEST_SUM / 2:

@@ -73,7 +73,7 @@ def place(module: fx.GraphModule, context: Context,
         pass
     _keep_unread_functions_in_float(module, integer, reasons, rows, context)
     if context.scheme.float_averages:
-        _keep_averages_in_float(module, integer, reasons)
+        _keep_averages_in_float(module, integer, reasons, rows)
         _keep_fine_averages_in_float(module, integer, reasons, rows, context)
     reasons = {n: reasons[n] for n in module.graph.nodes if n in reasons}  # in the graph's order
     dynamic, weight_only = map(frozenset, others.values())
@@ -123,14 +123,21 @@ def _layer_gives_float(node: Node, integer: set[Node], rows: Mapping[Node, Kerne
 
 
 def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
-                            reasons: dict[Node, Reason]) -> None:
+                            reasons: dict[Node, Reason], rows: Mapping[Node, Kernel]) -> None:
     """Averages that no integer node reads: they would lose bits, and nothing would be won.
 
-    Logits are often averages; with the scale of their inputs many of them would tie.
+    Logits are often averages; with the scale of their inputs many of them would tie. A kernel
+    that gives float keeps all bits; what only reshapes its result computes nothing.
     """
     for node in reversed(module.graph.nodes):
-        if node in integer and _is_average(node) and not any(u in integer for u in node.users):
-            integer.discard(node)
+        average = _average_behind(node) if node in integer else None
+        if average is None or any(u in integer for u in node.users):
+            continue
+        gives_float = average in rows and bool(rows[average].float_call)
+        if gives_float and average is node:
+            continue
+        integer.discard(node)
+        if not gives_float:
             reasons[node] = ("average", "its average has more than 8 bits, and is read in float")
 
 
@@ -168,12 +175,12 @@ def _averages(node: Node) -> bool:
     return op is not None and op.averages
 
 
-def _is_average(node: Node) -> bool:
-    """An averaging operator, or one that only reshapes an average."""
+def _average_behind(node: Node) -> Node | None:
+    """The averaging operator that a node is, or that it only reshapes."""
     op = op_of(node)
     if op is not None and op.reshapes and isinstance(node.args[0], Node):
-        return _is_average(node.args[0])
-    return _averages(node)
+        return _average_behind(node.args[0])
+    return node if _averages(node) else None
 
 
 def _float_outputs(integer: set[Node], rows: Mapping[Node, Kernel]) -> frozenset[Node]:

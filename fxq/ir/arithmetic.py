@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxq.ir.averages import average
+from fxq.ir.averages import average, average_float
+from fxq.ir.dynamic import linear_dynamic
 from fxq.ir.requantize import requantized
 from fxq.ir.rewriter import declare_pure
 
@@ -168,6 +169,6 @@ def _channels(multiplier: Tensor, input: Tensor) -> Tensor:
     return multiplier.reshape(-1, *[1] * (input.dim() - 2))
 
 
-__all__ = ["add", "average", "concatenate", "conv", "conv_add", "conv_transpose", "enter", "leave",
-           "linear", "linear_float", "look_up", "max_pool1d",
+__all__ = ["add", "average", "average_float", "concatenate", "conv", "conv_add", "conv_transpose",
+           "enter", "leave", "linear", "linear_dynamic", "linear_float", "look_up", "max_pool1d",
            "max_pool2d", "multiply", "nearest", "requantized"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fxq.ir import arithmetic, integers
+from fxq.ir import arithmetic
 from fxq.kernels.calls import Call
 
 
@@ -23,12 +23,13 @@ INTEGER_CALLS: Mapping[str, Call] = {
     "conv2d_add": Call("conv2d_add", arithmetic.conv_add, "layer_add", rank=4),
     "linear": Call("linear", arithmetic.linear, "layer", rank=2),
     "linear_float": Call("linear_float", arithmetic.linear_float, "layer_float", rank=2),
-    "linear_dynamic": Call("linear_dynamic", integers.round_at_run_time, "dynamic", rank=2),
+    "linear_dynamic": Call("linear_dynamic", arithmetic.linear_dynamic, "layer_dynamic", rank=2),
     "affine": Call("affine", arithmetic.conv, "affine"),
     "add": Call("add", arithmetic.add, "sum"),
     "mul": Call("mul", arithmetic.multiply, "product"),
     "cat": Call("cat", arithmetic.concatenate, "join"),
     "average": Call("average", arithmetic.average, "average"),
+    "average_float": Call("average_float", arithmetic.average_float, "average_float"),
     "look_up": Call("look_up", arithmetic.look_up, "function"),
     "select": Call("select", arithmetic.nearest, "select"),
     "enter": Call("enter", arithmetic.enter, "border"),

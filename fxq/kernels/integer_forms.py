@@ -18,7 +18,13 @@ from fxq.ir import arithmetic, integers
 from fxq.ir.facts import info
 from fxq.ir.ops import attribute, attributes, op_of
 from fxq.ir.rewriter import Rewriter, label
-from fxq.kernels.integer_layers import Constants, affine_constants, constants_of, multiplier
+from fxq.kernels.integer_layers import (
+    Constants,
+    affine_constants,
+    constants_of,
+    dynamic_constants,
+    multiplier,
+)
 from fxq.quantization.formats import QParams
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -116,11 +122,23 @@ def _affine(node: Node, out: QParams, rewriter: Rewriter) -> Arguments:
     return tuple(args), ones | {"zero_in": source.zero_point} | _result(node, out)
 
 
-def layer_float(node: Node, rewriter: Rewriter) -> Arguments:
+def _layer_float(node: Node, rewriter: Rewriter) -> Arguments:
     """A linear layer whose result nobody reads as integers."""
     op, zero_in = op_of(node), format_behind(node.args[0]).zero_point
     args = _weighted(node, constants_of(node), lambda scales: scales.float(), rewriter)
     return tuple(args), {"zero_in": zero_in, "relu": bool(op and op.rectified)}
+
+
+def _layer_dynamic(node: Node, rewriter: Rewriter) -> Arguments:
+    """A layer that rounds its input by the range that it has at each call."""
+    op, rounded, found = op_of(node), node.args[0], dynamic_constants(node)
+    if isinstance(found, str):
+        raise Unfit(found)
+    assert isinstance(rounded, Node)
+    names = ("weight_integers", "bias", "weight_scales")
+    constants = [rewriter.constant(f"{label(node)}.{name}", tensor, node)
+                 for name, tensor in zip(names, found, strict=True)]
+    return (rounded.args[0], *constants), {**rounded.kwargs, "relu": bool(op and op.rectified)}
 
 
 def _sum(node: Node, out: QParams, _: Rewriter) -> Arguments:
@@ -170,30 +188,43 @@ def _average(node: Node, out: QParams, _: Rewriter) -> Arguments:
     return _behind(node), average_kwargs(node, attributes(node), source, out)
 
 
+def _average_float(node: Node, _: Rewriter) -> Arguments:
+    """A mean whose result nobody reads as integers."""
+    source = format_behind(node.args[0])
+    numbers = {"zero_in": source.zero_point, "scale": source.scale}
+    return _behind(node), _pool(node, attributes(node)) | numbers
+
+
 def average_kwargs(node: Node, values: Mapping[str, Any], source: QParams,
                    out: QParams) -> dict[str, Any]:
     """What `arithmetic.average` is told of a pool, an adaptive pool to 1, or a mean."""
-    kwargs: dict[str, Any]
-    rank = len(info(node).shape or ())
-    if "kernel_size" in values:
-        names = ("kernel_size", "stride", "padding")
-        wide = {k: _pair(values[k]) for k in names if values[k] is not None}
-        kwargs = wide | {k: values[k] for k in ("ceil_mode", "count_include_pad")}
-    elif "output_size" in values:
-        size = _pair(values["output_size"])
-        kwargs = {"dims": (rank - 2, rank - 1), "keepdim": True} if set(size) == {1} else {
-            "output_size": size}
-    else:
-        dims = values["dim"] if isinstance(values["dim"], list | tuple) else (values["dim"],)
-        full = rank if values["keepdim"] else rank + len(dims)
-        kwargs = {"dims": tuple(sorted(d % full for d in dims)), "keepdim": values["keepdim"]}
+    kwargs = _pool(node, values)
     if source.scale != out.scale:
         kwargs["multiplier"] = ratio(source, out)
     return kwargs | {"zero_in": source.zero_point} | result(out)
 
 
-def _pair(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else (value, value)
+def _pool(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is averaged: windows, shares of an image, or whole dimensions."""
+    rank = len(info(node).shape or ())
+    space = rank - 2
+    if "kernel_size" in values:
+        names = ("kernel_size", "stride", "padding")
+        wide = {k: _each(values[k], space) for k in names if values[k] is not None}
+        return wide | {k: values[k] for k in ("ceil_mode", "count_include_pad")}
+    if "output_size" in values:
+        size = _each(values["output_size"], space)
+        return {"dims": tuple(range(2, rank)), "keepdim": True} if set(size) == {1} else {
+            "output_size": size}
+    dims = values["dim"] if isinstance(values["dim"], list | tuple) else (values["dim"],)
+    full = rank if values["keepdim"] else rank + len(dims)
+    return {"dims": tuple(sorted(d % full for d in dims)), "keepdim": values["keepdim"]}
+
+
+def _each(value: Any, count: int) -> tuple[int, ...]:
+    """One number for each dimension; a tuple of one is all of them, as torch reads it."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return values if len(values) == count else values * count
 
 
 def _behind(node: Node) -> tuple[Any, ...]:
@@ -204,3 +235,6 @@ Form = Callable[[Node, QParams, Rewriter], Arguments]
 INTEGER_FORMS: Mapping[str, Form] = {
     "layer": _layer, "layer_add": _layer_add, "affine": _affine, "sum": _sum,
     "product": _product, "join": _join, "average": _average}
+# Of calls that give float32.
+FLOAT_FORMS: Mapping[str, Callable[[Node, Rewriter], Arguments]] = {
+    "layer_float": _layer_float, "layer_dynamic": _layer_dynamic, "average_float": _average_float}

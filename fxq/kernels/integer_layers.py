@@ -51,6 +51,27 @@ def constants_of(node: Node) -> Constants | str:
     return Constants(weight, bias.to(torch.int32), scales)
 
 
+def dynamic_constants(node: Node) -> tuple[Tensor, Tensor, Tensor] | str:
+    """Weight, float32 bias and float32 scales of a layer that measures its input, or why not."""
+    weight_node = node.args[1]
+    assert isinstance(weight_node, Node)
+    if weight_node.target is not integers.dequantize_weight:
+        return "its weight is not stored as integers"
+    reason = why_not_weight(weight_node) or _why_not_axis(node, weight_node)
+    if reason:
+        return reason
+    weight, scales = _plain_weight(weight_node), sum_scales(node, 1.0).float()
+    bias = scales.new_zeros(scales.shape)
+    if node.args[2] is not None:
+        stored = integers.constant_value(node.args[2])
+        if stored is None or stored.shape != scales.shape:
+            return "its bias is not one number for each output channel"
+        bias = stored.float()
+    if not bool((255 * weight.double().abs().flatten(1).sum(1) < LARGEST_SUM).all()):
+        return "its sums may leave 32 bits"
+    return weight, bias, scales
+
+
 def affine_constants(node: Node, source: QParams) -> Constants | str:
     """A scale and a shift per channel, as a depthwise 1x1 convolution with weights of ±127.
 
@@ -142,5 +163,5 @@ def _bias(node: Node, scales: Tensor) -> Tensor | None:
     return None if bias is None else torch.round(bias.double() / scales)
 
 
-__all__ = ["Constants", "affine_constants", "constants_of", "multiplier", "sum_scales",
-           "weights_per_output", "why_not_width"]
+__all__ = ["Constants", "affine_constants", "constants_of", "dynamic_constants", "multiplier",
+           "sum_scales", "weights_per_output", "why_not_width"]

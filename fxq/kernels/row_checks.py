@@ -8,14 +8,16 @@ from difflib import get_close_matches
 from fxq.ir.ops import ABSORBED, OPS, Kind, Op
 from fxq.kernels.arguments import ARGUMENTS
 from fxq.kernels.calls import CALLS, Call, get_call
-from fxq.kernels.integer_forms import INTEGER_FORMS
+from fxq.kernels.integer_forms import FLOAT_FORMS, INTEGER_FORMS
 from fxq.kernels.limits import Limit
 from fxq.kernels.rows import ELEMENTWISE_OPS, Kernel, Pairing
 
-_WEIGHTED = ("weighted", "adding", "float", "dynamic", "layer", "layer_add", "layer_float")
-_SAME = ("same", "cat", "select", "join", "average")  # for operators that keep their input's format
+_WEIGHTED = ("weighted", "adding", "float", "dynamic", "layer", "layer_add", "layer_float",
+             "layer_dynamic")
+# For operators that keep their input's format.
+_SAME = ("same", "cat", "select", "join", "average", "average_float")
 _FORMS = {"call": (*ARGUMENTS, *INTEGER_FORMS, "same", "select", "function"),
-          "float_call": ("float", "layer_float"), "dynamic_call": ("dynamic",)}
+          "float_call": ("float", *FLOAT_FORMS), "dynamic_call": ("dynamic", "layer_dynamic")}
 
 
 def problems_of(row: Kernel) -> Iterator[str]:

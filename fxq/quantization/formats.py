@@ -10,7 +10,7 @@ from torch import Tensor
 
 # The smallest normal float32: below it, scales and their products lose bits, and kernels differ.
 SMALLEST = torch.finfo(torch.float32).tiny
-_OF_ZEROS = torch.finfo(torch.float32).eps  # any scale holds zeros; torch's observers take this one
+OF_ZEROS = torch.finfo(torch.float32).eps  # any scale holds zeros; torch's observers take this one
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ class QSpec:
         return scale, zero.to(torch.int32)
 
     def _scale(self, reach: Tensor, steps: float) -> Tensor:
-        scale = torch.where(reach == 0, _OF_ZEROS, (reach / steps).clamp(min=SMALLEST))
+        scale = torch.where(reach == 0, OF_ZEROS, (reach / steps).clamp(min=SMALLEST))
         return _power_of_two(scale) if self.power_of_two else scale
 
 
 def least_scale(largest: Tensor) -> Tensor:
     """What a learned scale of values up to `largest` must not fall below, as it may in a step."""
-    return (largest * _OF_ZEROS).clamp(min=SMALLEST)
+    return (largest * OF_ZEROS).clamp(min=SMALLEST)
 
 
 def _power_of_two(scale: Tensor) -> Tensor:

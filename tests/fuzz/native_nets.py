@@ -16,6 +16,7 @@ ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.Sigmoid, nn.GELU, nn
 CONV = {3: nn.Conv1d, 4: nn.Conv2d}
 TRANSPOSED = {3: nn.ConvTranspose1d, 4: nn.ConvTranspose2d}
 MAX_POOL = {3: nn.MaxPool1d, 4: nn.MaxPool2d}
+AVERAGE_POOL = {3: nn.AvgPool1d, 4: nn.AvgPool2d}
 NORM = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}
 
 
@@ -111,9 +112,9 @@ def max_pool(draw, x):
 
 def average_pool(draw, x):
     kernel = several(draw, x, 1, 2, 3, 3, 5)
-    return nn.AvgPool2d(kernel, several(draw, x, 1, 2, 2, 3),
-                        tuple(draw.randint(0, k // 2) for k in kernel), draw.random() < 0.5,
-                        draw.random() < 0.5)
+    return AVERAGE_POOL[x.dim()](kernel, several(draw, x, 1, 2, 2, 3),
+                                 tuple(draw.randint(0, k // 2) for k in kernel),
+                                 draw.random() < 0.5, draw.random() < 0.5)
 
 
 def pad(draw, x):
@@ -187,7 +188,7 @@ def either(*calls):
 ONE = {
     conv: (8, (3, 4)), depthwise: (5, (3, 4)), block: (10, (3, 4)), residual: (5, (3, 4)),
     transposed: (2, (3, 4)), activation: (4, (2, 3, 4)), gate: (3, (4,)), max_pool: (3, (3, 4)),
-    average_pool: (3, (4,)), pad: (3, (3, 4)), resize: (2, (4,)), shuffle: (2, (4,)),
+    average_pool: (3, (3, 4)), pad: (3, (3, 4)), resize: (2, (4,)), shuffle: (2, (4,)),
     shuffle_by_views: (1, (4,)), part: (3, (2, 3, 4)), parts: (2, (2, 3, 4)),
     flat: (1, (3, 4)), mean: (1, (4,)), linear: (4, (2, 3)), island: (2, (2, 3, 4))}
 ADD = either(lambda a, b: a + b, lambda a, b: b + a, lambda a, b: F.relu(a + b), lambda a, b: a + a)

@@ -58,10 +58,17 @@ def test_views_stay_in_their_memory(index, fields, why):
 
 
 @pytest.mark.parametrize("index, fields, why", [
-    (1, {"op": 13}, "unknown operator"),
+    (1, {"op": 15}, "unknown operator"),
     (1, {"op": -1}, "unknown operator"),
-    (1, {"flags": 32}, "unknown flags"),
+    (1, {"flags": 128}, "unknown flags"),
     (1, {"flags": 16}, "only averages"),
+    (1, {"flags": 32}, "takes no range"),
+    (0, {"flags": 32, "other": 0}, "side by side"),
+    (0, {"flags": 32}, "second input"),
+    (0, {"op": 13}, "floats or sums"),
+    (4, {"op": 14, "flags": 1}, "without the range"),
+    (1, {"flags": 64}, "bytes for sums"),
+    (2, {"flags": 64}, "sums leave"),
     (1, {"flags": 1}, "uses the memory of one"),
     (1, {"flags": 2}, "bytes for floats"),
     (1, {"flags": 4}, "second input"),

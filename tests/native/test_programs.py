@@ -51,6 +51,29 @@ def test_a_function_of_the_input():
     check(Fn(lambda s, x: s.conv(F.silu(x)), conv=nn.Conv2d(3, 8, 3)), torch.randn(2, 3, 8, 9))
 
 
+@pytest.mark.parametrize("pool", [
+    lambda x: F.adaptive_avg_pool2d(x, 1), lambda x: x.mean((2, 3)), lambda x: F.avg_pool2d(x, 3, 2, 1),
+    lambda x: F.adaptive_avg_pool2d(x, (2, 3))])
+@pytest.mark.parametrize("channels, side", [(3, 7), (17, 33), (70, 5), (130, 9)])
+def test_averages_in_float(pool, channels, side):
+    """Lines, panels and rows of channels, for three images."""
+    torch.manual_seed(0)
+    check(Fn(lambda s, x: pool(s.conv(x)), conv=nn.Conv2d(3, channels, 1)),
+          torch.randn(3, 3, side, side), names=("plain", "avx2", "vnni"))
+
+
+@pytest.mark.parametrize("pool", [
+    lambda x: F.avg_pool1d(x, 3, 2, 1), lambda x: F.avg_pool1d(x, 4, 3, ceil_mode=True),
+    lambda x: F.adaptive_avg_pool1d(x, 1), lambda x: F.adaptive_avg_pool1d(x, 4),
+    lambda x: x.mean(2), lambda x: x.mean(-1, keepdim=True)])
+@pytest.mark.parametrize("behind", [nn.Identity(), nn.Sigmoid()])
+def test_averages_of_signals(pool, behind):
+    """Read in float, and as integers."""
+    torch.manual_seed(0)
+    check(Fn(lambda s, x: s.behind(pool(s.conv(x))), conv=nn.Conv1d(3, 17, 3), behind=behind),
+          torch.randn(3, 3, 21), names=("plain", "avx2", "vnni"))
+
+
 def test_parts_of_a_concatenation_beside_values_of_all_images():
     """The same value twice is copied from one part to the other; a flat tail is wide memory."""
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "families.h"
+#include "measured.h"
 #include "work.h"
 #include "vectors_avx2.h"
 #include "border_vectors.h"

@@ -1,5 +1,6 @@
 // ENTER and LEAVE with AVX-512.
 #include "families.h"
+#include "measured.h"
 #include "work.h"
 #include "vectors_avx512.h"
 #include "border_vectors.h"

@@ -1,5 +1,6 @@
 // ENTER and LEAVE with NEON.
 #include "families.h"
+#include "measured.h"
 #include "work.h"
 #include "vectors_neon.h"
 #include "border_vectors.h"

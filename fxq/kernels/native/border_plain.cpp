@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "families.h"
+#include "measured.h"
 #include "rounding.h"
 #include "work.h"
 
@@ -15,12 +16,15 @@ float read_float(const uint8_t* p) {
 }
 
 void enter(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
+  const Instruction code = rounding_of(s, o);
   for_units(s, o, chunk, [&](const Operands& image, int32_t y) {
     for (int32_t x = 0; x < s.out.w; ++x) {
       const uint8_t* from = pixel(s.in, image.in, y, x);
       uint8_t* to = pixel(s.out, image.out, y, x);
-      for (int32_t c = 0; c < s.out.c; ++c)
-        to[c] = finish(read_float(from + c * s.in.channel) * s.code.m0, s);
+      for (int32_t c = 0; c < s.out.c; ++c) {
+        const uint8_t q = requantize(read_float(from + c * s.in.channel) * code.m0, code);
+        to[c] = s.table ? s.table[q] : q;
+      }
     }
   });
 }

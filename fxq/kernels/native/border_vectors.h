@@ -68,10 +68,11 @@ inline Vector enter_planes(const uint8_t* in, int64_t channel, int32_t channels,
 
 void enter_lines(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
   const Orders order = orders(1);
+  const Instruction code = rounding_of(s, o);
   const Runs runs = runs_of(s, s.in.pixel == 4 * s.in.c && dense(s.out));
   for_units(s, o, chunk, [&](const Operands& image, int32_t y) {
     for_runs(s, image, y, runs, [&](const uint8_t* in, const uint8_t*, uint8_t* out) {
-      enter_line(in, out, runs.bytes, floats_of(s.code.m0), range_of(s.code), load(order.to_line));
+      enter_line(in, out, runs.bytes, floats_of(code.m0), range_of(code), load(order.to_line));
     });
   });
 }
@@ -172,6 +173,7 @@ void leave_channels(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
 
 bool prepare_enter(Step& s, int32_t images) {
   if (s.table || s.in.element != 4 || (s.in.channel != 4 && s.in.pixel != 4)) return false;
+  if (s.code.flags & MEASURED && s.in.channel != 4) return false;
   const bool image = s.in.c <= 4 && dense(s.out);
   constexpr decltype(s.run) IMAGE[] = {enter_image<1>, enter_image<2>, enter_image<3>, enter_image<4>};
   s.run = s.in.channel == 4 || s.in.c == 1 ? enter_lines : image ? IMAGE[s.in.c - 1] : enter_channels;

@@ -163,8 +163,41 @@ void check_edge(const Instruction& code, const Views& v) {
   if (code.op == LEAVE) check_packed(v.in);
 }
 
+// Numbers of four bytes, side by side.
+void check_wide(const View& v) {
+  require(v.element == 4, "bytes where floats or sums are due");
+  require(v.channel == 4, "a tensor's channels do not lie side by side");
+}
+
+// What RANGE writes, and steps with MEASURED read.
+void check_pairs(const View& v) {
+  check_wide(v);
+  require(v.h == 1 && v.w == 1 && v.c % 2 == 0, "a range is no row of pairs");
+}
+
+void check_measured(const Instruction& code, const Views& v) {
+  require(code.low < code.high, "low and high leave no step for a range");
+  check_pairs(v.other);
+}
+
+void check_range(const Views& v) {
+  require(v.in.element == 4, "bytes where floats are due");
+  check_pairs(v.out);
+}
+
+void check_rescale(const Views& v, const Layer& layer) {
+  check_wide(v.in);
+  check_wide(v.out);
+  require(same_size(v.in, v.out), "the values' sizes differ");
+  require(layer.outputs == v.out.c && layer.zero_in == 0 && !layer.transposed,
+          "the layer is none of these sums");
+}
+
 void check_operands(const Instruction& code, const Views& v, const Layer* layer) {
-  const bool floats = code.op == LEAVE || code.flags & FLOAT_OUT;
+  if (code.flags & MEASURED) check_measured(code, v);
+  if (code.op == RANGE) return check_range(v);
+  if (code.op == RESCALE) return check_rescale(v, *layer);
+  const bool floats = code.op == LEAVE || code.flags & (FLOAT_OUT | SUMS_OUT);
   if (floats) require(v.out.element == 4, "bytes where floats are due");
   else check_packed(v.out);
   switch (code.op) {
@@ -176,7 +209,7 @@ void check_operands(const Instruction& code, const Views& v, const Layer* layer)
   }
 }
 
-bool is_weighted(int32_t op) { return op == CONV || op == DEPTHWISE || op == TRANSPOSED; }
+bool is_convolution(int32_t op) { return op == CONV || op == DEPTHWISE || op == TRANSPOSED; }
 
 void check_numbers(const Instruction& code) {
   for (const int32_t zero : {code.zero_in, code.zero_other, code.zero_out})
@@ -186,25 +219,34 @@ void check_numbers(const Instruction& code) {
 }
 
 void check_flags(const Instruction& code) {
-  require(between(0, code.flags, 2 * ADAPTIVE - 1), "unknown flags");
-  if (code.flags & RESIDUAL) require(is_weighted(code.op), "a residual without weights");
+  require(between(0, code.flags, 2 * SUMS_OUT - 1), "unknown flags");
+  if (code.flags & RESIDUAL) require(is_convolution(code.op), "a residual without weights");
   if (code.flags & INCLUDE_PAD) require(code.op == AVERAGE_POOL, "padding counts in averages only");
   if (code.flags & ADAPTIVE) require(code.op == AVERAGE_POOL, "only averages are adaptive");
+  if (code.flags & MEASURED)
+    require(code.op == ENTER || code.op == RESCALE, "the operator takes no range");
+  if (code.flags & SUMS_OUT) {
+    require(code.op == CONV && !(code.flags & (FLOAT_OUT | RESIDUAL)), "sums leave convolutions only");
+    require(code.table < 0, "a table of bytes for sums");
+  }
   if (!(code.flags & FLOAT_OUT)) return;
-  require(code.op == CONV || code.op == TRANSPOSED, "floats leave convolutions only");
+  require(code.op == CONV || code.op == TRANSPOSED || code.op == AVERAGE_POOL,
+          "floats leave convolutions and averages only");
   require(code.table < 0, "a table of bytes for floats");
 }
 
 void check_indices(const Instruction& code, const Source& source) {
-  require(between(ENTER, code.op, TRANSPOSED), "unknown operator");
+  require(between(ENTER, code.op, RESCALE), "unknown operator");
   check_flags(code);
-  const bool binary = code.op == ADD || code.op == MULTIPLY || code.flags & RESIDUAL;
+  require(code.op != RESCALE || code.flags & MEASURED, "sums without the range of their input");
+  const bool binary =
+      code.op == ADD || code.op == MULTIPLY || code.flags & (RESIDUAL | MEASURED);
   require(between(0, code.in, source.view_count - 1) && between(0, code.out, source.view_count - 1),
           "an input or output is no view");
   require(between(binary ? 0 : -1, code.other, binary ? source.view_count - 1 : -1),
           "the second input is no view, or is none of this operator");
   require(index_or_none(code.table, source.table_count), "unknown table");
-  const bool weighted = is_weighted(code.op);
+  const bool weighted = is_convolution(code.op) || code.op == RESCALE;
   require(between(weighted ? 0 : -1, code.layer, weighted ? source.layer_count - 1 : -1),
           "the layer is unknown, or is none of this operator");
   require(!weighted || source.layers[code.layer], "a layer is missing");
@@ -218,8 +260,8 @@ void check_places(const Instruction& code, const Views& v, const Source& source)
             "the output lies where an input is");
   };
   const bool binary = code.op == ADD || code.op == MULTIPLY;
-  check(v.in, binary || code.op == TABLE);
-  if (code.other >= 0) check(v.other, same_size(v.other, v.out));
+  check(v.in, binary || code.op == TABLE || code.op == RESCALE);
+  if (code.other >= 0) check(v.other, !(code.flags & MEASURED) && same_size(v.other, v.out));
 }
 
 void check_step(const Instruction& code, const Source& source) {

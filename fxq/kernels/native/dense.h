@@ -26,7 +26,13 @@ struct Form {        // how a kernel wants its weights
   int32_t unit;      // bytes that runs are rounded up to
   int32_t element;   // bytes of a weight: 1, or 2 for pairs (k, k + 2), (k + 1, k + 3) of 16 bits
   int32_t less = 0;  // what the kernel subtracts from each input; biases make good for it
+  bool sums = false; // the kernel can store sums (SUMS_OUT): with_sums
 };
+
+inline Form with_sums(Form form) {
+  form.sums = true;
+  return form;
+}
 
 struct Panel {             // outputs that are computed together
   int32_t output, outputs; // the first; how many

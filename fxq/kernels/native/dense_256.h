@@ -36,6 +36,10 @@ template <int V>
 inline void store_floats(const Work<Epilogue>& work, const __m256i* sums, const Row& row) {
   const Instruction& code = work.epilogue.step->code;
   alignas(32) float line[V * 8];
+  if (code.flags & SUMS_OUT) {
+    memcpy(row.out, sums, size_t(work.outputs) * 4);
+    return;
+  }
   for (int v = 0; v < V; v++) {
     __m256 x = scaled(work, sums[v], row, v * 8);
     if (code.low == code.zero_out) x = _mm256_max_ps(x, _mm256_setzero_ps());
@@ -91,7 +95,7 @@ void tile(const Work<Epilogue>& work, const uint8_t* const* in, const Row* rows)
       }
     }
   }
-  const bool floats = work.epilogue.step->code.flags & FLOAT_OUT;
+  const bool floats = work.epilogue.step->code.flags & (FLOAT_OUT | SUMS_OUT);
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
     floats ? store_floats<V>(work, s[r], rows[r]) : store_bytes<V>(work, s[r], rows[r]);

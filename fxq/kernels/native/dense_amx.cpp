@@ -121,7 +121,7 @@ inline void load_bias(const int32_t* bias) {
 }
 
 template <int V>
-inline void store_sums(int32_t* sums, int32_t height, bool two) {
+inline void store_tiles(int32_t* sums, int32_t height, bool two) {
   _tile_stored(0, sums, V * 64);
   if (V == 2) _tile_stored(1, sums + 16, V * 64);
   if (!two) return;
@@ -156,7 +156,7 @@ void run_panels(const Step& step, const Operands& operands, const Grid& grid, co
         results.store(groups);
       }
       results.store(all);
-      store_sums<V>(sums + turn * SUMS, grid.lines.height, two);
+      store_tiles<V>(sums + turn * SUMS, grid.lines.height, two);
       results.begin(block, panel, sums + turn * SUMS);
     }
   }
@@ -164,11 +164,11 @@ void run_panels(const Step& step, const Operands& operands, const Grid& grid, co
 }
 
 using RunPanels = void (*)(const Step&, const Operands&, const Grid&, const Share&, uint8_t*);
-constexpr RunPanels PANELS[2][4] = {
+constexpr RunPanels PANELS[2][5] = {
     {run_panels<1, QUANTIZE>, run_panels<1, ADD_OTHER>, run_panels<1, FLOATS>,
-     run_panels<1, FLOATS_ADD_OTHER>},
+     run_panels<1, FLOATS_ADD_OTHER>, run_panels<1, RAW>},
     {run_panels<2, QUANTIZE>, run_panels<2, ADD_OTHER>, run_panels<2, FLOATS>,
-     run_panels<2, FLOATS_ADD_OTHER>},
+     run_panels<2, FLOATS_ADD_OTHER>, run_panels<2, RAW>},
 };
 
 void configure(int32_t height) {
@@ -220,7 +220,7 @@ bool tiles_permitted() {
 
 bool prepare_conv_amx(Step& step, int32_t images) {
   if (images * step.out.h * step.out.w < 2) return false;  // bound by weights: vnni is as fast
-  if (!tiles_permitted() || !pack_dense(step, {AMX, 16, 2, 64, 1})) return false;
+  if (!tiles_permitted() || !pack_dense(step, with_sums({AMX, 16, 2, 64, 1}))) return false;
   const Packed& packed = packed_of(step);
   Lines lines = best_lines(step, images);
   lines.steps = packed.runs * packed.run_bytes / 64;

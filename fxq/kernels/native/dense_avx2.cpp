@@ -56,7 +56,7 @@ struct Kernel {
 }  // namespace
 
 bool prepare_conv_avx2(Step& step, int32_t images) {
-  if (!pack_dense(step, {AVX2, 8, 2, 4, 2})) return false;
+  if (!pack_dense(step, with_sums({AVX2, 8, 2, 4, 2}))) return false;
   split_dense(step, images * step.out.h * step.out.w, images, 60);
   step.run = run_tiles<Kernel>;
   return true;

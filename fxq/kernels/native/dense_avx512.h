@@ -9,7 +9,7 @@
 namespace fxq {
 namespace {
 
-enum Kind { QUANTIZE, ADD_OTHER, FLOATS, FLOATS_ADD_OTHER };
+enum Kind { QUANTIZE, ADD_OTHER, FLOATS, FLOATS_ADD_OTHER, RAW };  // RAW: the sums themselves
 template <Kind K>
 constexpr bool adds = K == ADD_OTHER || K == FLOATS_ADD_OTHER;
 
@@ -23,7 +23,8 @@ struct Epilogue {
 
 inline Epilogue epilogue_of(const Step& step) {
   const Instruction& code = step.code;
-  const int32_t kind = (code.flags & FLOAT_OUT ? FLOATS : QUANTIZE) + (code.flags & RESIDUAL ? 1 : 0);
+  const int32_t kind = code.flags & SUMS_OUT ? RAW
+                       : (code.flags & FLOAT_OUT ? FLOATS : QUANTIZE) + (code.flags & RESIDUAL ? 1 : 0);
   return {_mm512_set1_ps(code.m1), _mm512_set1_epi32(code.zero_other),
           _mm512_set1_epi16(int16_t(code.zero_out)), _mm512_set1_epi8(int8_t(code.low)),
           _mm512_set1_epi8(int8_t(code.high)), step.table, Kind(kind), code.low == code.zero_out,
@@ -90,6 +91,13 @@ inline void store_floats(const Epilogue& e, const __m512i* sums, const float* mu
     }
 }
 
+template <int V>
+inline void store_sums(const __m512i* sums, const Row* rows, int count) {
+  for (int i = 0; i < count; i++)
+    for (int v = 0; v < V; v++)
+      _mm512_mask_storeu_epi32(rows[i].out + v * 64, __mmask16(rows[i].mask >> v * 16), sums[i * V + v]);
+}
+
 // Rows that share a register of bytes: 64 / (16 V).
 template <int V>
 constexpr int together = V == 1 ? 4 : V == 2 ? 2 : 1;
@@ -98,6 +106,7 @@ constexpr int together = V == 1 ? 4 : V == 2 ? 2 : 1;
 template <int V, Kind K>
 inline void finish(const Epilogue& e, const __m512i* sums, const float* multiplier,
                    const Row* rows, int count) {
+  if (K == RAW) return store_sums<V>(sums, rows, count);
   if (K == FLOATS || K == FLOATS_ADD_OTHER)
     return store_floats<V, K>(e, sums, multiplier, rows, count);
   __m512i q[4];

@@ -48,7 +48,7 @@ struct Kernel {
 }  // namespace
 
 bool prepare_conv_avxvnni(Step& step, int32_t images) {
-  if (!pack_dense(step, {AVX_VNNI, 8, 2, 4, 1})) return false;
+  if (!pack_dense(step, with_sums({AVX_VNNI, 8, 2, 4, 1}))) return false;
   split_dense(step, images * step.out.h * step.out.w, images, 150);
   step.run = run_tiles<Kernel>;
   return true;

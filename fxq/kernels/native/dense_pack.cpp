@@ -138,7 +138,8 @@ std::unique_ptr<Block> pack(const Weights& weights, const Layout& l) {
 
 bool pack_dense(Step& step, const Form& form) {
   const Instruction& code = step.code;
-  const bool residual = code.flags & RESIDUAL, floats = code.flags & FLOAT_OUT;
+  const bool residual = code.flags & RESIDUAL, floats = code.flags & (FLOAT_OUT | SUMS_OUT);
+  if (code.flags & SUMS_OUT && !form.sums) return false;
   if (step.in.element != 1 || step.in.channel != 1 || step.out.channel != step.out.element ||
       step.out.element != (floats ? 4 : 1) || (residual && step.other.channel != 1))
     return false;

@@ -62,14 +62,18 @@ int32_t transposed(const Step& step, const Pixel& pixel, int32_t output) {
 
 void finish(const Step& step, const Pixel& pixel, int32_t output, int32_t sum) {
   const Instruction& code = step.code;
+  uint8_t* out = pixel.out + pixel.y * step.out.row + pixel.x * step.out.pixel +
+                 output * step.out.channel;
+  if (code.flags & SUMS_OUT) {
+    *reinterpret_cast<int32_t*>(out) = sum;
+    return;
+  }
   float v = float(sum) * step.weights->layer.multiplier[output];
   if (code.flags & RESIDUAL) {
     const uint8_t* other = pixel.other + pixel.y * step.other.row + pixel.x * step.other.pixel;
     float scaled = float(other[output * step.other.channel] - code.zero_other) * code.m1;
     v = v + scaled;
   }
-  uint8_t* out = pixel.out + pixel.y * step.out.row + pixel.x * step.out.pixel +
-                 output * step.out.channel;
   if (code.flags & FLOAT_OUT) {
     const bool relu = code.low == code.zero_out;
     *reinterpret_cast<float*>(out) = relu && !(v > 0.0f) ? 0.0f : v;

@@ -84,6 +84,7 @@ void tile(const Work<VnniEpilogue>& work, const uint8_t* const* in, const Row* r
     case ADD_OTHER: finish_rows<R, V, ADD_OTHER>(work, s, rows); break;
     case FLOATS: finish_rows<R, V, FLOATS>(work, s, rows); break;
     case FLOATS_ADD_OTHER: finish_rows<R, V, FLOATS_ADD_OTHER>(work, s, rows); break;
+    case RAW: finish_rows<R, V, RAW>(work, s, rows); break;
   }
   if (work.epilogue.table) work.epilogue.look_up(work.epilogue.table, rows, R);
 }
@@ -106,7 +107,7 @@ struct Kernel {
 }  // namespace
 
 bool prepare_conv_vnni(Step& step, int32_t images) {
-  if (!pack_dense(step, {AVX512_VNNI, 16, 4, 4, 1})) return false;
+  if (!pack_dense(step, with_sums({AVX512_VNNI, 16, 4, 4, 1}))) return false;
   split_dense(step, images * step.out.h * step.out.w, images, 300);
   step.run = run_tiles<Kernel>;
   return true;

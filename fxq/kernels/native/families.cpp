@@ -31,6 +31,8 @@ const Family FAMILIES[] = {
     {NEAREST, {prepare_nearest_plain}},
     {FLATTEN, {prepare_flatten_plain}},
     {TRANSPOSED, {prepare_transposed_plain, ARM(prepare_transposed_neon), X86(prepare_transposed_avx2, prepare_transposed_avxvnni, prepare_transposed_vnni, nullptr)}},
+    {RANGE, {prepare_range_plain, X86(prepare_range_avx2, nullptr, prepare_range_avx512, nullptr)}},
+    {RESCALE, {prepare_rescale_plain, X86(prepare_rescale_avx2, nullptr, prepare_rescale_avx512, nullptr)}},
 };
 const int32_t FAMILY_COUNT = sizeof FAMILIES / sizeof FAMILIES[0];
 

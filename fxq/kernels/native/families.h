@@ -44,4 +44,11 @@ bool prepare_shuffle_avx512(Step& step, int32_t images);
 bool prepare_nearest_plain(Step& step, int32_t images);
 bool prepare_flatten_plain(Step& step, int32_t images);
 
+bool prepare_range_plain(Step& step, int32_t images);
+bool prepare_range_avx2(Step& step, int32_t images);
+bool prepare_range_avx512(Step& step, int32_t images);
+bool prepare_rescale_plain(Step& step, int32_t images);
+bool prepare_rescale_avx2(Step& step, int32_t images);
+bool prepare_rescale_avx512(Step& step, int32_t images);
+
 }  // namespace fxq

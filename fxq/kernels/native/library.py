@@ -125,11 +125,12 @@ class Layer:
 
     `weight` is int8 (outputs, inputs of a group, kh, kw), a transposed layer's (inputs, outputs of
     a group, kh, kw); `bias` int32 and `multiplier` float32, one for each output. Fewer dimensions
-    than four are those of a linear or one-dimensional layer. Raises FxqError.
+    than four are those of a linear or one-dimensional layer. `addend` are float32 biases of a layer
+    that measures its input. Raises FxqError.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, multiplier: Tensor, *, groups: int = 1,
-                 zero_in: int = 0, transposed: bool = False) -> None:
+                 zero_in: int = 0, transposed: bool = False, addend: Tensor | None = None) -> None:
         library = _native()
         rows, columns, *kernel = weight.shape
         kh, kw = {0: (1, 1), 1: (1, *kernel)}.get(len(kernel), kernel)
@@ -137,8 +138,9 @@ class Layer:
         self.outputs = outputs
         parts = [weight.detach().to("cpu", torch.int8).contiguous(),
                  bias.detach().to("cpu", torch.int32).contiguous(),
-                 multiplier.detach().to("cpu", torch.float32).contiguous()]
-        if parts[1].numel() != outputs or parts[2].numel() != outputs or rows % groups:
+                 *(t.detach().to("cpu", torch.float32).contiguous()
+                   for t in (multiplier, addend) if t is not None)]
+        if any(part.numel() != outputs for part in parts[1:]) or rows % groups:
             raise FxqError("the native engine refuses a layer",
                            why="its weights, biases and multipliers are of different sizes")
         fields = LayerFields(outputs, inputs, groups, kh, kw, transposed, zero_in, 0,

@@ -34,14 +34,20 @@ enum Op : int32_t {
   NEAREST,    // nearest-neighbour resize to the size of the output
   FLATTEN,    // NHWC -> one pixel of C*H*W channels in NCHW order
   TRANSPOSED, // transposed convolution
+  RANGE,      // float tensor -> the least and the largest finite number (or 0) of each share of its
+              // images: pairs of floats, as many as `out` holds
+  RESCALE,    // sums of CONV -> float: see below
 };
 
 enum Flags : int32_t {
   WIDE_STEP = 1,   // computes all images of the call at once; its values are WIDE or EXTERNAL
-  FLOAT_OUT = 2,   // CONV: stores float(sum) * multiplier (+ relu where `low` is the zero point)
+  FLOAT_OUT = 2,   // CONV: stores float(sum) * multiplier (+ relu where `low` is the zero point);
+                   // AVERAGE_POOL: the mean, times m0
   RESIDUAL = 4,    // CONV: adds (other - zero_other) * m1 before rounding
   INCLUDE_PAD = 8, // AVERAGE_POOL: divides by kh*kw also at the edges
   ADAPTIVE = 16,   // AVERAGE_POOL: result i averages the rows from floor(i*h/n) to ceil((i+1)*h/n)
+  MEASURED = 32,   // ENTER, RESCALE: `other` is what RANGE gave, and holds scale and zero point
+  SUMS_OUT = 64,   // CONV: stores the sums, as int32
 };
 
 // One step. A weighted step computes, for each output number,
@@ -50,6 +56,12 @@ enum Flags : int32_t {
 //   v  += float(other - zero_other) * m1              with RESIDUAL
 //   q   = clamp(rint(v) + zero_out, low, high)        half to even
 //   out = table ? table[q] : q
+// With a MEASURED range [a, b] (float64, each result rounded once to float32):
+//   scale = (b - a) / (high - low), at least 2^-126, or 2^-23 where b == a
+//   zero  = clamp(low - rint(a / scale), low, high)
+// ENTER takes 1 / scale and zero for m0 and zero_out. RESCALE gives, for layers of zero_in 0,
+//   v = float(sum - zero * Σ weight) * min(scale * multiplier[o], largest float) + addend[o]
+// and 0 for what is not above it where `low` is `zero_out`.
 // Averages: v = float(sum of (x - zero_in)) / float(count), or * m0 after it where m0 is not 1.
 struct Instruction {
   int32_t op, flags;
@@ -69,6 +81,7 @@ struct Layer {
   const int8_t* weight;       // [outputs][inputs][kh][kw]; transposed: [inputs*groups][outputs/groups][kh][kw]
   const int32_t* bias;        // [outputs], at the scale of the sums
   const float* multiplier;    // [outputs]
+  const float* addend;        // [outputs] of RESCALE, or null
 };
 
 }  // namespace fxq

@@ -1,4 +1,6 @@
 // MAX_POOL and AVERAGE_POOL. Windows are clipped to the image: a stored border does not count.
+#include <cstring>
+
 #include "families.h"
 #include "rounding.h"
 #include "window.h"
@@ -36,8 +38,11 @@ void average_pool(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
         for (int32_t y = rows.begin; y < rows.end; ++y)
           for (int32_t x = columns.begin; x < columns.end; ++x)
             sum += pixel(s.in, image.in, y, x)[c] - s.code.zero_in;
-        const float mean = float(sum) / count;
-        out[c] = finish(mean * s.code.m0, s);
+        const float mean = float(sum) / count, v = mean * s.code.m0;
+        if (s.code.flags & FLOAT_OUT)
+          std::memcpy(out + c * s.out.channel, &v, sizeof v);
+        else
+          out[c] = finish(v, s);
       }
     }
   });

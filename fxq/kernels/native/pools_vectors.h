@@ -53,12 +53,22 @@ inline Sums window_sums(const View& v, const uint8_t* image, Window y, Window x)
 }
 
 // The mean of sums over n numbers, of which `inside` were added.
-inline Vector mean(const Step& s, const Sums& sum, int32_t inside, int32_t n, const Range& range) {
+inline Quad mean(const Step& s, const Sums& sum, int32_t inside, int32_t n) {
   const Vector zero = ints_of(-inside * s.code.zero_in);
   const Floats count = floats_of(float(n)), m = floats_of(s.code.m0);
   Quad v;
   for (int k = 0; k < 4; ++k) v.v[k] = mul(div(to_floats(add_ints(sum.v[k], zero)), count), m);
-  return narrow(v, range);
+  return v;
+}
+
+// Up to `count` of WIDTH means, as bytes or as floats.
+inline void store_means(const Step& s, uint8_t* out, const Quad& v, int32_t count) {
+  if (!(s.code.flags & FLOAT_OUT)) return store(out, narrow(v, range_of(s.code)), count);
+  constexpr int32_t FLOATS = WIDTH / 4;
+  float mixed[4][FLOATS], line[WIDTH];  // lane l of vector k holds numbers 16 l + 4 k and on
+  for (int k = 0; k < 4; ++k) store_floats(mixed[k], v.v[k]);
+  for (int i = 0; i < WIDTH; ++i) line[i] = mixed[i / 4 % 4][i / 16 * 4 + i % 4];
+  std::memcpy(out, line, least(count, WIDTH) * sizeof(float));
 }
 
 inline void average(const Step& s, const Operands& image, int32_t oy, int32_t ox, int32_t begin,
@@ -67,10 +77,8 @@ inline void average(const Step& s, const Operands& image, int32_t oy, int32_t ox
   const int32_t inside = (y.end - y.begin) * (x.end - x.begin);
   uint8_t* out = pixel(s.out, image.out, oy, ox);
   for (int32_t c = begin; c < end; c += WIDTH)
-    store(
-        out + c,
-        mean(s, window_sums(s.in, image.in + c, y, x), inside, divisor(s, y, x), range_of(s.code)),
-        end - c);
+    store_means(s, out + c * s.out.element,
+                mean(s, window_sums(s.in, image.in + c, y, x), inside, divisor(s, y, x)), end - c);
   if (s.table) look_up(s.table, out + begin, out + begin, end - begin);
 }
 
@@ -133,7 +141,8 @@ void average_line(const Step& s, const Operands& o, int32_t chunk, uint8_t* scra
     for (int32_t at = s.in.c; at < period; at += s.in.c)
       for (int32_t c = 0; c < s.in.c; ++c) sums[c] += sums[at + c];
     for (int32_t c = 0; c < s.in.c; c += WIDTH)
-      store(image.out + c, mean(s, load_in_order(sums + c), n, n, range_of(s.code)), s.in.c - c);
+      store_means(s, image.out + c * s.out.element, mean(s, load_in_order(sums + c), n, n),
+                  s.in.c - c);
     if (s.table) look_up(s.table, image.out, image.out, s.in.c);
   });
 }
@@ -145,6 +154,7 @@ bool prepare_max_pool(Step& s, int32_t images) {
 }
 
 bool prepare_average_pool(Step& s, int32_t images) {
+  if (s.out.channel != s.out.element) return false;
   const double work = 0.03 * s.code.kh * s.code.kw;
   const bool one = s.out.h == 1 && s.out.w == 1;
   const bool all = one && s.code.kh == s.in.h && s.code.kw == s.in.w && !s.code.ph && !s.code.pw;

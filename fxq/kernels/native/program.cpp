@@ -10,7 +10,7 @@ namespace {
 
 const char* const OPS[] = {"enter", "leave", "conv", "depthwise", "add", "multiply", "table",
                            "max_pool", "average_pool", "shuffle", "nearest", "flatten",
-                           "transposed"};
+                           "transposed", "range", "rescale"};
 
 const Family* family_of(int32_t op) {
   for (int32_t f = 0; f < FAMILY_COUNT; ++f)
@@ -68,9 +68,10 @@ Program::Program(const Source& source, int32_t isa)
     kernels.push_back(std::string(OPS[code.op]) + " " + isa_name(used));
     if (phases.empty() || phases.back().wide != wide) phases.push_back({i, i, wide});
     phases.back().last = i + 1;
-    const bool slack = code.op != ENTER;  // only what enters is read to the byte
+    // what comes in floats or sums is read to the byte
+    const bool slack = code.op != ENTER && code.op != RANGE && code.op != RESCALE;
     require(steps.back().in, images, slack, *this);
-    if (code.other >= 0) require(steps.back().other, images, slack, *this);
+    if (code.other >= 0) require(steps.back().other, images, slack && !(code.flags & MEASURED), *this);
     require(steps.back().out, images, false, *this);
   }
 }

@@ -7,11 +7,12 @@ import ctypes
 _INT, _LONG, _FLOAT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 
 _OPS = ("ENTER", "LEAVE", "CONV", "DEPTHWISE", "ADD", "MULTIPLY", "TABLE", "MAX_POOL",
-        "AVERAGE_POOL", "SHUFFLE", "NEAREST", "FLATTEN", "TRANSPOSED")
+        "AVERAGE_POOL", "SHUFFLE", "NEAREST", "FLATTEN", "TRANSPOSED", "RANGE", "RESCALE")
 OPS = {name: number for number, name in enumerate(_OPS)}
 ISAS = ("plain", "neon", "avx2", "avxvnni", "vnni", "amx")
 LANE, WIDE, EXTERNAL = 0, 1, 2
-WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE = 1, 2, 4, 8, 16
+WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE, MEASURED, SUMS_OUT = (
+    1 << bit for bit in range(7))
 SLACK = 64
 
 
@@ -42,4 +43,5 @@ class LayerFields(ctypes.Structure):
     _fields_ = (
         ("outputs", _INT), ("inputs", _INT), ("groups", _INT), ("kh", _INT), ("kw", _INT),
         ("transposed", _INT), ("zero_in", _INT), ("reserved", _INT),
-        ("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("multiplier", ctypes.c_void_p))
+        ("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("multiplier", ctypes.c_void_p),
+        ("addend", ctypes.c_void_p))

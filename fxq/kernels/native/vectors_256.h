@@ -56,13 +56,16 @@ inline Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 inline Floats div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
 inline Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }  // b where a is NaN
+inline Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
 inline Floats fused(Floats a, Floats b, Floats c) {
   return add(mul(a, b), c);
 }  // of exact products
 inline Floats as_floats(Vector x) { return _mm256_castsi256_ps(x); }
+inline Vector as_ints(Floats x) { return _mm256_castps_si256(x); }
 inline Floats to_floats(Vector x) { return _mm256_cvtepi32_ps(x); }
 inline Vector to_ints(Floats x) { return _mm256_cvtps_epi32(x); }  // half to even
 inline Vector add_ints(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
+inline Vector sub_ints(Vector a, Vector b) { return _mm256_sub_epi32(a, b); }
 
 inline Vector low_bytes(Vector a, Vector b) { return _mm256_unpacklo_epi8(a, b); }
 inline Vector high_bytes(Vector a, Vector b) { return _mm256_unpackhi_epi8(a, b); }

@@ -57,9 +57,11 @@ inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }  // b wher
 inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 inline Floats as_floats(Vector x) { return _mm512_castsi512_ps(x); }
+inline Vector as_ints(Floats x) { return _mm512_castps_si512(x); }
 inline Floats to_floats(Vector x) { return _mm512_cvtepi32_ps(x); }
 inline Vector to_ints(Floats x) { return _mm512_cvtps_epi32(x); }  // half to even
 inline Vector add_ints(Vector a, Vector b) { return _mm512_add_epi32(a, b); }
+inline Vector sub_ints(Vector a, Vector b) { return _mm512_sub_epi32(a, b); }
 
 inline Vector low_bytes(Vector a, Vector b) { return _mm512_unpacklo_epi8(a, b); }
 inline Vector high_bytes(Vector a, Vector b) { return _mm512_unpackhi_epi8(a, b); }

@@ -53,12 +53,14 @@ Block::~Block() {
 Weights::Weights(const Layer& given)
     : layer(given),
       given_bias_(given.bias, given.bias + given.outputs),
-      multiplier_(given.multiplier, given.multiplier + given.outputs) {
+      multiplier_(given.multiplier, given.multiplier + given.outputs),
+      addend_(given.addend, given.addend ? given.addend + given.outputs : nullptr) {
   const int64_t kernel = int64_t{given.kh} * given.kw, all = given.inputs * kernel * given.outputs;
   weight_.assign(given.weight, given.weight + all);
   layer.weight = weight_.data();
   layer.bias = given_bias_.data();
   layer.multiplier = multiplier_.data();
+  if (given.addend) layer.addend = addend_.data();
   // A transposed layer is [inputs * groups][outputs / groups][kernel]: see native.h.
   const int64_t group = given.outputs / given.groups;
   for (int64_t o = 0; o < given.outputs; ++o) {

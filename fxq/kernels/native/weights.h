@@ -39,7 +39,7 @@ class Weights {
  private:
   std::vector<int8_t> weight_;
   std::vector<int32_t> given_bias_;
-  std::vector<float> multiplier_;
+  std::vector<float> multiplier_, addend_;
   std::map<int64_t, std::unique_ptr<Block>> forms_;
   std::mutex lock_;
 };

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -13,11 +12,12 @@ from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.rewriter import constant_of
 from fxq.kernels.native.structs import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL
+from fxq.runtime.native.emit_dynamic import linear_dynamic
 from fxq.runtime.native.emit_moves import MOVES, Emit
 from fxq.runtime.native.plan import Plan
 from fxq.runtime.native.steps import Unplanned
 from fxq.runtime.native.values import Value
-from fxq.runtime.native.windows import border, pooled, spread, window
+from fxq.runtime.native.windows import ONE_PIXEL, border, pooled, spread, window
 
 
 def _rounding(node: Node) -> dict[str, Any]:
@@ -63,21 +63,21 @@ def _constant(node: Any) -> Tensor:
     return value
 
 
-_ONE = window(1, 1, 0, 1, 2)  # a linear layer is a convolution of single pixels
 
 
 def _linear(plan: Plan, node: Node) -> None:
     source, weight = plan.source(node), _constant(node.args[1])
     _refuse_rows(source)
-    plan.add("CONV", node, source, (1, 1, weight.shape[0]), **_ONE, **_rounding(node), groups=1)
+    plan.add("CONV", node, source, (1, 1, weight.shape[0]), **ONE_PIXEL, **_rounding(node),
+             groups=1)
 
 
 def _linear_float(plan: Plan, node: Node) -> None:
     source, weight = plan.source(node), _constant(node.args[1])
     _refuse_rows(source)
     bounds: dict[str, Any] = {"low": 0, "high": 255, "zero_out": 0 if node.kwargs["relu"] else 1}
-    result = _float_result(plan, (plan.images, weight.shape[0]))  # low at the zero point: a ReLU
-    plan.append("CONV", node, source, result, **_ONE, **bounds, groups=1, flags=FLOAT_OUT,
+    result = plan.floats((plan.images, weight.shape[0]))  # low at the zero point: a ReLU
+    plan.append("CONV", node, source, result, **ONE_PIXEL, **bounds, groups=1, flags=FLOAT_OUT,
                 zero_in=node.kwargs["zero_in"])
     plan.values[node] = result
 
@@ -85,11 +85,6 @@ def _linear_float(plan: Plan, node: Node) -> None:
 def _refuse_rows(source: Value) -> None:
     if source.rank != 2:
         raise Unplanned("a linear layer of more than two dimensions")
-
-
-def _float_result(plan: Plan, shape: tuple[int, ...]) -> Value:
-    """A contiguous float tensor of the caller."""
-    return plan.external(shape, torch.empty(shape, device="meta").stride(), 4)
 
 
 def _enter(plan: Plan, node: Node) -> None:
@@ -102,7 +97,7 @@ def _enter(plan: Plan, node: Node) -> None:
 def _leave(plan: Plan, node: Node) -> None:
     source, kw = plan.source(node), node.kwargs
     space = {2: (), 3: (source.w,)}.get(source.rank, (source.h, source.w))
-    result = _float_result(plan, (plan.images, source.c, *space))
+    result = plan.floats((plan.images, source.c, *space))
     plan.append("LEAVE", node, source, result, zero_in=kw["zero"], m0=kw["scale"])
     plan.values[node] = result
 
@@ -158,32 +153,47 @@ def _concatenate(plan: Plan, node: Node) -> None:
 
 
 def _average(plan: Plan, node: Node) -> None:
+    source = plan.source(node)
+    size, fields = _pooling(source, node.kwargs)
+    plan.add("AVERAGE_POOL", node, source, size, **fields, **_rounding(node),
+             m0=node.kwargs.get("multiplier", 1.0))
+
+
+def _average_float(plan: Plan, node: Node) -> None:
     source, kw = plan.source(node), node.kwargs
-    fields: dict[str, Any] = {**_rounding(node), "m0": kw.get("multiplier", 1.0)}
-    kernel: Any = kw.get("kernel_size")
-    shares: Any = kw.get("output_size")
+    (h, w, c), fields = _pooling(source, kw)
+    space = {2: (), 3: (w,)}.get(plan.rank(node), (h, w))
+    result = plan.values[node] = plan.floats((plan.images, c, *space))
+    fields["flags"] |= FLOAT_OUT
+    plan.append("AVERAGE_POOL", node, source, result, **fields, zero_in=kw["zero_in"],
+                m0=kw["scale"])
+
+
+def _pooling(source: Value, kw: Mapping[str, Any]) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """The size of what an average gives, and its geometry."""
+    kernel, shares = kw.get("kernel_size"), kw.get("output_size")
     if shares is not None:
-        h, w = (n or whole for n, whole in zip(shares, (source.h, source.w), strict=True))
-        plan.add("AVERAGE_POOL", node, source, (h, w, source.c), **fields, flags=ADAPTIVE,
-                 **window((-(-source.h // h), -(-source.w // w)), 1, 0, 1, 2))
-        return
+        wanted = (1, *shares)[-2:]  # a signal has one row
+        h, w = (n or whole for n, whole in zip(wanted, (source.h, source.w), strict=True))
+        kernel = -(-source.h // h), -(-source.w // w)
+        return (h, w, source.c), {**window(kernel, 1, 0, 1, 2), "flags": ADAPTIVE}
     if kernel is None:  # over the whole image
-        plan.add("AVERAGE_POOL", node, source, (1, 1, source.c), **fields,
-                 **window((source.h, source.w), 1, 0, 1, 2))
-        return
+        return (1, 1, source.c), {**window((source.h, source.w), 1, 0, 1, 2), "flags": 0}
     geometry = window(kernel, kw.get("stride") or kernel, kw.get("padding", 0), 1,
                       source.rank - 2)
-    size = (*pooled(source, geometry, bool(kw.get("ceil_mode", False))), source.c)
+    h, w = pooled(source, geometry, bool(kw.get("ceil_mode", False)))
     flags = INCLUDE_PAD if kw.get("count_include_pad", True) else 0
-    plan.add("AVERAGE_POOL", node, source, size, **fields, **geometry, flags=flags)
+    return (h, w, source.c), {**geometry, "flags": flags}
 
 
 EMIT: Mapping[Any, Emit] = {
     arithmetic.conv: _conv, arithmetic.conv_add: _conv,
     arithmetic.conv_transpose: _conv_transpose, arithmetic.linear: _linear,
-    arithmetic.linear_float: _linear_float, arithmetic.add: _add,
+    arithmetic.linear_float: _linear_float, arithmetic.linear_dynamic: linear_dynamic,
+    arithmetic.add: _add,
     arithmetic.multiply: _multiply, arithmetic.look_up: _look_up,
     arithmetic.concatenate: _concatenate, arithmetic.average: _average,
+    arithmetic.average_float: _average_float,
     arithmetic.enter: _enter, arithmetic.leave: _leave, **MOVES}
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({

@@ -11,7 +11,7 @@ from torch.fx import Node
 from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.rewriter import constant_of
-from fxq.runtime.native.takes import takes
+from fxq.runtime.native.takes import measures, takes
 
 _LAYERS = (arithmetic.linear, arithmetic.linear_float)
 # What computes each number on its own does so in any layout.
@@ -25,11 +25,12 @@ class Layout(StrEnum):
     TORCH = "no program computes it"
     IMAGE = "batch, channels, and up to two dimensions of space"
     ROWS = "any number of dimensions, channels last"
+    TENSOR = "rows that are measured together: its input is a whole tensor"
 
 
 def layouts(graph: fx.Graph) -> dict[Node, Layout]:
     """The layout of every node. Values between linear layers of tokens are rows."""
-    found = {n: Layout.IMAGE if takes(n) else Layout.TORCH for n in graph.nodes}
+    found = {n: _alone(n) for n in graph.nodes}
     pending = [n for n in graph.nodes if n.target in _LAYERS and _is_rows(n)]
     while pending:
         node = pending.pop()
@@ -39,6 +40,13 @@ def layouts(graph: fx.Graph) -> dict[Node, Layout]:
         pending += [n for n in (*node.all_input_nodes, *node.users)
                     if n.target in _ELEMENTWISE and _is_rows(n)]
     return found
+
+
+def _alone(node: Node) -> Layout:
+    """The layout of a node whatever its neighbours have."""
+    if node.target is arithmetic.linear_dynamic and measures(node):
+        return Layout.TENSOR
+    return Layout.IMAGE if takes(node) else Layout.TORCH
 
 
 def _is_rows(node: Node) -> bool:

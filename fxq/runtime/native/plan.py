@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -34,6 +35,7 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     values: dict[Node, Value] = field(default_factory=dict)
     externals: list[Outside] = field(default_factory=list)
+    measured: dict[Any, tuple[Value, Value]] = field(default_factory=dict)  # range, integers
 
     def __post_init__(self) -> None:
         self.order = {n: i for i, n in enumerate(self.nodes)}
@@ -84,6 +86,10 @@ class Plan:
         storage = Storage(h, w, c, element, EXTERNAL + len(self.externals), at)
         self.externals.append(Outside(tuple(shape), tuple(strides), element))
         return Value(storage, h, w, shape[1], zero, rank=len(shape))
+
+    def floats(self, shape: tuple[int, ...]) -> Value:
+        """A contiguous float tensor of the caller."""
+        return self.external(shape, torch.empty(shape, device="meta").stride(), 4)
 
     def fresh(self, node: Node, h: int, w: int, c: int) -> Value:
         """Where a node's result goes: a part of a concatenation, or a storage of its own."""
@@ -143,6 +149,8 @@ class Plan:
         start = len(self.steps)
         while self.images > 1 and start and self.steps[start - 1].is_flat:
             start -= 1
+        if self.measured and self.images > 1 and start:
+            raise Unplanned("a range of images that are computed one by one")
         storages: dict[Storage, None] = {}
         for position, step in enumerate(self.steps):
             inner = [v.storage for v in step.values if v.storage.space < EXTERNAL]

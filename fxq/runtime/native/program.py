@@ -22,7 +22,7 @@ from fxq.runtime.native.values import Value
 from fxq.runtime.python import Function, build
 
 MOST_PROGRAMS = 32  # that one part keeps; the oldest go first
-_LAYERS = ("CONV", "DEPTHWISE", "TRANSPOSED")
+_LAYERS = ("CONV", "DEPTHWISE", "TRANSPOSED", "RESCALE")
 
 
 class Segment:
@@ -95,9 +95,11 @@ class Segment:
         if step.node not in self.layers:
             weight, bias, multiplier = (constant_of(a) for a in step.node.args[1:4])
             assert weight is not None and bias is not None and multiplier is not None
+            floats = bias if bias.is_floating_point() else None  # of a layer that measures
             self.layers[step.node] = library.Layer(
-                weight, bias, multiplier, groups=step.fields["groups"],
-                zero_in=step.fields["zero_in"], transposed=step.op == "TRANSPOSED")
+                weight, bias if floats is None else bias.new_zeros(bias.shape, dtype=torch.int32),
+                multiplier, groups=step.fields["groups"], addend=floats,
+                zero_in=step.fields.get("zero_in", 0), transposed=step.op == "TRANSPOSED")
         return self.layers[step.node]
 
 

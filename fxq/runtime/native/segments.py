@@ -34,7 +34,7 @@ def parts_of(graph: fx.Graph) -> list[Part]:
     """The nodes that programs can compute, in as few parts as their dependencies allow.
 
     A node's level counts the changes of layout on the way to it: nodes of one level and layout
-    need nothing of each other but through themselves.
+    need nothing of each other but through themselves. Rows are a part for each number of them.
     """
     found, levels = layouts(graph), dict[Node, int]()
     chosen: dict[tuple[int, Layout], list[Node]] = {}
@@ -43,8 +43,9 @@ def parts_of(graph: fx.Graph) -> list[Part]:
                             for n in node.all_input_nodes), default=0)
         if found[node] is not Layout.TORCH:
             chosen.setdefault((levels[node], found[node]), []).append(node)
-    return [_part(part, layout is Layout.ROWS) for (_, layout), nodes in sorted(chosen.items())
-            for part in (_connected(nodes) if layout is Layout.ROWS else [nodes])]
+    return [_part(part, rows=layout is not Layout.IMAGE)
+            for (_, layout), nodes in sorted(chosen.items())
+            for part in ([nodes] if layout is Layout.IMAGE else _connected(nodes))]
 
 
 def _connected(nodes: Sequence[Node]) -> list[list[Node]]:

@@ -22,10 +22,19 @@ def takes(node: Any) -> bool:
     """A program has a step for the node: its function, its types and its options."""
     if not isinstance(node, Node) or node.op != "call_function" or node.target not in EMIT:
         return False
+    if node.target is arithmetic.linear_dynamic:
+        return measures(node)
     condition = _CONDITIONS.get(node.target, _always)
     operands = [n for n in node.all_input_nodes if constant_of(n) is None
                 and info(n).shape is not None]
     return all(_is_image(n, node.target) for n in (node, *operands)) and bool(condition(node))
+
+
+def measures(node: Node) -> bool:
+    """A layer of 8 bits that measures its input, a float tensor of any number of dimensions."""
+    known = info(node.args[0])  # type: ignore[arg-type]
+    return bool(known.shape) and known.dtype is torch.float32 and bool(_eight_bits(node)) and (
+        0 <= int(node.kwargs["low"]) < int(node.kwargs["high"]) <= 255)  # type: ignore[arg-type]
 
 
 def _is_image(node: Node, function: Any) -> bool:
@@ -39,7 +48,7 @@ def _always(_: Node) -> object:
     return True
 
 
-_BORDER = (arithmetic.enter, arithmetic.leave, arithmetic.linear_float)
+_BORDER = (arithmetic.enter, arithmetic.leave, arithmetic.linear_float, arithmetic.average_float)
 
 
 def _shape(node: Any) -> tuple[int, ...]:
@@ -122,6 +131,7 @@ _CONDITIONS: Mapping[Any, Callable[[Node], object]] = {
     arithmetic.linear: _whole_image, arithmetic.linear_float: _whole_image,
     arithmetic.add: _same_or_pixel, arithmetic.multiply: _same_or_pixel,
     arithmetic.concatenate: _joins_channels, arithmetic.average: _averages_space,
+    arithmetic.average_float: _averages_space,
     arithmetic.max_pool1d: _pools_images, arithmetic.max_pool2d: _pools_images,
     arithmetic.nearest: _nearest,
     **{OPS[name].call: condition for name, condition in _MOVES.items()}}

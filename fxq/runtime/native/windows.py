@@ -18,6 +18,9 @@ def window(kernel: Any, stride: Any, padding: Any, dilation: Any, rank: int) -> 
     return fields
 
 
+ONE_PIXEL = window(1, 1, 0, 1, 2)  # a linear layer is a convolution of single pixels
+
+
 def pooled(source: Value, g: Mapping[str, int], ceil_mode: bool = False) -> tuple[int, int]:
     """Height and width of what the kernel gives."""
     return (_span(source.h, g["kh"], g["sh"], g["ph"], g["dh"], ceil_mode),

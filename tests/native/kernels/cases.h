@@ -119,7 +119,7 @@ inline void add_weights(Case& c, int32_t channels, int32_t kh, int32_t kw) {
     bias[dead] = draw(INT32_MIN / 2, INT32_MAX / 2), multiplier[dead] = 1e-8f;
   }
   const Layer layer{channels, 1,           channels,         kh, kw, 0, c.in.view.zero_point, 0,
-                    w.data(), bias.data(), multiplier.data()};
+                    w.data(), bias.data(), multiplier.data(), multiplier.data()};
   c.weights = std::make_shared<Weights>(layer);
 }
 

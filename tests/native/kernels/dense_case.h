@@ -80,7 +80,7 @@ struct Case {
   void lay_out(int32_t h, int32_t w, int32_t wider_in, int32_t wider_out, int32_t border_out) {
     const int32_t out_h = (h + 2 * code.ph - (code.kh - 1) * code.dh - 1) / code.sh + 1;
     const int32_t out_w = (w + 2 * code.pw - (code.kw - 1) * code.dw - 1) / code.sw + 1;
-    const int32_t element = code.flags & fxq::FLOAT_OUT ? 4 : 1, b = border_out;
+    const int32_t element = code.flags & (fxq::FLOAT_OUT | fxq::SUMS_OUT) ? 4 : 1, b = border_out;
     in = Value::of(images, h, w, layer.inputs * layer.groups, 1, code.pw, code.pw, code.ph, code.ph, wider_in);
     out = Value::of(images, out_h, out_w, layer.outputs, element, b, b, b, b, wider_out);
     other = Value::of(images, out_h, out_w, layer.outputs, 1, 0, b, b, 0, wider_in);

@@ -36,7 +36,8 @@ Case draw(Random& random) {
   code.m1 = float(random.in(1, 3000)) / 1000;
   code.flags = (random.one_in(3) ? RESIDUAL : 0) | (random.one_in(4) ? FLOAT_OUT : 0) |
                (c.images > 1 ? WIDE_STEP : 0);
-  code.table = random.one_in(3) && !(code.flags & FLOAT_OUT) ? 0 : -1;
+  if (!(code.flags & (RESIDUAL | FLOAT_OUT)) && random.one_in(4)) code.flags |= SUMS_OUT;
+  code.table = random.one_in(3) && !(code.flags & (FLOAT_OUT | SUMS_OUT)) ? 0 : -1;
   c.lay_out(h, w, random.one_in(3) ? random.in(1, 40) : 0, random.one_in(3) ? random.in(1, 40) : 0,
             random.one_in(2) ? 0 : random.in(1, 2));
   c.draw_numbers(random);
@@ -113,7 +114,7 @@ bool transposed_scatters(Random& random) {
   const int32_t h = random.in(d.kh, 7), w = random.in(1, 7);
   const int32_t out_h = (h - 1) * d.sh - 2 * d.ph + d.dh * (d.kh - 1) + 1 + random.in(0, 1);
   const int32_t out_w = (w - 1) * d.sw + d.dw * (d.kw - 1) + 1;
-  c.layer = {out * groups, in, groups, d.kh, d.kw, 1, d.zero_in, 0, nullptr, nullptr, nullptr};
+  c.layer = {out * groups, in, groups, d.kh, d.kw, 1, d.zero_in, 0, nullptr, nullptr, nullptr, nullptr};
   c.in = Value::of(1, h, w, in * groups, 1, 0, 0, 0, 0, 0);
   c.out = Value::of(1, out_h, out_w, out * groups, 1, 0, 0, 0, 0, 0);
   c.other = c.out;

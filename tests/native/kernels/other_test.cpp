@@ -21,7 +21,7 @@ struct Memory {
   Guarded in, other, out;
   Memory(const Case& c, bool at_end)
       : in(c.in.bytes, at_end, slack(c.in)),
-        other(c.other.bytes + 1, at_end, SLACK),
+        other(c.other.bytes + (c.other.view.element == 4 ? 4 : 1), at_end, SLACK),
         out(c.out.bytes, at_end, slack(c.out)) {}
   static int64_t slack(const Tensor& t) { return t.view.space == EXTERNAL ? 0 : SLACK; }
 };
@@ -42,7 +42,8 @@ void run(Case& c, Memory& m, uint8_t* out) {
 bool check(const Kernel& kernel, Case& c) {
   const bool at_end = chance(70);
   Memory m(c, at_end);
-  if (c.step.code.op == ENTER && c.in.view.element == 4) {
+  if (c.other.view.element == 4) fill_floats(m.other.data, c.other.bytes);
+  if ((c.step.code.op == ENTER || c.step.code.op == RANGE) && c.in.view.element == 4) {
     auto* x = reinterpret_cast<float*>(m.in.data);
     const float odd[] = {NAN, INFINITY, -INFINITY, 0.5f, -0.5f, 1e30f, -1e30f, 2.5f};
     for (int64_t i = 0; i < c.in.bytes / 4; ++i)
@@ -95,7 +96,32 @@ Case border(Op op) {
   c.in = op == ENTER ? floats : bytes, c.out = op == ENTER ? bytes : floats;
   c.step.code.m0 = draw(1, 1000) / 500.f;
   c.step.code.op = op;
+  const bool measured = op == ENTER && chance(30);
+  if (measured) c.other = float_tensor(1, 1, 1, 2 * draw(1, 16), true);
   finish_case(c, false);
+  if (measured) c.step.code.flags = MEASURED, c.step.code.low = 0;
+  if (measured && c.step.code.high == 0) c.step.code.high = 255;
+  return c;
+}
+
+// RANGE, and RESCALE of its sums, in place or not.
+Case dynamic(Op op) {
+  Case c;
+  c.images = chance(50) ? draw(2, 40) : 1;
+  const int32_t n = chance(50) ? draw(1, 40) : channels();
+  c.in = float_tensor(c.images, 1, 1, n, true);
+  c.step.code.op = op;
+  if (op == RANGE) {
+    c.out = float_tensor(1, 1, 1, 2 * draw(1, std::min(c.images, 16)), true);
+    finish_case(c, false);
+    return c;
+  }
+  c.out = c.in, c.in_place = chance(70);
+  c.other = float_tensor(1, 1, 1, 2 * draw(1, 16), true);
+  add_weights(c, n, 1, 1);
+  finish_case(c, false);
+  c.step.code.flags = MEASURED, c.step.code.low = 0, c.step.code.high = chance(70) ? 255 : 15;
+  c.step.code.zero_out = draw(0, 1);
   return c;
 }
 
@@ -131,7 +157,9 @@ Case pool(Op op) {
     code.m0 = chance(50) ? 1.f : draw(1, 1000) / 500.f;
     code.flags = chance(50) ? INCLUDE_PAD : 0;
     code.op = op;
-    finish_case(c, chance(30));
+    const bool floats = op == AVERAGE_POOL && chance(25);
+    if (floats) c.out = float_tensor(c.images, oh, ow, n, chance(50)), code.flags |= FLOAT_OUT;
+    finish_case(c, !floats && chance(30));
     return c;
   }
 }
@@ -198,6 +226,9 @@ Case make(Op op) {
       return pool(op);
     case DEPTHWISE:
       return depthwise();
+    case RANGE:
+    case RESCALE:
+      return dynamic(op);
     default:
       return moves(op);
   }
