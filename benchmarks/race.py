@@ -2,19 +2,22 @@
 
     python benchmarks/race.py [MODEL ...] [--batch 1,8,64] [--threads 1,2] [--busy 0,2]
                               [--variants eager,ov_int8,fxq_native] [--rounds 15]
-                              [--iterations 5] [--json FILE] [--markdown docs/benchmarks/race.md]
+                              [--iterations 5] [--together 12] [--json FILE]
+                              [--markdown docs/benchmarks/race.md]
 
 A worker for each variant builds its model and waits; in each round every worker in turn infers
 `--iterations` times, so that no two thread pools compete and a drift of the machine meets all
 alike. Wall time and the processor time of the whole process are medians of the rounds, with
 minima; ratios are medians over rounds of the other's wall time by that of `fxq_native`. Every
 combination of `--batch`, `--threads` and `--busy` is a table; so many `--busy` processes compute
-beside the rounds without end. Batches are random numbers: times only.
+beside the rounds without end. Of more than `--together` variants, so many race at once, each time
+with `fxq_native`: where memory is short. Batches are random numbers: times only.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import itertools
 import json
@@ -28,7 +31,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +61,20 @@ class Setting:
 
 @dataclass
 class Times:
-    """A variant's (wall, processor) seconds for each round, or why there are none."""
+    """A variant's (wall, processor) seconds for each round, or why there are none.
+
+    `own` are those of fxq in the same rounds.
+    """
 
     rounds: list[tuple[float, float]] = field(default_factory=list)
     error: str = ""
+    own: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """Median over rounds of how many times longer it takes than fxq (wall)."""
+        return statistics.median(a[0] / b[0] for a, b in zip(
+            self.rounds, self.own, strict=True)) if self.rounds and self.own else math.nan
 
 
 def work(options: argparse.Namespace) -> None:
@@ -94,6 +107,7 @@ def work(options: argparse.Namespace) -> None:
             return
         del calibration
         gc.collect()  # the float model, where the variant does without it
+        ctypes.CDLL(None).malloc_trim(0)
         answer({})
         for line in sys.stdin:
             infer()
@@ -152,9 +166,20 @@ def beside(count: int) -> Iterator[None]:
 
 def race(model: str, setting: Setting, options: argparse.Namespace) -> dict[str, Times]:
     """The times of each variant."""
+    names, times = options.variants.split(","), dict[str, Times]()
+    others = [name for name in names if name != OWN]
+    for start in range(0, max(1, len(others)), options.together):
+        group = others[start:start + options.together]
+        times |= together(model, setting, [*group, OWN] if OWN in names else group, options)
+    return {name: times[name] for name in names}
+
+
+def together(model: str, setting: Setting, names: list[str],
+             options: argparse.Namespace) -> dict[str, Times]:
+    """Build a group of variants, and let them take turns."""
     workers: dict[str, Worker] = {}
     try:
-        for name in options.variants.split(","):
+        for name in names:
             workers[name] = Worker(name, model, setting)
         with beside(setting.busy):
             for _ in range(options.rounds):
@@ -163,14 +188,9 @@ def race(model: str, setting: Setting, options: argparse.Namespace) -> dict[str,
     finally:
         for worker in workers.values():
             worker.end()
+    for worker in workers.values():
+        worker.times.own = workers[OWN].times.rounds if OWN in workers else []
     return {name: w.times for name, w in workers.items()}
-
-
-def ratio(times: dict[str, Times], other: str, own: str) -> float:
-    """Median over rounds of how many times longer `other` takes (wall)."""
-    pairs = [times[name].rounds if name in times else [] for name in (other, own)]
-    return statistics.median(a[0] / b[0] for a, b in zip(*pairs, strict=True)) if all(
-        pairs) else math.nan
 
 
 def rows(model: str, times: dict[str, Times]) -> list[list[Any]]:
@@ -182,7 +202,7 @@ def rows(model: str, times: dict[str, Times]) -> list[list[Any]]:
             continue
         wall, cpu = ([r[i] * 1e3 for r in found.rounds] for i in (0, 1))
         numbers = (statistics.median(wall), min(wall), statistics.median(cpu), min(cpu),
-                   ratio(times, name, OWN))
+                   found.ratio)
         made.append([model, name, *(f"{n:.2f}" for n in numbers)])
     return made
 
@@ -192,7 +212,7 @@ def section(setting: Setting, found: dict[str, dict[str, Times]], notes: list[st
     names = dict.fromkeys(name for times in found.values() for name in times)
     means = []
     for name in names:
-        ratios = [r for times in found.values() if not math.isnan(r := ratio(times, name, OWN))]
+        ratios = [t[name].ratio for t in found.values() if not math.isnan(t[name].ratio)]
         if ratios and name != OWN:
             means.append((name, statistics.geometric_mean(ratios), min(ratios), len(ratios)))
     summary = tabulate(means, ("variant", "geometric mean", "least", "models"), "github",
@@ -220,6 +240,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", default=default)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--together", type=int, default=len(DEFAULT))
     parser.add_argument("--variants", default=",".join(DEFAULT))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
@@ -239,7 +260,7 @@ def main() -> None:
         notes = [linear_layers(m, setting) for m in options.models if m in LINEAR] if (
             setting.batch == 1 and not setting.busy) else []
         sections.append(section(setting, found, notes))
-        everything[str(setting)] = {m: {n: t.rounds for n, t in times.items()}
+        everything[str(setting)] = {m: {n: asdict(t) for n, t in times.items()}
                                     for m, times in found.items()}
     from common import environment  # torch, which the parent does without while it races
 
