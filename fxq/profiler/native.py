@@ -32,7 +32,7 @@ class Clocked:
     """A program of its own for one part of a graph; each call keeps the times of its steps."""
 
     def __init__(self, segment: Segment, tensors: Sequence[Tensor]) -> None:
-        self.__name__, self.part = "program", segment.part
+        self.__name__, self.part, self._through = "program", segment.part, segment.through
         self.linked: Linked = segment.link(tensors)
         self.kernels = self.linked.program.kernels
         self._times: list[tuple[int, int]] = []
@@ -40,7 +40,7 @@ class Clocked:
         self.linked.program = self  # type: ignore[assignment]
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return self.linked(*tensors)
+        return self._through(self.linked, tensors)
 
     def run(self, pointers: Sequence[int], threads: int) -> None:
         """What the linked program calls in place of a run without clocks."""

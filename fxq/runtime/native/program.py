@@ -45,12 +45,17 @@ class Segment:
             call = self._make(key, tensors)
         return call(*tensors)  # type: ignore[no-any-return]
 
-    def _of_rows(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _of_rows(self, tensors: Sequence[Tensor],
+                 linked: Callable[..., Any] | None = None) -> tuple[Tensor, ...]:
         """All dimensions but the last as one, and back."""
-        outer, flat = tensors[0].shape[:-1], [t.reshape(-1, t.shape[-1]) for t in tensors]
+        outer, flat = tensors[0].shape[:-1], _rows(tensors)
         key = tuple([(t.shape, t.stride()) for t in flat])
-        call = self.programs.get(key) or self._make(key, flat)
+        call = linked or self.programs.get(key) or self._make(key, flat)
         return tuple([t.view(*outer, t.shape[-1]) for t in call(*flat)])
+
+    def through(self, linked: Linked, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What `linked`, a program of this part, makes of a caller's tensors."""
+        return self._of_rows(tensors, linked) if self.part.rows else linked(*tensors)
 
     def _make(self, key: Any, tensors: Sequence[Tensor]) -> Callable[..., Any]:
         with self._lock:
@@ -69,6 +74,7 @@ class Segment:
 
     def link(self, tensors: Sequence[Tensor]) -> Linked:
         """The program for such inputs. Raises Unplanned."""
+        tensors = _rows(tensors) if self.part.rows else tensors
         plan = self.plan([_channels_last(t) for t in tensors])
         turned = [i for i, t in enumerate(tensors) if t.dtype is torch.uint8]
         return Linked(plan, [self._layer(s) for s in plan.steps], len(tensors), turned)
@@ -99,6 +105,10 @@ class Segment:
                 weight, bias, multiplier, groups=step.fields["groups"],
                 zero_in=step.fields["zero_in"], transposed=step.op == "TRANSPOSED")
         return self.layers[step.node]
+
+
+def _rows(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [t.reshape(-1, t.shape[-1]) for t in tensors]
 
 
 def _import(plan: Plan, node: Node, value: Value) -> Value:
