@@ -29,6 +29,7 @@ from fxq.targets.base import (
     rank,
     tensors,
 )
+from fxq.targets.costs import REGIONS
 
 _NUMBERS = Limit("padding is not resolved to numbers",
                  lambda node: not isinstance(attribute(node, "padding"), str))
@@ -143,4 +144,5 @@ NATIVE = Target(
     },
     kernels=_KERNELS,
     unsupported=_UNSUPPORTED,
+    regions=REGIONS,
 )
