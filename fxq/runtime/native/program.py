@@ -19,6 +19,7 @@ from fxq.runtime.native.plan import Plan, images_of, zero_of
 from fxq.runtime.native.segments import Part, alone
 from fxq.runtime.native.steps import Step, Unplanned
 from fxq.runtime.native.values import Value
+from fxq.runtime.native.variants import digest_of, known
 from fxq.runtime.python import Function, build
 
 MOST_PROGRAMS = 32  # that one part keeps; the oldest go first
@@ -132,7 +133,10 @@ def _export(plan: Plan, node: Node) -> None:
 
 
 class Linked:
-    """A program and the tensors of its calls: the inputs, then the outputs that each allocates."""
+    """A program and the tensors of its calls: the inputs, then the outputs that each allocates.
+
+    `link` makes the same program with other variants of its steps.
+    """
 
     def __init__(self, plan: Plan, layers: Sequence[library.Layer | None], inputs: int,
                  turned: Sequence[int]) -> None:
@@ -141,9 +145,17 @@ class Linked:
         table = _Rows(wide)
         code = [table.instruction(step, layer)
                 for step, layer in zip(plan.steps, layers, strict=True)]
-        self.program = library.Program(code, table.views, table.layers, table.tables, lane, wide,
-                                       plan.images, [o.bytes + SLACK * (i in self.turned)
-                                                     for i, o in enumerate(plan.externals)])
+        sizes = [o.bytes + SLACK * (i in self.turned) for i, o in enumerate(plan.externals)]
+        self.digest = digest_of(code, table.views, plan.images)
+
+        def link(variants: Sequence[int]) -> library.Program:
+            for instruction, variant in zip(code, variants, strict=True):
+                instruction.variant = variant
+            return library.Program(code, table.views, table.layers, table.tables, lane, wide,
+                                   plan.images, sizes)
+
+        self.link = link
+        self.program = link(known(self.digest, len(code)))
         made = plan.externals[inputs:]
         self.outputs = [(o.shape, o.strides, o.dtype) for o in made]
         self.order = [plan.values[n].storage.space - EXTERNAL - inputs for n in plan.outputs]
