@@ -1,11 +1,17 @@
 """Regions that float computes faster, by the target's cost table, stay in float."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 import fxq
+from fxq.compiler.lock import read_lock
 from fxq.kernels.native import why_not
+from fxq.profiler import slower_regions
+from fxq.runtime.native import tune
+from fxq.system.timing import Spread
 from fxq.targets import get_target
 from tests.nets import Fn, ramp
 
@@ -64,3 +70,77 @@ def test_reference_places_as_native_does():
     net = nn.Sequential(nn.Conv2d(64, 4, 1))
     assert codes(made(net, NARROW, "reference")) == {"conv2d": "cost"}
     assert get_target("fbgemm").regions is None
+
+
+def doubtful():
+    """A layer that gains less than twice its borders, and one that gains far more."""
+    torch.manual_seed(0)
+    return Fn(lambda s, x: s.wide(torch.softmax(s.narrow(x), 1)), narrow=nn.Conv2d(64, 4, 3),
+              wide=nn.Conv2d(4, 256, 7))
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """What the second measurement says of each trial, one after the other."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tune, "_MOST", 2)
+    monkeypatch.setattr(tune, "_LEAST", 2)
+    trials = []
+
+    def saved(before, after, *_):
+        assert before() is not None and after() is not None
+        return Spread(*[trials.pop(0)] * 3)
+
+    monkeypatch.setattr(slower_regions, "saved", saved)
+    return trials
+
+
+def test_a_region_that_is_measured_to_lose_stays_in_float(measured):
+    """Only what the table doubts is measured: the other layer is not."""
+    measured.append(1.0)
+    assert codes(made(doubtful(), NARROW, tune=True)) == {
+        "conv2d": "measured", "softmax": "no-kernel"}
+    assert measured == []
+
+
+def test_a_region_that_is_not_clearly_slower_stays_on_integers(measured):
+    """Its interval holds zero."""
+    measured.append(-0.1)
+    assert codes(made(doubtful(), NARROW, tune=True)) == {"softmax": "no-kernel"}
+
+
+def test_a_lock_replays_what_was_measured(measured, tmp_path):
+    """The same bytes, without `tune` and without a measurement; without the lock, others."""
+    measured.append(1.0)
+    files = [tmp_path / name for name in ("tuned", "again", "plain")]
+    made(doubtful(), NARROW, tune=True, lock=tmp_path / "fxq.lock").save(files[0])
+    made(doubtful(), NARROW, lock=tmp_path / "fxq.lock").save(files[1])
+    made(doubtful(), NARROW).save(files[2])
+    tuned, again, plain = (f.read_bytes() for f in files)
+    assert tuned == again != plain and read_lock(tmp_path / "fxq.lock")["slower"]
+
+
+def test_builds_without_tune_give_the_same_bytes(tmp_path):
+    """Nothing is measured."""
+    for name in ("a", "b"):
+        made(doubtful(), NARROW, lock=tmp_path / "fxq.lock").save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_lock(tmp_path / "fxq.lock")["slower"] == []
+
+
+@pytest.mark.parametrize("slower", [7, "conv2d", [3], {"a": 1}])
+def test_a_broken_lock_is_refused(slower, tmp_path):
+    """`slower` is a list of texts."""
+    path = tmp_path / "fxq.lock"
+    made(doubtful(), NARROW, lock=path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"slower": slower}))
+    with pytest.raises(fxq.ArtifactError, match="no lock of fxq"):
+        read_lock(path)
+
+
+def test_locks_from_before_say_nothing_of_it(tmp_path):
+    """They are read as if nothing was measured."""
+    path = tmp_path / "fxq.lock"
+    made(doubtful(), NARROW, lock=path)
+    path.write_text(json.dumps({k: v for k, v in read_lock(path).items() if k != "slower"}))
+    assert read_lock(path)["slower"] == []

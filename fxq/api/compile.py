@@ -25,6 +25,7 @@ from fxq.frontend.batches import Transform
 from fxq.ir.ops import op_name
 from fxq.passes.base import Pass
 from fxq.profiler.distance import Distance, distance_of, why_far
+from fxq.profiler.slower_regions import slower_regions
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
@@ -138,10 +139,11 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     calibration; `isa="any"` keeps the numbers right on x86 CPUs without VNNI too, for up to one
     bit of the weights that need it; `check_finite` refuses NaN and infinity in every call. `lock`
     names a file: the first build writes its provenance there, and a later one that differs raises
-    VerificationError with the first difference. `tune` measures on this machine how each step of a
-    native program is computed best, for the shapes of the example inputs, and keeps that in the
-    user's cache: no bit depends on it, in outputs or in files. Raises the errors of `prepare`,
-    `calibrate` and `convert`.
+    VerificationError with the first difference. `tune` measures on this machine, for the
+    example inputs, how each step of a native program is computed best, and keeps that in the user's
+    cache: no bit depends on it. It also leaves in float what is measured to be faster there; a lock
+    records that, and a later build with the lock does not measure it again. Raises the errors of
+    `prepare`, `calibrate` and `convert`.
     """
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
@@ -157,7 +159,13 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     keep = None if lock is None else partial(
         _keep_lock, Path(lock), prepared, identity_of(prepared.model), seed, runtime)
     prepared.let_copy_go(model)
-    return _convert(prepared, statistics, strict, runtime, check_finite, keep, tune)
+    seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
+    if lock is not None and Path(lock).exists():  # what was measured then
+        slower = frozenset(read_lock(lock)["slower"])
+    else:
+        slower = slower_regions(prepared, seen) if tune else frozenset()
+    prepared.context = replace(prepared.context, slower=slower)
+    return _convert(prepared, seen, strict, runtime, check_finite, keep, tune)
 
 
 def _keep_lock(path: Path, prepared: Prepared, identity: Lock, seed: int, runtime: str,

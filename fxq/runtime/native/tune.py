@@ -129,8 +129,8 @@ def choose(times: Times, variants: Sequence[int]) -> list[int]:
     columns = np.arange(times.shape[2])
     halves = _halves(times)
     rule, other = halves[:, 0], halves[:, best, columns]
-    gains = (other < rule * (1 - MARGIN) - LEAST_US).all(0)
-    return [variants[b] if gain else 0 for b, gain in zip(best, gains, strict=True)]
+    gains = np.where((other < rule * (1 - MARGIN) - LEAST_US).all(0), best, 0)
+    return [variants[b] for b in gains]
 
 
 def _halves(times: Times) -> Times:
