@@ -63,8 +63,9 @@ def is_native(half: str) -> bool:
 def cpu_name() -> str:
     """The processor, as the system names it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        with Path("/proc/cpuinfo").open() as lines:
+            names = (line.split(":", 1)[1].strip() for line in lines
+                     if line.startswith("model name"))
+            return next(names, platform.machine())
     except OSError:
         return platform.processor() or platform.machine()
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
