@@ -20,7 +20,11 @@ warnings.filterwarnings("ignore")
 
 
 def build(name: str) -> nn.Module:
-    """A torchvision model in eval mode with seeded weights and batch-norm statistics."""
+    """A torchvision model, or timm's `timm/NAME`, with seeded weights and batch-norm statistics."""
+    if name.startswith("timm/"):
+        from timm_zoo import build as build_timm  # timm need not be installed
+
+        return build_timm(name.removeprefix("timm/"))
     torch.manual_seed(0)
     options = {"init_weights": False, "aux_logits": False} if name in (
         "googlenet", "inception_v3") else {}

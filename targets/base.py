@@ -24,6 +24,7 @@ from fxq.kernels.limits import (
     tensors,
 )
 from fxq.kernels.lookup_tables import FunctionCosts
+from fxq.kernels.region_costs import RegionCosts
 from fxq.kernels.row_checks import problems_of, takes_dynamic
 from fxq.kernels.rows import ELEMENTWISE_OPS, Kernel, Pairing
 from fxq.quantization.formats import QSpec
@@ -52,6 +53,7 @@ class Target:
     # averages have formats of their own, and sums join convolutions without writing over anything.
     plain: bool = False
     costs: FunctionCosts = FUNCTIONS  # of functions without a kernel, on the machines it is for
+    regions: RegionCosts | None = None  # by which regions that float computes faster stay in float
 
     def __post_init__(self) -> None:
         problems = list(self._problems())

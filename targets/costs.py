@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fxq.kernels.lookup_tables import FunctionCosts
+from fxq.kernels.region_costs import RegionCosts, Work
 
 # x86: from these sizes on, oneDNN's convolutions are faster than FBGEMM's
 ONEDNN_OUTPUTS = 60_000  # elements of one image's output
@@ -49,3 +50,10 @@ BETWEEN: Mapping[str, tuple[float, ...]] = {
     "div": (7.1, 7.4, 8.3, 14.4, 19.5, 27.1, 147.7),
 }
 FUNCTIONS = FunctionCosts(SIZES, TABLE, BETWEEN)
+
+# native: nanoseconds on one thread of a Xeon with AVX-512 VNNI, by `benchmarks/region_costs.py`
+REGIONS = RegionCosts(
+    #             call   mac     grouped  result  weight
+    floats=Work(  5_500, 0.0135, 0.072,   0.65,   0.13),
+    integers=Work(7_700, 0.0027, 0.0066,  0.10,   0.007),
+    enter=0.19, leave=0.15, output=0.26, least_loss=3_000)

@@ -29,6 +29,7 @@ from fxq.targets.base import (
     rank,
     tensors,
 )
+from fxq.targets.costs import REGIONS
 
 _NUMBERS = Limit("padding is not resolved to numbers",
                  lambda node: not isinstance(attribute(node, "padding"), str))
@@ -145,4 +146,5 @@ NATIVE = Target(
     refused_modes={Mode.HALF: "its kernels are int8; half precision needs another target"},
     kernels=_KERNELS,
     unsupported=_UNSUPPORTED,
+    regions=REGIONS,
 )

@@ -42,6 +42,7 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch):
 def test_pages_run(page, tmp_path, monkeypatch):
     """So does the code of every page."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert "compiled" in run_python(page.read_text()) or not blocks("python", page.read_text())
 
 

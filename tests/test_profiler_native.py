@@ -88,6 +88,16 @@ def test_nodes_between_programs_are_timed_as_calls():
     assert [n.kernel for n in found.nodes].count("call") == 2 == len(found.arenas)
 
 
+def test_parts_of_rows_are_timed_as_they_are_called():
+    """Linear layers of tokens, whose programs take all dimensions but the last as one."""
+    model = fxq.compile(nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 8)).eval(),
+                        target="native", example_inputs=(x := ramp(1, 12, 64),),
+                        calibration_data=[x], verify=False)
+    found, = programs(model.graph_module, [x])
+    assert torch.equal(found(x)[0], model(x)) and found.part.rows
+    assert sum(s > 0 for s in found.seconds()) >= 3
+
+
 def test_the_arena_holds_what_is_in_use(profile):
     """At each step the values fit; over time they take more than the arena has."""
     memory, = profile.arenas

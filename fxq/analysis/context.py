@@ -35,4 +35,5 @@ class Context:
     statistics: Statistics = field(default_factory=Statistics)
     given: Given = field(default_factory=Given)
     native_half: bool = False  # the machine multiplies in the scheme's half precision itself
+    slower: frozenset[str] = frozenset()  # values that float makes faster here, as was measured
     vnni: bool = True  # the machines that it is for add products of 8 bits in 32 bits

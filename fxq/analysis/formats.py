@@ -26,6 +26,7 @@ from fxq.kernels.integer_layers import LARGEST_SUM, weights_per_output
 from fxq.quantization.formats import SMALLEST, QParams
 from fxq.quantization.weights import IntegerWeight, quantize_weight
 
+MEASURED = "measured", "its region was measured to be slower on integers, with their casts"
 CODE, WIDE = "small-values", "wide-sums"
 # Steps of a value's scale in the deviation of each row that a layer norm divides by it. The noise
 # of rounding is step / sqrt(12): at 16 steps it is 35 dB below the row, and a residual stream is
@@ -44,7 +45,8 @@ class Formats:
 
 def choose_formats(module: fx.GraphModule, context: Context) -> Formats:
     """Place nodes and choose formats; what a kernel could not hold is placed in float."""
-    refused: dict[Node, Reason] = {}
+    refused: dict[Node, Reason] = {
+        n: MEASURED for n in module.graph.nodes if info(n).value in context.slower}
     known: dict[Node, IntegerWeight] = {}
     while True:
         placement = place(module, context, refused)

@@ -13,6 +13,7 @@ from torch.fx import Node
 from fxq.analysis.context import Context
 from fxq.analysis.float_reasons import Reason, kernel_or_why_not
 from fxq.analysis.overrides import scheme_of
+from fxq.analysis.regions import losing
 from fxq.ir.facts import info, tensor_inputs, why_untraceable
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import constant_of
@@ -75,6 +76,9 @@ def place(module: fx.GraphModule, context: Context,
     if context.scheme.float_averages:
         _keep_averages_in_float(module, integer, reasons, rows)
         _keep_fine_averages_in_float(module, integer, reasons, rows, context)
+    slower = losing(module, integer, _float_outputs(integer, rows), context)
+    integer.difference_update(slower)
+    reasons |= slower
     reasons = {n: reasons[n] for n in module.graph.nodes if n in reasons}  # in the graph's order
     dynamic, weight_only = map(frozenset, others.values())
     return Placement(frozenset(integer), _float_outputs(integer, rows), reasons, dynamic,

@@ -20,15 +20,17 @@ from fxq.compiler.lock import Lock, first_difference, identity_of, make_lock, re
 from fxq.compiler.manager import Manager
 from fxq.compiler.prepare import Prepared, prepare
 from fxq.compiler.report import Report
-from fxq.errors import FxqWarning, VerificationError
+from fxq.errors import ConfigError, FxqWarning, VerificationError
 from fxq.frontend.batches import Transform
 from fxq.ir.ops import op_name
 from fxq.passes.base import Pass
 from fxq.profiler.distance import Distance, distance_of, why_far
+from fxq.profiler.slower_regions import slower_regions
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.runtime.executable import Executable
+from fxq.runtime.native.tune import tuned
 from fxq.system import plugins
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target
@@ -57,14 +59,18 @@ def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Pa
 
 def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path | None,
              strict: bool, runtime: str, check_finite: bool,
-             lock: Callable[[Manager], None] | None = None) -> CompiledModel:
+             lock: Callable[[Manager], None] | None = None, tune: bool = False) -> CompiledModel:
     """`convert`, one call below the user's line, which warnings name."""
     start = time.perf_counter()
     if not isinstance(prepared, Prepared):
         prepared = prepared.freeze()
     seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
     reference, executable = built(prepared, seen, runtime, strict)
-    manager = reference.manager
+    manager, tuning = reference.manager, ""
+    if tune:
+        with manager.clock.step("tune"):
+            executable, found = tuned(executable, prepared.inputs)
+        tuning = str(found)
     with isolated(), quiet(), manager.clock.step("compare with float"):
         far, warning = _distance(prepared, manager, executable.graph_module)
     if warning:
@@ -72,7 +78,7 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
     if lock is not None:
         lock(manager)
     report = replace(_report(prepared, reference, executable, far, warning),
-                     configuration=_configuration(prepared, strict, runtime),
+                     tuning=tuning, configuration=_configuration(prepared, strict, runtime),
                      seconds=prepared.seconds + time.perf_counter() - start)
     return CompiledModel(executable, prepared.convention, reference.content, report,
                          manager.texts, check_finite)
@@ -122,7 +128,7 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
             strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
-            passes: Sequence[Pass | str] = (),
+            passes: Sequence[Pass | str] = (), tune: bool = False,
             progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
@@ -133,19 +139,33 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     calibration; `isa="any"` keeps the numbers right on x86 CPUs without VNNI too, for up to one
     bit of the weights that need it; `check_finite` refuses NaN and infinity in every call. `lock`
     names a file: the first build writes its provenance there, and a later one that differs raises
-    VerificationError with the first difference. Raises the errors of `prepare`, `calibrate` and
-    `convert`.
+    VerificationError with the first difference. `tune` measures on this machine, for the
+    example inputs, how each step of a native program is computed best, and keeps that in the user's
+    cache: no bit depends on it. It also leaves in float what is measured to be faster there; a lock
+    records that, and a later build with the lock does not measure it again. Raises the errors of
+    `prepare`, `calibrate` and `convert`.
     """
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
                        isa=isa, verify=verify, locking=lock is not None, passes=passes)
+    engine = prepared.context.target.engine
+    if tune and (engine != "native" or runtime not in ("auto", "native")):
+        raise ConfigError("only native programs can be tuned",
+                          why=f"the engine is {engine}, the runtime {runtime}",
+                          fix='compile for target="native", or without tune=True')
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
     keep = None if lock is None else partial(
         _keep_lock, Path(lock), prepared, identity_of(prepared.model), seed, runtime)
     prepared.let_copy_go(model)
-    return _convert(prepared, statistics, strict, runtime, check_finite, keep)
+    seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
+    if lock is not None and Path(lock).exists():  # what was measured then
+        slower = frozenset(read_lock(lock)["slower"])
+    else:
+        slower = slower_regions(prepared, seen) if tune else frozenset()
+    prepared.context = replace(prepared.context, slower=slower)
+    return _convert(prepared, seen, strict, runtime, check_finite, keep, tune)
 
 
 def _keep_lock(path: Path, prepared: Prepared, identity: Lock, seed: int, runtime: str,

@@ -122,7 +122,8 @@ def _separate(portable: Portable) -> dict[str, Tensor]:
 def _without_times(report: Json) -> Json:
     """The report without the story of the passes, and without times."""
     return {name: value for name, value in report.items() if name not in (
-        "configuration", "seconds", "runtime_choice", "runtime", "passes", "coverage", "steps")}
+        "configuration", "seconds", "runtime_choice", "runtime", "passes", "coverage", "steps",
+        "tuning")}
 
 
 def check_of(function: Any, inputs: Sequence[Input]) -> dict[str, Any]:

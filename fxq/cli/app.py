@@ -37,6 +37,7 @@ from fxq.cli.options import (
     StatisticsFile,
     Strict,
     TargetName,
+    Tune,
     Weights,
 )
 
@@ -71,8 +72,9 @@ def compile(model: Model, weights: Weights = None, data: Data = None,
             statistics: StatisticsFile = None, save_statistics: SaveStatistics = None,
             runtime: Runtime = "auto", passes: Passes = None, images: Images = 256,
             batch_size: Batch = 16, strict: Strict = False, output: CompiledFile = None,
-            lock: LockFile = None, force: Force = False, print_passes: PrintPasses = False,
-            config: Config = None, as_json: ReportJson = False) -> None:
+            lock: LockFile = None, force: Force = False, tune: Tune = False,
+            print_passes: PrintPasses = False, config: Config = None,
+            as_json: ReportJson = False) -> None:
     """Compile a model and print the report."""
     from fxq.cli.compile import compile_model  # torch is imported here, not for --help
 
@@ -80,7 +82,8 @@ def compile(model: Model, weights: Weights = None, data: Data = None,
                            calibrator=calibrator, overrides=override or [], runtime=runtime,
                            strict=strict, images=images, isa=isa, batch_size=batch_size,
                            statistics=statistics, save_statistics=save_statistics,
-                           output=output, force=force, lock=lock, passes=passes or ())
+                           output=output, force=force, lock=lock, passes=passes or (),
+                           tune=tune)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
 
 

@@ -70,6 +70,8 @@ Passes = Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
 Strict = Annotated[bool, typer.Option(help="refuse what stays in float")]
 LockFile = Annotated[Optional[Path], typer.Option(  # noqa: UP045
     help="write the build's provenance here, or hold this build to it")]
+Tune = Annotated[bool, typer.Option(
+    "--tune", help="native: measure on this machine how each step is computed best; same bits")]
 PrintPasses = Annotated[bool, typer.Option(
     "--print-passes", callback=_print_passes, is_eager=True,
     help="print the pipeline, with the reason for each place, and stop")]

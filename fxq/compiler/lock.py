@@ -27,8 +27,9 @@ from fxq.version import __version__
 
 # In the order in which a build uses them, so that the first difference is the cause.
 ORDER = ("fxq", "plugins", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model",
-         "weights", "batches", "statistics", "passes")
+         "weights", "batches", "statistics", "slower", "passes")
 Lock = dict[str, Any]
+_LATER: Lock = {"plugins": [], "slower": []}  # what the first locks did not say
 
 
 def identity_of(model: nn.Module) -> Lock:
@@ -47,7 +48,7 @@ def make_lock(context: Context, identity: Lock, batches: Sequence[str], seed: in
         "scheme": hashlib.sha256(repr(context.scheme).encode()).hexdigest(), "seed": seed,
         **identity, "batches": list(batches),
         "statistics": hashlib.sha256(to_bytes(context.statistics.values)).hexdigest(),
-        "passes": [list(row) for row in passes]}
+        "slower": sorted(context.slower), "passes": [list(row) for row in passes]}
 
 
 def write_lock(path: str | Path, lock: Lock) -> None:
@@ -61,9 +62,14 @@ def read_lock(path: str | Path) -> Lock:
         lock = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is no lock of fxq", why=str(error)[:200]) from error
-    if not isinstance(lock, dict) or {*lock, "plugins"} != set(ORDER):
+    if not isinstance(lock, dict) or {*lock, *_LATER} != set(ORDER) or not _are_texts(
+            lock.get("slower", [])):
         raise ArtifactError(f"{path} is no lock of fxq", fix="write it again with --lock")
-    return {"plugins": [], **lock}  # locks from before there were plugins say nothing of them
+    return {**_LATER, **lock}
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(v, str) for v in values)
 
 
 def first_difference(before: Lock, after: Lock) -> str:

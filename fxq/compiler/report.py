@@ -89,6 +89,7 @@ class Report:
     isa: str = ""  # CPUs that give the right numbers
     configuration: tuple[tuple[str, str], ...] = ()  # what was asked for, defaults resolved
     steps: tuple[tuple[str, float], ...] = ()  # milliseconds of what is no pass
+    tuning: str = ""  # what tune=True changed, and gained
     weights: str = ""  # random, pretrained or file, where the command line knows it
 
     @property
@@ -117,6 +118,7 @@ class Report:
         ratio = self.float_bytes / self.size_bytes if self.size_bytes else float("nan")
         rows = [("target", f"{self.target}, scheme {self.scheme}, runtime {self.runtime}"),
                 ("runtime", str(self.runtime_choice or "")),
+                ("tuning", self.tuning),
                 ("runs on", self.isa),
                 ("weights", WEIGHTS.get(self.weights, "")),
                 ("note", self.note),

@@ -8,8 +8,6 @@ a cache that other models read too. Native programs, which are one call, are mea
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +30,8 @@ from fxq.ir.sizes import model_bytes
 from fxq.kernels.native.library import isa
 from fxq.quantization.schemes import get_scheme
 from fxq.runtime.executable import Executable
-from fxq.system.files import write_file
+from fxq.system.cache import cache_file as kept_in
+from fxq.system.cache import keep_cache, read_cache
 from fxq.system.machine import environment
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import get_target
@@ -132,18 +131,13 @@ class Times:
         self.path = path or cache_file()
         self.known: dict[str, float] = {}
         try:
-            kept = json.loads(self.path.read_text())
-            self.known = {k: float(v) for k, v in kept.items()}
-        except (OSError, ValueError, AttributeError, TypeError):
-            self.known = {}  # no cache, or a broken one: everything is measured again
+            self.known = {k: float(v) for k, v in read_cache(self.path).items()}
+        except (ValueError, TypeError):
+            self.known = {}  # a broken one: everything is measured again
 
     def keep(self) -> None:
         """Write what was measured; a folder that cannot be written costs time only."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self.path, json.dumps(self.known, sort_keys=True).encode())
-        except (OSError, ConfigError):
-            return
+        keep_cache(self.path, self.known)
 
     def predict(self, executable: Executable, inputs: Sequence[Tensor]) -> float:
         """Microseconds of all calls of a graph; measures those that the cache lacks."""
@@ -211,6 +205,5 @@ def signature(node: Node) -> str:
 def cache_file() -> Path:
     """One file for each machine, number of threads and version."""
     facts = environment()
-    key = "|".join(facts.get(k, "") for k in ("cpu", "instructions", "threads", "torch", "fxq"))
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return folder / "fxq" / f"times-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    names = ("cpu", "instructions", "threads", "torch", "fxq")
+    return kept_in("times", [facts.get(name, "") for name in names])

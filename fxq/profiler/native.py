@@ -7,7 +7,6 @@ say nothing about the kernels. So the program runs as it is, and reads a clock a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +20,9 @@ from fxq.profiler.clock import HostClock, Samples, Side, clocked, side_of
 from fxq.quantization.formats import QParams
 from fxq.runtime.executable import Executable
 from fxq.runtime.native.program import Linked, Segment
-from fxq.runtime.native.segments import parts_of, with_calls
-from fxq.runtime.python import Function, Shell, build
+from fxq.runtime.native.run import seen
+from fxq.runtime.native.segments import with_calls
+from fxq.runtime.python import Function, Shell
 from fxq.system.timing import Spread
 
 FREE = "free"  # a view, or parts that wrote themselves into a concatenation
@@ -32,7 +32,7 @@ class Clocked:
     """A program of its own for one part of a graph; each call keeps the times of its steps."""
 
     def __init__(self, segment: Segment, tensors: Sequence[Tensor]) -> None:
-        self.__name__, self.part = "program", segment.part
+        self.__name__, self.part, self._through = "program", segment.part, segment.through
         self.linked: Linked = segment.link(tensors)
         self.kernels = self.linked.program.kernels
         self._times: list[tuple[int, int]] = []
@@ -40,7 +40,7 @@ class Clocked:
         self.linked.program = self  # type: ignore[assignment]
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return self.linked(*tensors)
+        return self._through(self.linked, tensors)
 
     def run(self, pointers: Sequence[int], threads: int) -> None:
         """What the linked program calls in place of a run without clocks."""
@@ -66,19 +66,7 @@ def side_for(executable: Executable, inputs: Sequence[Tensor]) -> Side:
 
 def programs(module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Clocked]:
     """The programs that run for such inputs; parts that get none run in torch, node by node."""
-    parts, seen = parts_of(module.graph), {}
-    segments = [Segment(module, part) for part in parts]
-
-    def spy(segment: Segment) -> Function:
-        def call(*tensors: Tensor) -> tuple[Tensor, ...]:
-            seen[segment] = tensors
-            return segment(*tensors)
-        return call
-
-    with torch.no_grad():
-        shell: Any = with_calls(module, parts, [spy(s) for s in segments])
-        build(shell)(*inputs)
-    return [Clocked(s, seen[s]) for s in segments if not s.reason]
+    return [Clocked(segment, tensors) for segment, tensors in seen(module, inputs)]
 
 
 def native_side(module: fx.GraphModule, function: Function, found: Sequence[Clocked]) -> Side:

@@ -13,7 +13,7 @@ from fxq.version import __version__
 
 def environment() -> dict[str, str]:
     """CPU, its instruction sets, threads, and versions, as plain texts."""
-    facts = {"cpu": _cpu_name(), **_torch_facts(), "fxq": __version__,
+    facts = {"cpu": cpu_name(), **_torch_facts(), "fxq": __version__,
              "python": platform.python_version(), "system": platform.system()}
     return {k: v for k, v in facts.items() if v}
 
@@ -60,10 +60,12 @@ def is_native(half: str) -> bool:
     return any(known.get(name) for name in wanted.get(half, ()))
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor, as the system names it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        with Path("/proc/cpuinfo").open() as lines:
+            names = (line.split(":", 1)[1].strip() for line in lines
+                     if line.startswith("model name"))
+            return next(names, platform.machine())
     except OSError:
         return platform.processor() or platform.machine()
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 import fxq
 from fxq.kernels.native.library import ISAS, isa, isas
-from fxq.runtime.native.program import Segment
+from fxq.kernels.native.structs import VARIANTS
+from fxq.runtime.native.program import Linked, Segment
 from fxq.runtime.native.run import read_batch_from_input
 from fxq.runtime.native.segments import parts_of, with_calls
 from fxq.runtime.python import build
@@ -36,6 +37,14 @@ class Twice(Segment):
         compare(wanted, super().__call__(*tensors))
         self.reasons += [self.reason] if self.reason else []
         return wanted
+
+    def link(self, tensors: Sequence[Tensor]) -> Linked:
+        """Every other program has steps of all variants."""
+        linked = super().link(tensors)
+        draw = random.Random(linked.digest)
+        if draw.random() < 0.5:
+            linked.program = linked.link(draw.choices(list(VARIANTS), k=len(linked.plan.steps)))
+        return linked
 
 
 class Checked:

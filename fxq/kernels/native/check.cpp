@@ -218,6 +218,12 @@ void check_numbers(const Instruction& code) {
   require(std::isfinite(code.m0) && std::isfinite(code.m1), "a multiplier is not finite");
 }
 
+void check_variant(const Instruction& code) {
+  require(code.variant >= 0 && kernel_of(code) <= AMX + 1 && split_of(code) <= ACROSS &&
+              panel_of(code) <= 1,
+          "unknown variant");
+}
+
 void check_flags(const Instruction& code) {
   require(between(0, code.flags, 2 * SUMS_OUT - 1), "unknown flags");
   if (code.flags & RESIDUAL) require(is_convolution(code.op), "a residual without weights");
@@ -238,6 +244,7 @@ void check_flags(const Instruction& code) {
 void check_indices(const Instruction& code, const Source& source) {
   require(between(ENTER, code.op, RESCALE), "unknown operator");
   check_flags(code);
+  check_variant(code);
   require(code.op != RESCALE || code.flags & MEASURED, "sums without the range of their input");
   const bool binary =
       code.op == ADD || code.op == MULTIPLY || code.flags & (RESIDUAL | MEASURED);

@@ -7,6 +7,7 @@
 
 #include "dense.h"
 #include "weights.h"
+#include "work.h"
 
 namespace fxq {
 namespace {
@@ -136,10 +137,12 @@ std::unique_ptr<Block> pack(const Weights& weights, const Layout& l) {
 
 }  // namespace
 
-bool pack_dense(Step& step, const Form& form) {
+bool pack_dense(Step& step, const Form& widest) {
   const Instruction& code = step.code;
   const bool residual = code.flags & RESIDUAL, floats = code.flags & (FLOAT_OUT | SUMS_OUT);
-  if (code.flags & SUMS_OUT && !form.sums) return false;
+  if (code.flags & SUMS_OUT && !widest.sums) return false;
+  Form form = widest;
+  if (panel_of(code)) form.vectors = std::max(1, form.vectors / 2);
   if (step.in.element != 1 || step.in.channel != 1 || step.out.channel != step.out.element ||
       step.out.element != (floats ? 4 : 1) || (residual && step.other.channel != 1))
     return false;
@@ -169,8 +172,10 @@ void split_dense(Step& step, int32_t rows, int32_t images, double rate) {
   const double pixels = double(images) * step.out.h * step.out.w;
   // Besides products: 8 results, or 40 bytes of weights, in a nanosecond.
   const double time = weights * pixels / rate + pixels * layer.outputs / 8 + weights / 40;
-  const double pieces = std::max(std::min(8.0, time / 4000), std::min(64.0, time / 24000));
-  const bool by_panels = weights > double(images) * step.in.h * step.in.w * step.in.c;
+  const double pieces = std::max(std::min(8.0, time / 4000), std::min(64.0, time / 24000)) /
+                        chunk_size(step);
+  const bool heavy = weights > double(images) * step.in.h * step.in.w * step.in.c;
+  const bool by_panels = heavy != (split_of(step.code) == ACROSS);
   const int32_t most = by_panels ? packed.panels : rows;
   const int32_t first = std::max(1, std::min(most, int32_t(pieces)));
   const int32_t second = std::max(1, std::min(rows, int32_t(pieces / first)));

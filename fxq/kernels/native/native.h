@@ -50,6 +50,13 @@ enum Flags : int32_t {
   SUMS_OUT = 64,   // CONV: stores the sums, as int32
 };
 
+// How a step is computed: three bytes of `Instruction::variant`, 0 where a rule decides. Bits are
+// those of the rule; a step that has no such choice ignores it.
+//   kernel (lowest byte): 1 + the highest instruction set (step.h) whose kernel may be taken
+//   split: into how many chunks it is cut
+//   panel (highest): 1 for panels of half as many outputs
+enum Split : int32_t { BY_RULE, WHOLE, HALF, DOUBLE, ACROSS };  // one; fewer; more; the other way
+
 // One step. A weighted step computes, for each output number,
 //   sum = bias[o] + Σ (x - zero_in) * weight          exact, in 32 bits
 //   v   = float(sum) * multiplier[o]                  (float32, each operation rounded to nearest)
@@ -72,6 +79,7 @@ struct Instruction {
   int32_t groups;
   int32_t zero_in, zero_other, zero_out, low, high;
   float m0, m1;
+  int32_t variant;
 };
 
 // Weights as the file holds them; they are packed for the host when the layer is made.

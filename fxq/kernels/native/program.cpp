@@ -64,7 +64,8 @@ Program::Program(const Source& source, int32_t isa)
     const Instruction& code = source.code[i];
     const bool wide = code.flags & WIDE_STEP;
     steps.push_back(step_of(code, source, tables.data()));
-    const int32_t used = prepare(steps.back(), isa, wide ? images : 1);
+    const int32_t highest = kernel_of(code) ? std::min(isa, kernel_of(code) - 1) : isa;
+    const int32_t used = prepare(steps.back(), highest, wide ? images : 1);
     kernels.push_back(std::string(OPS[code.op]) + " " + isa_name(used));
     if (phases.empty() || phases.back().wide != wide) phases.push_back({i, i, wide});
     phases.back().last = i + 1;

@@ -37,6 +37,10 @@ struct Step {
 
 constexpr int64_t SCRATCH = 1 << 18;
 
+inline int32_t kernel_of(const Instruction& code) { return code.variant & 255; }
+inline int32_t split_of(const Instruction& code) { return code.variant >> 8 & 255; }
+inline int32_t panel_of(const Instruction& code) { return code.variant >> 16; }
+
 // Prepares a step for an instruction set: sets `run`, `chunks`, `packed`, `numbers`. False: this
 // family has no kernel for it there (the next lower set is asked; PLAIN never refuses).
 // `images`: how many the step computes at once.

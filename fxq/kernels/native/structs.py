@@ -14,6 +14,10 @@ LANE, WIDE, EXTERNAL = 0, 1, 2
 WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE, MEASURED, SUMS_OUT = (
     1 << bit for bit in range(7))
 SLACK = 64
+# How a step is computed, by bytes: see `variant` in native.h. 0 is the rule.
+SPLITS = ("by rule", "whole", "half", "double", "across")
+VARIANTS = {kernel | split << 8 | panel << 16: None for kernel in range(len(ISAS) + 1)
+            for split in range(len(SPLITS)) for panel in (0, 1)}
 
 
 class View(ctypes.Structure):
@@ -34,7 +38,8 @@ class Instruction(ctypes.Structure):
         ("layer", _INT), ("table", _INT), ("kh", _INT), ("kw", _INT), ("sh", _INT), ("sw", _INT),
         ("dh", _INT), ("dw", _INT), ("ph", _INT), ("pw", _INT), ("groups", _INT),
         ("zero_in", _INT), ("zero_other", _INT), ("zero_out", _INT), ("low", _INT),
-        ("high", _INT), ("m0", _FLOAT), ("m1", _FLOAT))
+        ("high", _INT), ("m0", _FLOAT), ("m1", _FLOAT),
+        ("variant", _INT))
 
 
 class LayerFields(ctypes.Structure):

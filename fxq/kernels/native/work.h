@@ -7,7 +7,10 @@
 
 namespace fxq {
 
-// Sets numbers {units, units a chunk} and `chunks`, for chunks of 3 µs or more (work.cpp).
+// The size of a chunk in the step's variant, where the rule's is 1.
+double chunk_size(const Step& step);
+
+// Sets numbers {units, units a chunk} and `chunks`, for chunks of 3 µs or more by the rule.
 void cut(Step& step, int32_t images, int32_t units, double nanoseconds_a_unit);
 void add_number(Step& step, int32_t number);  // here, so that vector files instantiate no std code
 

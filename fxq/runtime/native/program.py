@@ -19,6 +19,7 @@ from fxq.runtime.native.plan import Plan, images_of, zero_of
 from fxq.runtime.native.segments import Part, alone
 from fxq.runtime.native.steps import Step, Unplanned
 from fxq.runtime.native.values import Value
+from fxq.runtime.native.variants import digest_of, known
 from fxq.runtime.python import Function, build
 
 MOST_PROGRAMS = 32  # that one part keeps; the oldest go first
@@ -45,12 +46,17 @@ class Segment:
             call = self._make(key, tensors)
         return call(*tensors)  # type: ignore[no-any-return]
 
-    def _of_rows(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _of_rows(self, tensors: Sequence[Tensor],
+                 linked: Callable[..., Any] | None = None) -> tuple[Tensor, ...]:
         """All dimensions but the last as one, and back."""
-        outer, flat = tensors[0].shape[:-1], [t.reshape(-1, t.shape[-1]) for t in tensors]
+        outer, flat = tensors[0].shape[:-1], _rows(tensors)
         key = tuple([(t.shape, t.stride()) for t in flat])
-        call = self.programs.get(key) or self._make(key, flat)
+        call = linked or self.programs.get(key) or self._make(key, flat)
         return tuple([t.view(*outer, t.shape[-1]) for t in call(*flat)])
+
+    def through(self, linked: Linked, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What `linked`, a program of this part, makes of a caller's tensors."""
+        return self._of_rows(tensors, linked) if self.part.rows else linked(*tensors)
 
     def _make(self, key: Any, tensors: Sequence[Tensor]) -> Callable[..., Any]:
         with self._lock:
@@ -69,6 +75,7 @@ class Segment:
 
     def link(self, tensors: Sequence[Tensor]) -> Linked:
         """The program for such inputs. Raises Unplanned."""
+        tensors = _rows(tensors) if self.part.rows else tensors
         plan = self.plan([_channels_last(t) for t in tensors])
         turned = [i for i, t in enumerate(tensors) if t.dtype is torch.uint8]
         return Linked(plan, [self._layer(s) for s in plan.steps], len(tensors), turned)
@@ -103,6 +110,10 @@ class Segment:
         return self.layers[step.node]
 
 
+def _rows(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [t.reshape(-1, t.shape[-1]) for t in tensors]
+
+
 def _import(plan: Plan, node: Node, value: Value) -> Value:
     """Integers of the caller in memory of the program's own, which can have a border."""
     inside = plan.fresh(node, value.h, value.w, value.c)
@@ -124,7 +135,10 @@ def _export(plan: Plan, node: Node) -> None:
 
 
 class Linked:
-    """A program and the tensors of its calls: the inputs, then the outputs that each allocates."""
+    """A program and the tensors of its calls: the inputs, then the outputs that each allocates.
+
+    `link` makes the same program with other variants of its steps.
+    """
 
     def __init__(self, plan: Plan, layers: Sequence[library.Layer | None], inputs: int,
                  turned: Sequence[int]) -> None:
@@ -133,9 +147,17 @@ class Linked:
         table = _Rows(wide)
         code = [table.instruction(step, layer)
                 for step, layer in zip(plan.steps, layers, strict=True)]
-        self.program = library.Program(code, table.views, table.layers, table.tables, lane, wide,
-                                       plan.images, [o.bytes + SLACK * (i in self.turned)
-                                                     for i, o in enumerate(plan.externals)])
+        sizes = [o.bytes + SLACK * (i in self.turned) for i, o in enumerate(plan.externals)]
+        self.digest = digest_of(code, table.views, plan.images)
+
+        def link(variants: Sequence[int]) -> library.Program:
+            for instruction, variant in zip(code, variants, strict=True):
+                instruction.variant = variant
+            return library.Program(code, table.views, table.layers, table.tables, lane, wide,
+                                   plan.images, sizes)
+
+        self.link = link
+        self.program = link(known(self.digest, len(code)))
         made = plan.externals[inputs:]
         self.outputs = [(o.shape, o.strides, o.dtype) for o in made]
         self.order = [plan.values[n].storage.space - EXTERNAL - inputs for n in plan.outputs]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from torch import fx
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
 
 from fxq.runtime.native.program import Segment
 from fxq.runtime.native.segments import parts_of, read_batch_from_input, with_calls
@@ -17,6 +21,23 @@ def build_native(module: fx.GraphModule) -> Function:
     if len(parts) == 1 and _is_all(module.graph, calls[0]):
         return calls[0]
     return build(with_calls(module, parts, calls))  # type: ignore[arg-type]
+
+
+def seen(module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[tuple[Segment, Any]]:
+    """Parts that run as programs for such inputs, made anew, each with the tensors that it gets."""
+    parts, tensors = parts_of(module.graph), dict[Segment, Any]()
+    segments = [Segment(module, part) for part in parts]
+
+    def spy(segment: Segment) -> Function:
+        def call(*given: Tensor) -> tuple[Tensor, ...]:
+            tensors[segment] = given
+            return segment(*given)
+        return call
+
+    with torch.no_grad():
+        shell: Any = with_calls(module, parts, [spy(s) for s in segments])
+        build(shell)(*inputs)
+    return [(s, tensors[s]) for s in segments if not s.reason]
 
 
 def _is_all(graph: fx.Graph, call: Segment) -> bool:
