@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, fx, nn
 
+from fxq.artifact.check import check_of
 from fxq.artifact.float_graph import float_graph
-from fxq.artifact.write import Content, check_of, inputs_of, save
+from fxq.artifact.write import Content, inputs_of, save
 from fxq.compiler.report import Report
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
 from fxq.frontend.convention import Convention

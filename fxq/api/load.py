@@ -13,9 +13,10 @@ from torch import fx
 from fxq.analysis.context import Context
 from fxq.analysis.kernel_rows import choose_rows
 from fxq.analysis.saturation import VNNI_ONLY
+from fxq.artifact.check import check_of, invented
 from fxq.artifact.read import Opened, open_artifact
 from fxq.artifact.read_graph import from_portable
-from fxq.artifact.write import Content, check_of, invented
+from fxq.artifact.write import Content
 from fxq.compiled import CompiledModel, Text
 from fxq.compiler.link import link
 from fxq.compiler.manager import Manager

@@ -12,13 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, fx
 
+from fxq.artifact.check import Input, Range, read_ranges
 from fxq.artifact.compact import expand
 from fxq.artifact.container import unpack
 from fxq.artifact.manifest import read_manifest
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
-from fxq.artifact.write import Input, Range, inputs_of, read_ranges
+from fxq.artifact.write import inputs_of
 from fxq.artifact.write_graph import Portable
 from fxq.errors import ArtifactError, inert
 from fxq.frontend.convention import Convention

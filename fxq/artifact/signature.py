@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxq.artifact.allow_list import DTYPES
+from fxq.artifact.dtypes import DTYPES
 from fxq.artifact.values import MALFORMED, decode, encode
 from fxq.errors import ArtifactError, inert
 from fxq.frontend.convention import PLACE, Convention

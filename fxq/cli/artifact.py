@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tabulate import tabulate
 
 import fxq
+from fxq.artifact.check import check_of
 from fxq.artifact.read import open_artifact
-from fxq.artifact.write import check_of
 from fxq.cli.isa import compare_isas, compare_native
 from fxq.compiler.report import read_report
 from fxq.errors import ConfigError, VerificationError
