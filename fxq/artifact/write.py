@@ -20,12 +20,14 @@ from fxq.artifact.container import pack
 from fxq.artifact.manifest import FORMAT
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import to_json
+from fxq.artifact.stored_program import to_members
 from fxq.artifact.validate import validate
 from fxq.artifact.write_graph import Json, Portable
 from fxq.errors import ArtifactError
 from fxq.frontend.convention import Convention
 from fxq.ir.facts import info
 from fxq.ir.stages import Stage
+from fxq.kernels.native.assembly import Assembly
 from fxq.system.files import write_file
 from fxq.system.machine import cpu_facts
 from fxq.version import __version__
@@ -48,7 +50,8 @@ def inputs_of(module: fx.GraphModule, ranges: Sequence[Range | None] = ()) -> li
             for n, known in zip_longest(places, ranges)]
 
 
-def to_bytes(content: Content, convention: Convention, report: Json, check: Json) -> bytes:
+def to_bytes(content: Content, convention: Convention, report: Json, check: Json,
+             program: Assembly | None = None) -> bytes:
     """The whole file. Raises ArtifactError for a model with code of its own in the graph."""
     if isinstance(content.portable, ArtifactError):
         raise content.portable
@@ -56,8 +59,9 @@ def to_bytes(content: Content, convention: Convention, report: Json, check: Json
     if portable.refusal is not None:
         raise portable.refusal
     graph = _json({**compact(portable.nodes), "texts": portable.texts, "call": to_json(convention)})
-    weights = save_tensors(_separate(portable), {"fxq": "1"})
-    members = {"graph.json": graph, "weights.safetensors": weights}
+    tensors = _separate(portable)
+    members = {"graph.json": graph, "weights.safetensors": save_tensors(tensors, {"fxq": "1"})}
+    members |= to_members(program, tensors, members) if program else {}
     manifest = {
         "format": FORMAT, "fxq": __version__, "torch": str(torch.__version__),
         "target": report["target"], "engine": content.engine, "stage": str(content.stage),
@@ -68,9 +72,9 @@ def to_bytes(content: Content, convention: Convention, report: Json, check: Json
 
 
 def save(path: Path, content: Content, convention: Convention, report: Json,
-         check: dict[str, Any]) -> None:
+         check: dict[str, Any], program: Assembly | None = None) -> None:
     """Write the file in one step; raises ArtifactError or ConfigError, and leaves an old one."""
-    data = to_bytes(content, convention, report, check)
+    data = to_bytes(content, convention, report, check, program)
     assert isinstance(content.portable, Portable)  # else it was refused above
     try:  # what cannot be read again is not written
         validate(from_portable(content.portable), content.stage)

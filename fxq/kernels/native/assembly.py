@@ -44,6 +44,15 @@ class Outside:
         return n, row, pixel, c
 
 
+def outside(shape: Sequence[int], element: int) -> Outside:
+    """A dense tensor as programs give them: floats as torch lays them, integers channels_last."""
+    order = range(len(shape)) if element == 4 else (0, *range(2, len(shape)), 1)
+    strides, step = [0] * len(shape), 1
+    for place in reversed(order):
+        strides[place], step = step, step * shape[place]
+    return Outside(tuple(shape), tuple(strides), element)
+
+
 @dataclass(frozen=True, eq=False)
 class Weighted:
     """The numbers of a step with weights: see `library.Layer`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
@@ -75,10 +76,11 @@ class Segment:
         return Planned(plan, code, [self._layer(n, row) for n, row in zip(
             nodes, code.layers, strict=True)])
 
-    def adopt(self, code: Assembly, linked: Linked, tensors: Sequence[Tensor]) -> bool:
-        """Keep a program and its weights for such inputs, if it is the one that is planned here."""
+    def adopt(self, code: Assembly, linked: Linked) -> bool:
+        """Keep a program and its weights, if it is the one that is planned here for its inputs."""
+        tensors = [torch.zeros(about.shape, dtype=about.dtype) for about in code.inputs]
         plan = self.plan([channels_last(t) for t in tensors])
-        if not same(assemble(plan, len(tensors)), code):
+        if self.part.rows or not same(assemble(plan, len(tensors)), code):
             return False
         nodes = [step.node for step in plan.steps if step.op in WEIGHTED]
         self.layers |= dict(zip(nodes, linked.program.layers, strict=True))
