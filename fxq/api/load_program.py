@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fxq.artifact.check import Input, check_of, read_ranges
 from fxq.artifact.members import File, json_object
 from fxq.artifact.signature import from_json
-from fxq.artifact.stored_program import read_program
+from fxq.artifact.stored_program import foreign, read_program
 from fxq.compiled import CompiledModel, Insides
 from fxq.errors import ArtifactError
 from fxq.frontend.convention import Convention
@@ -23,17 +23,13 @@ if TYPE_CHECKING:
     from fxq.compiler.report import Report
     from fxq.runtime.executable import Executable
 
-_OWN = ("native", "native")  # target and engine of files whose program fxq's own target runs
-
 
 def load_program(file: File, verify: bool) -> CompiledModel | None:
     """The model, where the file holds a program that runs here and gives what was recorded.
 
     None for all other files: those are loaded by their graph. Raises ArtifactError.
     """
-    if (file.manifest["target"], file.manifest["engine"]) != _OWN or why_not():
-        return None
-    program = read_program(file)
+    program = None if why_not() else read_program(file)
     if program is None:
         return None
     convention = _convention(file, program)
@@ -82,10 +78,3 @@ def _graph(file: File, program: Assembly, linked: Linked) -> tuple[Executable, I
     if not isinstance(segment, Segment) or not segment.adopt(program, linked):
         raise foreign(file.where)
     return executable, insides
-
-
-def foreign(where: str) -> ArtifactError:
-    """The error of a file whose program is none of its graph's."""
-    return ArtifactError(f"{where}: the program is not the one that the graph gives",
-                         why="somebody has changed one of them",
-                         fix="build it again; do not run it if you do not know who changed it")

@@ -80,12 +80,13 @@ def _joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def read_program(file: File) -> Assembly | None:
-    """The program of a file, if it has one of its graph that this fxq would plan.
+    """The program of a file for target `native`, if it has one of its graph for this fxq.
 
     Every number is of its type and range, and all memory is of possible size; what rows mean
     together is checked when they are linked. Raises ArtifactError.
     """
-    if _JSON not in file.members:
+    own = file.manifest["target"] == file.manifest["engine"] == "native"
+    if _JSON not in file.members or not own:
         return None
     file.check_digests(*PROGRAM, "graph.json")  # the digest of the whole file covers the weights
     rows = json_object(file.members[_JSON], _JSON)
@@ -187,4 +188,11 @@ def _check_memory(program: Assembly) -> None:
         raise ArtifactError("the program takes more memory than any that fxq reads")
 
 
-__all__ = ["PLANNER", "read_program", "to_members"]
+def foreign(where: str) -> ArtifactError:
+    """The error of a file whose program is none of its graph's."""
+    return ArtifactError(f"{where}: the program is not the one that the graph gives",
+                         why="somebody has changed one of them",
+                         fix="build it again; do not run it if you do not know who changed it")
+
+
+__all__ = ["PLANNER", "foreign", "read_program", "to_members"]

@@ -98,12 +98,17 @@ class Assembly:
             (*self.inputs, *self.outputs), (*slack, *[0] * len(self.outputs)), strict=True)]
 
     @property
-    def leaves_gaps(self) -> bool:
-        """Some output is not written whole by one step, so that a caller would see old memory."""
-        rows = [dict(zip(VIEW, self.views[int(step[CODE.index("out")])], strict=True))
+    def is_whole(self) -> bool:
+        """One step reads all of an input, and one writes all of an output: else a caller would see
+        old memory."""
+        sides = (("in", self.inputs, EXTERNAL), ("out", self.outputs, EXTERNAL + len(self.inputs)))
+        return all(any(_is_whole(view, place, about, self.images) for view in self._used(side))
+                   for side, tensors, first in sides for place, about in enumerate(tensors, first))
+
+    def _used(self, side: str) -> list[dict[str, int]]:
+        """The views that steps read first, or write."""
+        return [dict(zip(VIEW, self.views[int(step[CODE.index(side)])], strict=True))
                 for step in self.code]
-        return not all(any(_is_whole(row, place, about, self.images) for row in rows)
-                       for place, about in enumerate(self.outputs, EXTERNAL + len(self.inputs)))
 
 
 def _is_whole(view: dict[str, int], space: int, about: Outside, images: int) -> bool:

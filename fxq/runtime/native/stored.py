@@ -23,9 +23,9 @@ def link_stored(program: Assembly) -> Linked:
         linked = Linked(program, [layer_of(row) for row in program.layers])
     except FxqError as error:
         raise ArtifactError("the program of this file cannot run", why=error.why) from error
-    if program.leaves_gaps:
+    if not program.is_whole:
         raise ArtifactError("the program of this file cannot run",
-                            why="it does not write all of an output")
+                            why="it does not use all of an input or output")
     return linked
 
 
