@@ -38,10 +38,11 @@ class Linked:
         return tuple([made[i] for i in self.order])
 
 
-def layer_of(row: Weighted) -> library.Layer:
-    """A row's weights as programs use them. Raises FxqError."""
+def layer_of(row: Weighted, borrow: bool = False) -> library.Layer:
+    """A row's weights as programs use them; see `library.Layer`. Raises FxqError."""
     return library.Layer(row.weight, row.bias, row.multiplier, groups=row.groups,
-                         zero_in=row.zero_in, transposed=row.transposed)
+                         zero_in=row.zero_in, transposed=row.transposed,
+                         borrow=borrow)
 
 
 def _resolved(tensor: Tensor) -> Tensor:

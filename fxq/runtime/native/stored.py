@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def link_stored(program: Assembly) -> Linked:
     """The program on this machine; raises ArtifactError for one that is none."""
     try:
-        linked = Linked(program, [layer_of(row) for row in program.layers])
+        linked = Linked(program, [layer_of(row, borrow=True) for row in program.layers])
     except FxqError as error:
         raise ArtifactError("the program of this file cannot run", why=error.why) from error
     if not program.is_whole:
