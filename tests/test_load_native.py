@@ -159,6 +159,24 @@ def test_other_shapes_run_by_the_graph(saved, monkeypatch):
     assert seen == [1]
 
 
+FORK = """
+import os, sys, torch, fxq
+torch.set_num_threads(2)
+torch.ones(1 << 20).add(1)  # torch's pool is there
+model, x = fxq.load(sys.argv[1]), torch.zeros(1, 3, 16, 16)
+child = os.fork()
+if child == 0:
+    found = model(x)
+    os._exit(not (torch.equal(found, model(x)) and torch.get_num_threads() == 2))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_the_child_of_a_fork_links_the_graph(saved):
+    """torch's threads stay behind in the parent; the graph is linked without them."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, saved[0]], check=True, timeout=300)
+
+
 def test_the_program_and_the_graph_share_weights(saved):
     """The graph goes on with the program that is there, and with its packed layers."""
     model = fxq.load(saved[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from fxq.kernels.native.assembly import Assembly
 from fxq.runtime.native.linked import Linked
 from fxq.runtime.native.stored import Stored, link_stored
 from fxq.system.once import Once
-from fxq.system.torch_state import isolated
+from fxq.system.torch_state import alone_in_child_of, isolated
 
 if TYPE_CHECKING:
     from fxq.compiler.report import Report
@@ -36,7 +37,13 @@ def load_program(file: File, verify: bool) -> CompiledModel | None:
     linked = link_stored(program)
     if verify and not _gives_what_was_recorded(file, program, linked):
         return None
-    graph = Once(lambda: _graph(file, program, linked))
+    process = os.getpid()
+
+    def make() -> tuple[Executable, Insides]:
+        with alone_in_child_of(process):
+            return _graph(file, program, linked)
+
+    graph = Once(make)
     stored = Stored(program, linked, lambda: graph()[0])
     return CompiledModel(stored.entry(), convention, Once(lambda: _report(file)),
                          Once(lambda: graph()[1]))

@@ -78,7 +78,7 @@ class Segment:
 
     def adopt(self, code: Assembly, linked: Linked) -> bool:
         """Keep a program and its weights, if it is the one that is planned here for its inputs."""
-        tensors = [torch.zeros(about.shape, dtype=about.dtype) for about in code.inputs]
+        tensors = [torch.empty(about.shape, dtype=about.dtype) for about in code.inputs]
         plan = self.plan([channels_last(t) for t in tensors])
         if self.part.rows or not same(assemble(plan, len(tensors)), code):
             return False
