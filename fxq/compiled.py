@@ -4,28 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, fx, nn
 
-from fxq.artifact.float_graph import float_graph
-from fxq.artifact.write import Content, check_of, inputs_of, save
-from fxq.compiler.report import Report
+from fxq.artifact.check import check_of
 from fxq.errors import ArtifactError, ConfigError, VerificationError, did_you_mean
 from fxq.frontend.convention import Convention
-from fxq.ir.stages import Stage
-from fxq.runtime.executable import Executable
-from fxq.runtime.python import Function, build
-from fxq.runtime.shape_program import UNKNOWN, Outcome
+from fxq.ir.stage import Stage
+from fxq.runtime.executable import Entry
+from fxq.system.once import Once, made
 from fxq.system.torch_state import isolated
-from fxq.targets import TARGETS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a loaded model runs without them
+    from fxq.artifact.write import Content
+    from fxq.compiler.report import Report
     from fxq.profiler.profile import Profile
+    from fxq.runtime.shape_program import Outcome
 
 Text = str | Callable[[], str]  # of a stage, or what writes it once somebody reads it
+
+
+@dataclass(frozen=True)
+class Insides:
+    """What tools look at, and a call does not need."""
+
+    graph_module: fx.GraphModule
+    content: Content
+    texts: Mapping[Stage, Text]
 
 
 class CompiledModel(nn.Module):
@@ -37,20 +46,29 @@ class CompiledModel(nn.Module):
     range. With `check_finite` such inputs raise VerificationError instead.
     """
 
-    graph_module: fx.GraphModule
-
-    def __init__(self, executable: Executable, convention: Convention, content: Content,
-                 report: Report, texts: Mapping[Stage, Text], check_finite: bool = False) -> None:
+    def __init__(self, entry: Entry, convention: Convention, report: Once[Report],
+                 insides: Once[Insides], check_finite: bool = False) -> None:
         super().__init__()
-        self._function: Function
-        object.__setattr__(self, "graph_module", executable.graph_module)
-        object.__setattr__(self, "_function", executable.function)  # never a submodule
-        self._takes, self._guard = executable.takes, executable.guard
-        self._bare = executable.bare
+        self._function: Callable[..., Any]
+        object.__setattr__(self, "_function", entry.function)  # never a submodule
+        self._takes, self._guard, self._bare = entry.takes, entry.guard, entry.bare
         self._convention, self._signature = convention, convention.signature
-        self._single, self._content = convention.single, content
-        self._texts, self.report, self.check_finite = dict(texts), report, check_finite
+        self._single, self.check_finite = convention.single, check_finite
+        self._report, self._insides = report, insides
         super().train(False)
+
+    @property
+    def graph_module(self) -> fx.GraphModule:
+        """The graph that runs, or the one that a file's program was made from."""
+        return self._insides().graph_module
+
+    @property
+    def report(self) -> Report:
+        return self._report()
+
+    @report.setter
+    def report(self, report: Report) -> None:
+        self._report = made(report)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         inputs = self._signature.tensors(args, kwargs)
@@ -88,7 +106,7 @@ class CompiledModel(nn.Module):
 
     def graph_text(self, stage: str | Stage = Stage.LOWERED) -> str:
         """The canonical text of one stage; raises ConfigError for a stage that never was."""
-        names = {str(s): text for s, text in self._texts.items()}
+        names = {str(s): text for s, text in self._insides().texts.items()}
         if str(stage).upper() not in names:
             raise ConfigError(f"no stage {stage!r}", fix=did_you_mean(str(stage).upper(), names))
         text = names[str(stage).upper()]
@@ -109,16 +127,23 @@ class CompiledModel(nn.Module):
         The same model gives the same bytes. Raises ArtifactError for a graph that holds code of
         the model's own, ConfigError for a place that cannot be written.
         """
-        takes = inputs_of(self.graph_module, self._content.ranges)
+        from fxq.artifact.write import inputs_of, save  # large, and not needed to run a model
+        from fxq.runtime.native.run import program_of  # as above
+
+        content = self._insides().content
+        takes = inputs_of(self.graph_module, content.ranges)
         if self._runs_elsewhere():
             check: dict[str, Any] = {}
         else:
             with isolated():
                 check = check_of(lambda *x: self._flat(list(x)), takes)
-        save(Path(path), self._content, self._convention, self.report.to_dict(), check)
+        program = program_of(self.graph_module) if content.engine == "native" else None
+        save(Path(path), content, self._convention, self.report.to_dict(), check, program)
 
     def _runs_elsewhere(self) -> bool:
         """It is for a device whose bits differ from one to the next, or that is not here."""
+        from fxq.targets import TARGETS  # it imports the operators
+
         known = TARGETS.get(self.report.target)  # a user's own literal is not registered
         return known is not None and known.device != "cpu"
 
@@ -129,9 +154,12 @@ class CompiledModel(nn.Module):
         `activations_only`, only where that replaces an activation. Raises ArtifactError for a
         graph whose arguments are no data.
         """
-        if isinstance(self._content.portable, ArtifactError):
-            raise self._content.portable
-        return float_graph(self._content.portable, activations_only=activations_only)
+        from fxq.artifact.float_graph import float_graph  # large, and not needed to run a model
+
+        portable = self._insides().content.portable
+        if isinstance(portable, ArtifactError):
+            raise portable
+        return float_graph(portable, activations_only=activations_only)
 
     def _flat(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
         """The flat outputs for flat inputs, under the right engine."""
@@ -145,11 +173,14 @@ class CompiledModel(nn.Module):
 
         What float makes of nothing at all (the mean of no elements) is asked of float.
         """
+        from fxq.runtime.python import build  # large, and rarely needed
+        from fxq.runtime.shape_program import UNKNOWN  # as above
+
         if all(v is not UNKNOWN and not (isinstance(v, Tensor) and v.numel())
                for v in empty.outputs):
             return tuple(torch.empty(v.shape, dtype=v.dtype, device=inputs[0].device)
                          if isinstance(v, Tensor) else v for v in empty.outputs)
-        if isinstance(self._content.portable, ArtifactError):
+        if isinstance(self._insides().content.portable, ArtifactError):
             return self._call_shielded(inputs, self._guard is not None)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             outputs: tuple[Any, ...] = build(self.float_graph())(*inputs)

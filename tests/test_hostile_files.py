@@ -43,7 +43,7 @@ def resealed(path, change):
     members = unpack(path.read_bytes(), "x")
     change(members)
     manifest = json.loads(members["manifest.json"])
-    for name in MEMBERS[1:]:
+    for name in members.keys() - {"manifest.json"}:
         manifest["members"][name] = {"bytes": len(members[name]),
                                      "sha256": hashlib.sha256(members[name]).hexdigest()}
     members["manifest.json"] = json.dumps(manifest).encode()
@@ -106,7 +106,7 @@ HOSTILE = {
     "extra entry": edit_graph(lambda g: g.__setitem__("code", "import os")),
     "duplicate key": lambda m: m.__setitem__("graph.json", m["graph.json"][:-1] + b',"texts":[]}'),
     "not a number": lambda m: m.__setitem__("graph.json", b'{"texts":[],"nodes":[NaN]}'),
-    "newer format": edit_manifest(format=2), "no format": edit_manifest(format="1"),
+    "newer format": edit_manifest(format=3), "no format": edit_manifest(format="1"),
     "unknown target": edit_manifest(target="abacus"), "unknown stage": edit_manifest(stage="RAW"),
     "foreign manifest": edit_manifest(code="import os"), "bad report": edit_manifest(report=[1]),
     "weights of nothing": lambda m: m.__setitem__("weights.safetensors", b"\\x08" + b"\\0" * 7 + b"{}      "),

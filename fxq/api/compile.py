@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from torch import fx, nn
 
 from fxq.analysis.legality import note_on
-from fxq.compiled import CompiledModel
+from fxq.compiled import CompiledModel, Insides
 from fxq.compiler.build import Reference, built
 from fxq.compiler.calibrate import Progress, calibrate, run_batches
 from fxq.compiler.lock import Lock, first_difference, identity_of, make_lock, read_lock, write_lock
@@ -32,6 +32,7 @@ from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.runtime.executable import Executable
 from fxq.runtime.native.tune import tuned
 from fxq.system import plugins
+from fxq.system.once import made
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target
 
@@ -80,8 +81,9 @@ def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path
     report = replace(_report(prepared, reference, executable, far, warning),
                      tuning=tuning, configuration=_configuration(prepared, strict, runtime),
                      seconds=prepared.seconds + time.perf_counter() - start)
-    return CompiledModel(executable, prepared.convention, reference.content, report,
-                         manager.texts, check_finite)
+    insides = Insides(executable.graph_module, reference.content, manager.texts)
+    return CompiledModel(executable, prepared.convention, made(report), made(insides),
+                         check_finite)
 
 
 def _distance(prepared: Prepared, manager: Manager,

@@ -7,7 +7,7 @@ comes from a file.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -64,9 +64,3 @@ def _follow(op: Op) -> None:
         rows[f"{op.name}_on_integers"] = integers.INTEGER_OPS[op.name]
     CALLS.update(rows)
     NAMES.update({call: name for name, call in rows.items()})
-
-
-DTYPES: Mapping[str, torch.dtype] = {
-    str(d).removeprefix("torch."): d for d in (
-        torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.int8,
-        torch.int16, torch.int32, torch.int64, torch.bool)}

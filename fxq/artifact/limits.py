@@ -16,13 +16,11 @@ from torch.fx import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxq.artifact.allow_list import CALLS
+from fxq.artifact.bounds import LARGEST_RATIO, LARGEST_RESULT, LARGEST_SUM, most_bytes
 from fxq.artifact.kinds import LARGEST, LONGEST
 from fxq.artifact.kinds import MOST_TENSORS as MOST_PARTS
 
-LARGEST_RESULT = 256 << 20  # bytes, or
-LARGEST_RATIO = 64  # times the largest input
 MOST_ASKED = 4096  # nodes whose shapes only torch itself knows, a millisecond each
-LARGEST_SUM = 4  # times that: all values that are alive at once
 
 
 def byte_size(value: Any) -> int:
@@ -37,8 +35,7 @@ class Limited(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, inputs: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        largest = max(map(byte_size, inputs), default=0)
-        self.most = max(LARGEST_RESULT, LARGEST_RATIO * largest)
+        self.most = most_bytes(max(map(byte_size, inputs), default=0))
         self.asked = 0
 
     def ask(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from fxq.errors import ArtifactError, all_inert
-from fxq.ir.stages import Stage
+from fxq.ir.stage import Stage
 
-FORMAT = 1
+FORMAT = 2
 STAGES = (Stage.FUSED, Stage.REFERENCE, Stage.LOWERED)
 LONGEST = 4096  # characters of a text
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +10,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, fx
 
+from fxq.artifact.check import Input, Range, read_ranges
 from fxq.artifact.compact import expand
-from fxq.artifact.container import unpack
-from fxq.artifact.manifest import read_manifest
+from fxq.artifact.members import File, json_object, read_members
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import from_json
 from fxq.artifact.validate import validate
-from fxq.artifact.write import Input, Range, inputs_of, read_ranges
+from fxq.artifact.write import inputs_of
 from fxq.artifact.write_graph import Portable
 from fxq.errors import ArtifactError, inert
 from fxq.frontend.convention import Convention
+from fxq.ir.facts import info
 from fxq.ir.stages import Stage
-from fxq.system.files import read_file
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,8 @@ class Opened:
     module: fx.GraphModule
     convention: Convention
     stage: Stage
-    ranges: tuple[Range | None, ...] = ()
+    ranges: tuple[Range | None, ...]
+    file: File
 
     def inputs(self) -> list[Input]:
         """What the graph takes, with ranges that it is known to take."""
@@ -44,15 +43,14 @@ class Opened:
 
 def open_artifact(path: str | Path) -> Opened:
     """Read and check a file without running it; raises ArtifactError."""
-    where = str(path)
-    members = unpack(read_file(Path(path)), where)
-    manifest = read_manifest(_object(members["manifest.json"], "manifest.json"), where)
-    for name in ("graph.json", "weights.safetensors"):
-        said = manifest["members"].get(name)
-        if said != {"bytes": len(members[name]),
-                    "sha256": hashlib.sha256(members[name]).hexdigest()}:
-            raise ArtifactError(f"{where}: {name} is not what the manifest says")
-    graph = _object(members["graph.json"], "graph.json")
+    return open_members(read_members(path))
+
+
+def open_members(file: File) -> Opened:
+    """Check the members of a file, all but its program; raises ArtifactError."""
+    where, manifest, members = file.where, file.manifest, file.members
+    file.check_digests(*(name for name in members if name != "manifest.json"))
+    graph = json_object(members["graph.json"], "graph.json")
     if set(graph) != {"texts", "nodes", "table", "call"} or not all(
             isinstance(graph[k], list) for k in ("texts", "nodes", "table")):
         raise ArtifactError(f"{where}: graph.json has other entries than it should")
@@ -60,33 +58,19 @@ def open_artifact(path: str | Path) -> Opened:
         raise ArtifactError(f"{where}: graph.json is malformed")
     texts = tuple(inert(text) for text in graph["texts"])
     portable = Portable(tuple(expand(graph)), texts,
-                        _tensors(members["weights.safetensors"], where))
+                        _tensors(bytes(members["weights.safetensors"]), where))
     module = from_portable(portable)
     stage = Stage(manifest["stage"])
     validate(module, stage)
-    convention = from_json(graph["call"], module)
+    convention = from_json(graph["call"], *_ends(module))
     ranges = read_ranges(manifest["check"], len(convention.signature.names))
-    return Opened(manifest, portable, module, convention, stage, ranges)
+    return Opened(manifest, portable, module, convention, stage, ranges, file)
 
 
-def _object(content: bytes, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(content, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{name} is no JSON", why=str(error)[:200]) from error
-    if not isinstance(value, dict):
-        raise ArtifactError(f"{name} is no JSON object")
-    return value
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return dict(pairs)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON number")
+def _ends(module: fx.GraphModule) -> tuple[list[Any], int]:
+    """The dtypes of what the graph takes, and how many values it gives."""
+    returned: Any = next(n for n in module.graph.nodes if n.op == "output").args[0]
+    return [info(n).dtype for n in module.graph.nodes if n.op == "placeholder"], len(returned)
 
 
 def _tensors(content: bytes, where: str) -> dict[str, Tensor]:

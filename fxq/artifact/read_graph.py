@@ -8,7 +8,8 @@ from typing import Any
 from torch import fx, nn
 from torch.fx import Node
 
-from fxq.artifact.allow_list import CALLS, DTYPES, METHODS
+from fxq.artifact.allow_list import CALLS, METHODS
+from fxq.artifact.dtypes import DTYPES
 from fxq.artifact.kinds import KINDS
 from fxq.artifact.values import MALFORMED, decode
 from fxq.artifact.write_graph import Portable

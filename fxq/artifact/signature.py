@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections import namedtuple
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from fxq.artifact.allow_list import DTYPES
+from fxq.artifact.dtypes import DTYPES
 from fxq.artifact.values import MALFORMED, decode, encode
 from fxq.errors import ArtifactError, inert
 from fxq.frontend.convention import PLACE, Convention
 from fxq.frontend.nests import Nest
 from fxq.frontend.signature import Signature
-from fxq.ir.facts import info
 
 LONGEST = 256  # characters of a name
 _KINDS = ("leaf", "list", "tuple", "dict", "fields", "named")
@@ -58,8 +58,11 @@ def _nest(nest: Nest) -> Json:
             "parts": [_nest(part) for part in nest.parts]}
 
 
-def from_json(row: Json, module: fx.GraphModule) -> Convention:
-    """The call behind the JSON, for a graph; raises ArtifactError for what does not fit."""
+def from_json(row: Json, inputs: Sequence[Any], outputs: int) -> Convention:
+    """The call behind the JSON, for inputs of these dtypes and so many outputs.
+
+    Raises ArtifactError for what does not fit.
+    """
     try:
         parameters = inspect.Signature([_read_parameter(p) for p in row["parameters"]])
         leaves = tuple(_read_leaf(leaf) for leaf in row["leaves"])
@@ -69,17 +72,14 @@ def from_json(row: Json, module: fx.GraphModule) -> Convention:
         convention = Convention(signature, _read_nest(row["output"]), fixed)
     except MALFORMED as error:
         raise ArtifactError("the model's signature is malformed", why=str(error)) from error
-    _check_counts(convention, module)
+    _check_counts(convention, list(inputs), outputs)
     return convention
 
 
-def _check_counts(convention: Convention, module: fx.GraphModule) -> None:
+def _check_counts(convention: Convention, inputs: list[Any], outputs: int) -> None:
     """As many tensors go in and out as the graph takes and gives."""
     signature = convention.signature
-    inputs = [info(n).dtype for n in module.graph.nodes if n.op == "placeholder"]
     tensors = [leaf.dtype for leaf in signature.leaves if isinstance(leaf, Tensor)]
-    returned: Any = next(n for n in module.graph.nodes if n.op == "output").args[0]
-    outputs = len(returned)
     given = sum(v is PLACE for v in convention.fixed_outputs)
     if inputs != tensors or len(inputs) != len(signature.names) or outputs != given or (
             _leaves(signature.rebuild) != len(signature.leaves)) or (

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
+from fxq.artifact.bounds import LARGEST_INPUT
 from fxq.artifact.forms import refusal
 from fxq.artifact.limits import Limited, check_alive, check_before
 from fxq.artifact.meta_shapes import RULES
@@ -25,7 +26,6 @@ from fxq.ir.liveness import last_uses
 from fxq.ir.stages import Stage, verify_stage
 from fxq.kernels.needs import why_not_table, why_not_weight
 
-LARGEST_INPUT = 1 << 27  # elements, of all inputs
 Values = dict[Node, Any]
 
 

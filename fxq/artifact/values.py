@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from fxq.artifact.allow_list import DTYPES
+from fxq.artifact.dtypes import DTYPES
 from fxq.errors import ArtifactError
 
 DEEPEST = 32

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,34 +14,23 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, fx
 
+from fxq.artifact.check import Input, Range
 from fxq.artifact.compact import compact
 from fxq.artifact.container import pack
 from fxq.artifact.manifest import FORMAT
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.signature import to_json
+from fxq.artifact.stored_program import to_members
 from fxq.artifact.validate import validate
 from fxq.artifact.write_graph import Json, Portable
 from fxq.errors import ArtifactError
 from fxq.frontend.convention import Convention
-from fxq.ir.digests import value_bytes
 from fxq.ir.facts import info
 from fxq.ir.stages import Stage
+from fxq.kernels.native.assembly import Assembly
 from fxq.system.files import write_file
 from fxq.system.machine import cpu_facts
 from fxq.version import __version__
-
-Range = tuple[int, int]
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_WIDEST = 65535  # so that the recorded check's products stay far below 2^63
-
-
-@dataclass(frozen=True)
-class Input:
-    """Shape and type of an input; for integers, the range that the model is known to take."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    range: Range | None = None
 
 
 @dataclass(frozen=True)
@@ -62,21 +50,8 @@ def inputs_of(module: fx.GraphModule, ranges: Sequence[Range | None] = ()) -> li
             for n, known in zip_longest(places, ranges)]
 
 
-def read_ranges(check: Any, inputs: int) -> tuple[Range | None, ...]:
-    """The ranges in a file's manifest; raises ArtifactError for anything else."""
-    rows = check.get("ranges", []) if isinstance(check, dict) else None
-    if not isinstance(rows, list) or len(rows) not in (0, inputs) or not all(
-            row is None or _is_range(row) for row in rows):
-        raise ArtifactError("the recorded check of this file is malformed")
-    return tuple(row and (row[0], row[1]) for row in rows)
-
-
-def _is_range(row: Any) -> bool:
-    return isinstance(row, list) and len(row) == 2 and all(type(v) is int for v in row) and (
-        -(2**63) <= row[0] <= row[1] <= min(row[0] + _WIDEST, 2**63 - 1))
-
-
-def to_bytes(content: Content, convention: Convention, report: Json, check: Json) -> bytes:
+def to_bytes(content: Content, convention: Convention, report: Json, check: Json,
+             program: Assembly | None = None) -> bytes:
     """The whole file. Raises ArtifactError for a model with code of its own in the graph."""
     if isinstance(content.portable, ArtifactError):
         raise content.portable
@@ -84,8 +59,9 @@ def to_bytes(content: Content, convention: Convention, report: Json, check: Json
     if portable.refusal is not None:
         raise portable.refusal
     graph = _json({**compact(portable.nodes), "texts": portable.texts, "call": to_json(convention)})
-    weights = save_tensors(_separate(portable), {"fxq": "1"})
-    members = {"graph.json": graph, "weights.safetensors": weights}
+    tensors = _separate(portable)
+    members = {"graph.json": graph, "weights.safetensors": save_tensors(tensors, {"fxq": "1"})}
+    members |= to_members(program, tensors, members) if program else {}
     manifest = {
         "format": FORMAT, "fxq": __version__, "torch": str(torch.__version__),
         "target": report["target"], "engine": content.engine, "stage": str(content.stage),
@@ -96,9 +72,9 @@ def to_bytes(content: Content, convention: Convention, report: Json, check: Json
 
 
 def save(path: Path, content: Content, convention: Convention, report: Json,
-         check: dict[str, Any]) -> None:
+         check: dict[str, Any], program: Assembly | None = None) -> None:
     """Write the file in one step; raises ArtifactError or ConfigError, and leaves an old one."""
-    data = to_bytes(content, convention, report, check)
+    data = to_bytes(content, convention, report, check, program)
     assert isinstance(content.portable, Portable)  # else it was refused above
     try:  # what cannot be read again is not written
         validate(from_portable(content.portable), content.stage)
@@ -124,59 +100,3 @@ def _without_times(report: Json) -> Json:
     return {name: value for name, value in report.items() if name not in (
         "configuration", "seconds", "runtime_choice", "runtime", "passes", "coverage", "steps",
         "tuning")}
-
-
-def check_of(function: Any, inputs: Sequence[Input]) -> dict[str, Any]:
-    """The digest of what a model gives for inputs that every machine can make again.
-
-    Empty when the model refuses such inputs: then nothing is recorded.
-    """
-    for ranges in _attempts(inputs):
-        try:
-            outputs = run_check(function, [replace(x, range=r)
-                                           for x, r in zip(inputs, ranges, strict=True)])
-        except Exception:  # an index out of its table, offsets that fall: whatever it may raise
-            continue
-        known = {"ranges": [list(r) if r else None for r in ranges]} if any(ranges) else {}
-        return known | {"outputs": _digest(outputs)}
-    return {}
-
-
-def _attempts(inputs: Sequence[Input]) -> Iterator[list[Range | None]]:
-    """The integers that were seen in the examples, then only the least of them."""
-    yield [x.range for x in inputs]
-    if any(x.range for x in inputs):
-        yield [x.range and (x.range[0], x.range[0]) for x in inputs]
-
-
-def _digest(outputs: Sequence[Any]) -> str:
-    digest = hashlib.sha256()
-    for value in outputs:
-        if isinstance(value, Tensor):
-            digest.update(str((tuple(value.shape), value.dtype)).encode())
-        digest.update(value_bytes(value))
-    return digest.hexdigest()
-
-
-def run_check(function: Any, inputs: Sequence[Input]) -> list[Any]:
-    """Outputs for numbers that are scattered over their ranges, the same everywhere."""
-    with torch.no_grad():
-        return [v.cpu() if isinstance(v, Tensor) else v for v in function(*map(invented, inputs))]
-
-
-def invented(about: Input) -> Tensor:
-    """Integers 0, 1, 2, … scattered over [-1, 1), or over the input's own range of integers."""
-    count = math.prod(about.shape)
-    steps = (torch.arange(count, dtype=torch.int64) * 40503) % 65536
-    if about.range is None:
-        return (steps.reshape(about.shape) / 32768 - 1).to(about.dtype)
-    low, high = about.range
-    return (steps.reshape(about.shape) * (high - low + 1) // 65536 + low).to(about.dtype)
-
-
-def range_of(example: Tensor) -> Range | None:
-    """The least and the largest integer of an example input; None for other types."""
-    if example.dtype not in _INTEGERS or not example.numel():
-        return None
-    low, high = int(example.min()), int(example.max())
-    return (low, min(high, low + _WIDEST))

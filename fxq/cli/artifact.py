@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from tabulate import tabulate
 
 import fxq
-from fxq.artifact.read import open_artifact
-from fxq.artifact.write import check_of
+from fxq.api.check_program import checked_program
+from fxq.artifact.check import check_of
+from fxq.artifact.read import Opened, open_artifact
 from fxq.cli.isa import compare_isas, compare_native
 from fxq.compiler.report import read_report
 from fxq.errors import ConfigError, VerificationError
@@ -46,6 +47,7 @@ def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:
                      f"{path.stat().st_size / 1e6:.3f} MB on disk"),
             ("low precision", f"{100 * report.integer_macs / max(report.macs, 1):.2f} % of "
                               f"{report.macs / 1e6:.1f} M MACs ({report.arithmetic})"),
+            *_program(opened),
             ("in float", f"{len(report.left_in_float)} nodes"),
             ("runs on", report.isa or "any CPU"),
             ("built on", ", ".join(k for k, v in manifest["cpu"].items() if v) or "plain CPU")]
@@ -53,6 +55,13 @@ def inspect_artifact(path: Path, graph: bool) -> tuple[str, dict[str, Any]]:
     if graph:
         text += "\n\n" + format_graph(opened.module).rstrip()
     return text, manifest | {"nodes": len(opened.portable.nodes)}
+
+
+def _program(opened: Opened) -> list[tuple[str, str]]:
+    """About the program that a load runs; raises ArtifactError for one of another graph."""
+    program = checked_program(opened)
+    return [("program", f"{len(program.code)} steps, {(program.lane + program.wide) / 1e6:.3f} MB "
+                        f"for an image, batch {program.images}")] if program else []
 
 
 def verify_artifact(path: Path, inputs: Path | None, isa: str = "host") -> str:
@@ -64,9 +73,11 @@ def verify_artifact(path: Path, inputs: Path | None, isa: str = "host") -> str:
     if isa not in ("host", "all"):
         raise ConfigError(f"--isa {isa!r}", fix='it is "host" or "all"')
     opened = open_artifact(path)
+    program = checked_program(opened)
     native = opened.manifest["engine"] == "native"  # whose programs are what is recorded
     model = fxq.load(path, runtime="auto" if native else "python")
     lines = ["digests, graph and signature are as they were written"]
+    lines += ["the program is the one that the graph gives"] if program else []
     recorded = opened.manifest["check"]  # empty for devices whose bits differ
     same = recorded and check_of(lambda *x: model._flat(list(x)), opened.inputs()) == recorded
     if same:

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 
 import fxq
+from fxq.artifact.check import invented
 from fxq.artifact.read import open_artifact
-from fxq.artifact.write import invented
 from fxq.compiler.verify import integers_of, step_differences
 from fxq.errors import VerificationError
-from fxq.ir.digests import value_bytes
 from fxq.kernels.native import library
+from fxq.system.raw import value_bytes
 from fxq.system.torch_state import isolated
 
 ISAS: tuple[tuple[str, dict[str, str]], ...] = (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fxq.analysis.context import Context
 from fxq.analysis.kernel_rows import choose_rows
-from fxq.artifact.allow_list import DTYPES
+from fxq.artifact.dtypes import DTYPES
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.write_graph import Portable
 from fxq.compiler.manager import Manager

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from torch import fx
 
 from fxq.analysis.saturation import prove
-from fxq.artifact.write import Content, range_of
+from fxq.artifact.check import range_of
+from fxq.artifact.write import Content
 from fxq.artifact.write_graph import Portable, to_portable
 from fxq.compiler.link import link
 from fxq.compiler.manager import Manager

@@ -36,5 +36,5 @@ def link(module: fx.GraphModule, manager: Manager, takes: tuple[tuple[str, ...],
     with manager.clock.step("choose runtime"):
         name, function, choice = select(module, list(manager.inputs), runtime, target,
                                         manager.last_outputs)
-    return Executable(function, module, inputs, guard, name, choice,
-                      bare=isinstance(function, Segment))
+    return Executable(function=function, takes=inputs, guard=guard, graph_module=module,
+                      runtime=name, choice=choice, bare=isinstance(function, Segment))

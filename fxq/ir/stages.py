@@ -14,18 +14,8 @@ from fxq.ir import integers
 from fxq.ir.facts import Info, info, qparams, tensor_inputs
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.printer import format_node
+from fxq.ir.stage import Stage as Stage
 from fxq.quantization.observer import Observer
-
-
-class Stage(StrEnum):
-    """FLOAT → NORMAL → FUSED → OBSERVED → REFERENCE → LOWERED."""
-
-    FLOAT = "FLOAT"
-    NORMAL = "NORMAL"
-    FUSED = "FUSED"
-    OBSERVED = "OBSERVED"
-    REFERENCE = "REFERENCE"
-    LOWERED = "LOWERED"
 
 
 @dataclass(frozen=True)

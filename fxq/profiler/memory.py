@@ -15,7 +15,7 @@ from torch.fx import Node
 from torch.profiler import ProfilerActivity, profile
 
 from fxq.kernels.native.structs import EXTERNAL, LANE
-from fxq.runtime.native.program import Linked
+from fxq.runtime.native.program import Planned
 
 
 @contextmanager
@@ -79,7 +79,7 @@ class Arena:
     run_bytes: int
 
 
-def arena_of(linked: Linked, name: Callable[[Node], str]) -> Arena:
+def arena_of(linked: Planned, name: Callable[[Node], str]) -> Arena:
     """The arena of a program; `name` gives a node's."""
     steps, images = linked.plan.steps, linked.plan.images
     made = {id(s.result): s.result for s in steps if s.result.storage.space < EXTERNAL}

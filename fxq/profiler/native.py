@@ -19,7 +19,7 @@ from fxq.profiler.advice import measured_cast
 from fxq.profiler.clock import HostClock, Samples, Side, clocked, side_of
 from fxq.quantization.formats import QParams
 from fxq.runtime.executable import Executable
-from fxq.runtime.native.program import Linked, Segment
+from fxq.runtime.native.program import Planned, Segment
 from fxq.runtime.native.run import seen
 from fxq.runtime.native.segments import with_calls
 from fxq.runtime.python import Function, Shell
@@ -33,7 +33,7 @@ class Clocked:
 
     def __init__(self, segment: Segment, tensors: Sequence[Tensor]) -> None:
         self.__name__, self.part, self._through = "program", segment.part, segment.through
-        self.linked: Linked = segment.link(tensors)
+        self.linked: Planned = segment.link(tensors)
         self.kernels = self.linked.program.kernels
         self._times: list[tuple[int, int]] = []
         self._profile = self.linked.program.profile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import stat
 import tempfile
@@ -17,6 +18,26 @@ def read_file(path: Path) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ArtifactError(f"{path} is no regular file")
         return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+
+
+def read_buffer(path: Path) -> memoryview:
+    """The bytes of a regular file in memory of this process; raises ArtifactError.
+
+    Large pages where there are any: to touch ordinary ones first costs more than to fill them.
+    """
+    try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            raise ArtifactError(f"{path} is no regular file")
+        memory = mmap.mmap(-1, max(about.st_size, 1))
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):
+                memory.madvise(mmap.MADV_HUGEPAGE)
+        with open(path, "rb") as file:
+            size = file.readinto(memory)
+        return memoryview(memory)[:size]
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read", why=error.strerror or str(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,22 @@ def isolated() -> Iterator[None]:
         torch.set_default_dtype(dtype)
         torch.set_rng_state(rng)
         torch.backends.quantized.engine = engine
+
+
+@contextmanager
+def alone_in_child_of(process: int) -> Iterator[None]:
+    """One thread for torch where this is a fork of that process.
+
+    torch's pool of threads does not outlive a fork: an operator that wants it would wait for ever.
+    """
+    threads = torch.get_num_threads()
+    if os.getpid() != process:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            torch.set_num_threads(threads)
 
 
 class EngineGuard:

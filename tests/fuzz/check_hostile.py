@@ -76,11 +76,15 @@ def check(path: Path, runtime: str) -> str:
                 runtime != "python" and isinstance(error, fxq.ConfigError)):
             raise
         return "refused"
-    opened = open_artifact(path)
-    for text in (str(model.report), format_graph(opened.module), format_graph(model.graph_module),
-                 opened.module.code, model.graph_module.code):
+    try:
+        opened, module, report = open_artifact(path), model.graph_module, model.report
+    except fxq.ArtifactError as error:  # of a graph that the file's program did without
+        _printable(str(error))
+        return "refused"
+    for text in (str(report), format_graph(opened.module), format_graph(module),
+                 opened.module.code, module.code):
         _printable(text)
-    json.dumps(model.report.to_dict())
+    json.dumps(report.to_dict())
     places = [n for n in opened.module.graph.nodes if n.op == "placeholder"]
     inputs = [torch.linspace(-1, 1, steps=max(1, torch.Size(info(n).shape).numel())).reshape(
         info(n).shape).to(info(n).dtype) for n in places]

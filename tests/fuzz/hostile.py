@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 
 from fxq.artifact.allow_list import CALLS, METHODS
 from fxq.artifact.compact import compact, expand
-from fxq.artifact.container import MEMBERS, pack, unpack
+from fxq.artifact.container import pack, unpack
 from fxq.artifact.limits import Limited
 from fxq.artifact.read_graph import from_portable
 from fxq.artifact.validate import _input, _result
@@ -40,13 +40,20 @@ def hostile(content: bytes, source: random.Random, where: str) -> bytes:
     members = unpack(content, "x")
     graph, manifest = json.loads(members["graph.json"]), json.loads(members["manifest.json"])
     rows, tensors = expand(graph), load(members["weights.safetensors"])
+    in_program = "program.json" in members and source.random() < 0.7
     for _ in range(source.choice((1, 1, 1, 2, 3))):
-        _change(source, where, rows, tensors, graph, manifest)
-    if source.random() < 0.7:
+        if in_program:
+            _change_program(members, source, where)
+        else:
+            _change(source, where, rows, tensors, graph, manifest)
+    if source.random() < 0.7 and not in_program:
         _repair(rows, graph["texts"], tensors)
     graph |= compact(rows)
-    return sealed({**members, "graph.json": _json(graph), "manifest.json": _json(manifest),
-                   "weights.safetensors": save(tensors, {"fxq": "1"})})
+    members |= {"graph.json": _json(graph), "manifest.json": _json(manifest),
+                "weights.safetensors": save(tensors, {"fxq": "1"})}
+    if source.random() < 0.8:
+        claim(members)
+    return sealed(members)
 
 
 def _json(value):
@@ -57,10 +64,41 @@ def sealed(members) -> bytes:
     """The file with all digests right, whatever is in it."""
     manifest = json.loads(members["manifest.json"])
     if isinstance(manifest.get("members"), dict):
-        for name in MEMBERS[1:]:
+        for name in members.keys() - {"manifest.json"}:
             manifest["members"][name] = {"bytes": len(members[name]),
                                          "sha256": hashlib.sha256(members[name]).hexdigest()}
     return pack({**members, "manifest.json": _json(manifest)})
+
+
+def claim(members) -> None:
+    """Let the program say that it was made from this graph and these weights."""
+    if "program.json" in members:
+        program = json.loads(members["program.json"])
+        program["of"] = {name: hashlib.sha256(members[name]).hexdigest()
+                         for name in ("graph.json", "weights.safetensors")}
+        members["program.json"] = _json(program)
+
+
+def _change_program(members, source, where):
+    """A number of a row, or any place of its JSON, or one of its tensors."""
+    if source.random() < 0.2:
+        numbers = load(bytes(members["program.safetensors"]))
+        _change_tensor(numbers, source)
+        members["program.safetensors"] = save(numbers, {"fxq": "1"})
+        return
+    program = json.loads(members["program.json"])
+    if source.random() < 0.3:
+        _change_json(program, source, where)
+    else:
+        rows = program.get(source.choice(("code", "code", "views", "views", "layers", "inputs")))
+        row = source.choice(rows) if rows and isinstance(rows, list) else None
+        if not row or not isinstance(row, list):
+            return  # an earlier change
+        place = source.randrange(len(row))
+        near = row[place] + source.choice((-1, 1, 7, 64)) if type(row[place]) is int else 1.5
+        row[place] = source.choice((near, source.choice(row), source.choice(NUMBERS),
+                                    source.choice(ODD)))
+    members["program.json"] = _json(program)
 
 
 def _change(source, where, rows, tensors, graph, manifest):
@@ -213,4 +251,4 @@ def _repair(rows, texts, tensors):
         return
 
 
-__all__ = ["hostile", "sealed"]
+__all__ = ["claim", "hostile", "sealed"]

@@ -13,7 +13,7 @@ from torch import Tensor
 import fxq
 from fxq.kernels.native.library import ISAS, isa, isas
 from fxq.kernels.native.structs import VARIANTS
-from fxq.runtime.native.program import Linked, Segment
+from fxq.runtime.native.program import Planned, Segment
 from fxq.runtime.native.run import read_batch_from_input
 from fxq.runtime.native.segments import parts_of, with_calls
 from fxq.runtime.python import build
@@ -38,7 +38,7 @@ class Twice(Segment):
         self.reasons += [self.reason] if self.reason else []
         return wanted
 
-    def link(self, tensors: Sequence[Tensor]) -> Linked:
+    def link(self, tensors: Sequence[Tensor]) -> Planned:
         """Every other program has steps of all variants."""
         linked = super().link(tensors)
         draw = random.Random(linked.digest)

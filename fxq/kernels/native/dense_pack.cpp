@@ -94,8 +94,7 @@ float largest_result(const Weights& weights) {
   const int64_t size = int64_t(layer.inputs) * layer.kh * layer.kw;
   double largest = 0;
   for (int32_t o = 0; o < layer.outputs; o++) {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < size; i++) sum += std::abs(int32_t(layer.weight[o * size + i]));
+    const int64_t sum = absolute_sum_of(layer.weight + o * size, size);
     double bound = 255.0 * double(sum) + std::abs(double(weights.bias[o]));
     largest = std::max(largest, bound * std::abs(double(layer.multiplier[o])));
   }

@@ -121,7 +121,8 @@ def _made(what: str, make: Callable[..., int | None], *arguments: Any) -> int:
 
 
 class Layer:
-    """Weights that programs share. The tensors are copied.
+    """Weights that programs share. The tensors are copied; `borrow` keeps the weights instead,
+    which then must not change.
 
     `weight` is int8 (outputs, inputs of a group, kh, kw), a transposed layer's (inputs, outputs of
     a group, kh, kw); `bias` int32 and `multiplier` float32, one for each output. Fewer dimensions
@@ -130,7 +131,8 @@ class Layer:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, multiplier: Tensor, *, groups: int = 1,
-                 zero_in: int = 0, transposed: bool = False, addend: Tensor | None = None) -> None:
+                 zero_in: int = 0, transposed: bool = False, addend: Tensor | None = None,
+                 borrow: bool = False) -> None:
         library = _native()
         rows, columns, *kernel = weight.shape
         kh, kw = {0: (1, 1), 1: (1, *kernel)}.get(len(kernel), kernel)
@@ -143,8 +145,9 @@ class Layer:
         if any(part.numel() != outputs for part in parts[1:]) or rows % groups:
             raise FxqError("the native engine refuses a layer",
                            why="its weights, biases and multipliers are of different sizes")
-        fields = LayerFields(outputs, inputs, groups, kh, kw, transposed, zero_in, 0,
+        fields = LayerFields(outputs, inputs, groups, kh, kw, transposed, zero_in, borrow,
                              *(p.data_ptr() for p in parts))
+        self._kept = parts[0] if borrow else None
         self._free = library.fxq_layer_free
         self._handle = _made("layer", library.fxq_layer_new, ctypes.byref(fields))
 

@@ -85,7 +85,8 @@ struct Instruction {
 // Weights as the file holds them; they are packed for the host when the layer is made.
 struct Layer {
   int32_t outputs, inputs, groups, kh, kw;  // inputs: channels of one group
-  int32_t transposed, zero_in, reserved;
+  int32_t transposed, zero_in;
+  int32_t borrowed;           // the weights stay where they are, for as long as the layer lives
   const int8_t* weight;       // [outputs][inputs][kh][kw]; transposed: [inputs*groups][outputs/groups][kh][kw]
   const int32_t* bias;        // [outputs], at the scale of the sums
   const float* multiplier;    // [outputs]

@@ -47,6 +47,6 @@ class LayerFields(ctypes.Structure):
 
     _fields_ = (
         ("outputs", _INT), ("inputs", _INT), ("groups", _INT), ("kh", _INT), ("kw", _INT),
-        ("transposed", _INT), ("zero_in", _INT), ("reserved", _INT),
+        ("transposed", _INT), ("zero_in", _INT), ("borrowed", _INT),
         ("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("multiplier", ctypes.c_void_p),
         ("addend", ctypes.c_void_p))

@@ -26,11 +26,15 @@ class Block {
   int64_t bytes_;
 };
 
+// Of one run of weights, plain and without signs.
+int64_t sum_of(const int8_t* weights, int64_t count);
+int64_t absolute_sum_of(const int8_t* weights, int64_t count);
+
 class Weights {
  public:
-  explicit Weights(const Layer& layer);  // copies what `layer` points to
+  explicit Weights(const Layer& layer);  // copies what `layer` points to, or borrows the weights
 
-  Layer layer;                           // its pointers lead to the copies
+  Layer layer;                           // its pointers lead to the copies, or what was borrowed
   std::vector<int32_t> bias;             // with -zero_in * (sum of the weights) in it
 
   // The packed form under a key of the kernel's own; made once, by the first that asks.

@@ -13,9 +13,10 @@ from torch.fx import Node
 from fxq.ir import arithmetic
 from fxq.ir.facts import info, qparams
 from fxq.ir.rewriter import constant_of
+from fxq.kernels.native.assembly import Outside
 from fxq.kernels.native.structs import EXTERNAL, LANE, WIDE, WIDE_STEP
 from fxq.runtime.native.memory import place, side_by_side
-from fxq.runtime.native.steps import Outside, Step, Unplanned
+from fxq.runtime.native.steps import Step, Unplanned
 from fxq.runtime.native.values import Storage, Value
 
 
@@ -81,10 +82,10 @@ class Plan:
         Integers are channels_last, without gaps.
         """
         (h, w), c = space_of(shape), shape[1]
-        image, channel, row, pixel = (s * element for s in _image_strides(shape, strides))
-        at = (image, row, pixel, channel) if element == 4 else (h * w * c, w * c, c, 1)
+        outside = Outside(tuple(shape), tuple(strides), element)
+        at = outside.image_strides if element == 4 else (h * w * c, w * c, c, 1)
         storage = Storage(h, w, c, element, EXTERNAL + len(self.externals), at)
-        self.externals.append(Outside(tuple(shape), tuple(strides), element))
+        self.externals.append(outside)
         return Value(storage, h, w, shape[1], zero, rank=len(shape))
 
     def floats(self, shape: tuple[int, ...]) -> Value:
@@ -187,14 +188,6 @@ def space_of(shape: Sequence[int]) -> tuple[int, int]:
         raise Unplanned(f"a value of {len(shape)} dimensions")
     h, w = (1, 1, *shape[2:])[-2:]
     return (1, shape[2]) if len(shape) == 3 else (h, w)
-
-
-def _image_strides(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int, int, int]:
-    """Of the image, channel, row and pixel."""
-    n, c, *space = (0 if size == 1 else stride
-                    for size, stride in zip(shape, strides, strict=True))
-    row, pixel = (0, 0, *space)[-2:]
-    return n, c, row, pixel
 
 
 def images_of(values: Mapping[Node, Tensor]) -> int:

@@ -8,8 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxq.ir.facts import info
+from fxq.kernels.native.assembly import Assembly
+from fxq.runtime.native.assemble import assemble
+from fxq.runtime.native.linked import channels_last
 from fxq.runtime.native.program import Segment
-from fxq.runtime.native.segments import parts_of, read_batch_from_input, with_calls
+from fxq.runtime.native.segments import Part, parts_of, read_batch_from_input, with_calls
+from fxq.runtime.native.steps import Unplanned
 from fxq.runtime.python import Function, build
 
 
@@ -18,7 +23,7 @@ def build_native(module: fx.GraphModule) -> Function:
     read_batch_from_input(module.graph)
     parts = parts_of(module.graph)
     calls = [Segment(module, part) for part in parts]
-    if len(parts) == 1 and _is_all(module.graph, calls[0]):
+    if len(parts) == 1 and _is_all(module.graph, parts[0]):
         return calls[0]
     return build(with_calls(module, parts, calls))  # type: ignore[arg-type]
 
@@ -40,8 +45,21 @@ def seen(module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[tuple[Segment
     return [(s, tensors[s]) for s in segments if not s.reason]
 
 
-def _is_all(graph: fx.Graph, call: Segment) -> bool:
+def program_of(module: fx.GraphModule) -> Assembly | None:
+    """The program for inputs like the example's, where one is all of a LOWERED graph."""
+    parts = parts_of(module.graph)
+    if len(parts) != 1 or parts[0].rows or not _is_all(module.graph, parts[0]):
+        return None
+    inputs = [torch.zeros(info(n).shape or (), dtype=info(n).dtype) for n in parts[0].inputs]
+    try:
+        plan = Segment(module, parts[0]).plan([channels_last(x) for x in inputs])
+    except Unplanned:
+        return None
+    return assemble(plan, len(inputs))
+
+
+def _is_all(graph: fx.Graph, part: Part) -> bool:
     """The part takes what the graph takes, and gives what it gives."""
     takes = tuple(n for n in graph.nodes if n.op == "placeholder")
     output = next(n for n in graph.nodes if n.op == "output")
-    return call.part.inputs == takes and call.part.outputs == tuple(output.args[0])
+    return part.inputs == takes and part.outputs == tuple(output.args[0])

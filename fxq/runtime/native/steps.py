@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -14,25 +13,6 @@ from fxq.runtime.native.values import Value
 
 class Unplanned(Exception):
     """A segment cannot run as a program for these inputs; its message says why."""
-
-
-@dataclass(frozen=True)
-class Outside:
-    """A tensor of the caller: an input, or an output that each call allocates."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    element: int
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.float32 if self.element == 4 else torch.uint8
-
-    @property
-    def bytes(self) -> int:
-        """From its first to its last element."""
-        last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        return (last + 1) * self.element
 
 
 @dataclass

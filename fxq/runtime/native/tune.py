@@ -20,7 +20,7 @@ from fxq.errors import VerificationError
 from fxq.kernels.native import library
 from fxq.kernels.native.structs import ISAS, SPLITS
 from fxq.runtime.executable import Executable
-from fxq.runtime.native.program import Linked
+from fxq.runtime.native.program import Planned
 from fxq.runtime.native.run import build_native, seen
 from fxq.runtime.native.variants import keep
 from fxq.system.torch_state import isolated, quiet
@@ -86,7 +86,7 @@ def candidates(isa: str) -> list[int]:
 class _Bench:
     """Stands in for a program: its one run measures all variants on the caller's tensors."""
 
-    def __init__(self, linked: Linked, budget: float) -> None:
+    def __init__(self, linked: Planned, budget: float) -> None:
         self.link, self.steps, self.budget = linked.link, len(linked.plan.steps), budget
         self.chosen, self.before_us, self.after_us = [0] * self.steps, 0.0, 0.0
 
