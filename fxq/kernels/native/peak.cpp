@@ -65,7 +65,7 @@ __attribute__((target("amx-tile,amx-int8"))) int64_t amx(int64_t rounds) {
   return rounds * 4 * 16 * 16 * 64;
 }
 
-constexpr int64_t (*LOOPS[])(int64_t) = {nullptr, avx2, avxvnni, vnni, amx};
+constexpr int64_t (*LOOPS[fxq::AMX + 1])(int64_t) = {nullptr, nullptr, avx2, avxvnni, vnni, amx};
 #endif
 
 }  // namespace
