@@ -88,7 +88,7 @@ def test_compile_to_a_file_inspect_and_verify(folder):
     assert again.returncode == 2 and "m.fxq exists" in again.stderr
     shown = fxq_command("inspect", "m.fxq", "--graph", cwd=folder)
     assert "100.00 % of" in shown.stdout and "conv2d_relu" in shown.stdout
-    assert json.loads(fxq_command("inspect", "m.fxq", "--json", cwd=folder).stdout)["format"] == 1
+    assert json.loads(fxq_command("inspect", "m.fxq", "--json", cwd=folder).stdout)["format"] == 2
     checked = fxq_command("verify", "m.fxq", cwd=folder)
     assert checked.returncode == 0 and "equal, bit for bit" in checked.stdout
 

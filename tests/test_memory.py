@@ -29,8 +29,9 @@ def heavy():
 
 
 def living():
-    """Bytes of all tensors that Python knows of, unreachable ones too."""
-    tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+    """Bytes of all dense tensors that Python knows of, unreachable ones too."""
+    tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)
+               and o.layout is torch.strided]
     return sum({s.data_ptr(): s.nbytes() for t in tensors
                 for s in [t.untyped_storage()]}.values())
 

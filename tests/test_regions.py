@@ -38,6 +38,12 @@ def test_a_region_below_its_borders_stays_in_float():
     assert torch.equal(model(NARROW), net(NARROW))
 
 
+def test_other_widths_have_no_costs():
+    """Nobody runs 4 bits on `reference` for its speed."""
+    model = made(nn.Sequential(nn.Conv2d(64, 4, 1)), NARROW, "reference", scheme="W4A4")
+    assert codes(model) == {} and model.report.coverage == 1
+
+
 def test_a_region_above_its_borders_is_on_integers():
     """The same borders, and nine times the products for each of more results."""
     model = made(nn.Sequential(nn.Conv2d(64, 64, 3)), NARROW)

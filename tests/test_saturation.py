@@ -80,7 +80,7 @@ def test_a_cpu_without_vnni_refuses_the_file(tmp_path, monkeypatch):
     compiled().save(tmp_path / "vnni.fxq")
     if compiled().report.isa != VNNI_ONLY:
         pytest.skip("this CPU has no VNNI, so that nothing was stamped")
-    monkeypatch.setattr("fxq.api.load.has_vnni", lambda: False)
+    monkeypatch.setattr("fxq.api.load_graph.has_vnni", lambda: False)
     with pytest.raises(fxq.TargetUnavailableError, match="VNNI"):
         fxq.load(tmp_path / "vnni.fxq")
     assert fxq.load(tmp_path / "vnni.fxq", target="qnnpack").report.target == "qnnpack"

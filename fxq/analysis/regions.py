@@ -29,7 +29,7 @@ def losing(module: fx.GraphModule, integer: Collection[Node], float_outputs: Col
            context: Context) -> dict[Node, Reason]:
     """The nodes that are faster in float, each with its reason; `float_outputs` need no cast."""
     costs, found = context.target.regions, dict[Node, Reason]()
-    if costs is None or context.given.complete:
+    if costs is None or context.given.complete or not _has_bytes(context):
         return found
     for region in regions(module, frozenset(integer)):
         if any(scheme_of(n, context.scheme) is not context.scheme for n in region):
@@ -40,6 +40,11 @@ def losing(module: fx.GraphModule, integer: Collection[Node], float_outputs: Col
                 f"by the cost table its region takes {floats / 1e3:.0f} µs in float, and "
                 f"{integers / 1e3:.0f} µs on integers with their casts")))
     return found
+
+
+def _has_bytes(context: Context) -> bool:
+    """Costs are those of 8 bits; other widths have no kernels, and are asked for their numbers."""
+    return context.scheme.weight.bits == context.scheme.activation.bits == 8
 
 
 def regions(module: fx.GraphModule, integer: Set[Node]) -> Iterator[list[Node]]:

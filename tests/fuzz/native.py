@@ -54,12 +54,14 @@ class Checked:
         module = compiled.graph_module
         read_batch_from_input(module.graph)
         parts = parts_of(module.graph)
+        self.takes = compiled._takes
         self.expected, self.programs = build(module), [Twice(module, part) for part in parts]
         self.function = build(with_calls(module, parts, self.programs))
         self.steps = sum(len(part.nodes) for part in parts)
 
     def __call__(self, *inputs: Tensor) -> None:
         """Raises AssertionError for the first wrong value."""
+        self.takes(inputs)  # the checks inside a graph are for the call at hand
         with torch.no_grad():
             compare(self.expected(*inputs), self.function(*inputs))
 

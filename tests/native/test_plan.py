@@ -158,3 +158,14 @@ def test_rows_of_two_numbers():
     rows = [p for p in parts_of(native.graph_module.graph) if p.rows]
     assert sorted(len(p.outputs) for p in rows) == [1, 2]
     assert all(torch.equal(a, b) for a, b in zip(native(x), reference(x), strict=True))
+
+
+@NATIVE
+def test_sizes_that_are_computed():
+    """Resizing to the size of another value is left to torch; the rest runs as programs."""
+    net = Fn(lambda s, x: s.b(F.interpolate(F.max_pool2d(y := s.a(x), 2), size=y.shape[-2:]) + y),
+             a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 4, 1)).eval()
+    native, reference = (compiled(net, X, target=t) for t in ("native", "reference"))
+    x = ramp(1, 3, 17, 9)
+    assert len(parts_of(native.graph_module.graph)) == 2
+    assert torch.equal(native(x), reference(x))

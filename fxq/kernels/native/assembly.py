@@ -37,11 +37,12 @@ class Outside:
 
     @property
     def image_strides(self) -> tuple[int, int, int, int]:
-        """Bytes from one image, row, pixel and channel to the next; 0 where there is only one."""
+        """Bytes from one image, row and pixel to the next, 0 where there is only one; and from one
+        channel to the next, as if dense where there is only one."""
         n, c, *space = (0 if size == 1 else stride * self.element
                         for size, stride in zip(self.shape, self.strides, strict=True))
         row, pixel = (0, 0, *space)[-2:]
-        return n, row, pixel, c
+        return n, row, pixel, c if self.shape[1] > 1 else self.element
 
 
 def outside(shape: Sequence[int], element: int) -> Outside:
@@ -118,7 +119,7 @@ def _is_whole(view: dict[str, int], space: int, about: Outside, images: int) -> 
     h, w = (1, 1, *rest)[-2:]
     size = (view["h"], view["w"], view["c"], view["element"])
     strides = [view[name] if count > 1 else 0 for name, count in (
-        ("image", n), ("row", h), ("pixel", w), ("channel", c))]
+        ("image", n), ("row", h), ("pixel", w))] + [view["channel"]]
     return (view["space"] == space and view["offset"] == 0 and n == images
             and size == (h, w, c, about.element) and tuple(strides) == about.image_strides)
 

@@ -19,14 +19,16 @@ _IMAGE = (2, 3, 4)  # dimensions of a value: batch, channels, and up to two of s
 
 
 def takes(node: Any) -> bool:
-    """A program has a step for the node: its function, its types and its options."""
+    """A program has a step for the node: its function, its types and its options.
+
+    Numbers that are computed at run time, like sizes, are no operands of programs.
+    """
     if not isinstance(node, Node) or node.op != "call_function" or node.target not in EMIT:
         return False
     if node.target is arithmetic.linear_dynamic:
         return measures(node)
     condition = _CONDITIONS.get(node.target, _always)
-    operands = [n for n in node.all_input_nodes if constant_of(n) is None
-                and info(n).shape is not None]
+    operands = [n for n in node.all_input_nodes if constant_of(n) is None]
     return all(_is_image(n, node.target) for n in (node, *operands)) and bool(condition(node))
 
 
