@@ -83,11 +83,11 @@ def run_check(function: Any, inputs: Sequence[Input]) -> list[Any]:
 def invented(about: Input) -> Tensor:
     """Integers 0, 1, 2, … scattered over [-1, 1), or over the input's own range of integers."""
     count = math.prod(about.shape)
-    steps = (torch.arange(count, dtype=torch.int64) * 40503) % 65536
+    steps = (torch.arange(count, dtype=torch.int32) * 40503) & 65535  # it may wrap: low bits stay
     if about.range is None:
         return (steps.reshape(about.shape) / 32768 - 1).to(about.dtype)
     low, high = about.range
-    return (steps.reshape(about.shape) * (high - low + 1) // 65536 + low).to(about.dtype)
+    return (steps.long().reshape(about.shape) * (high - low + 1) // 65536 + low).to(about.dtype)
 
 
 def range_of(example: Tensor) -> Range | None:

@@ -78,11 +78,11 @@ FXQ_EXPORT void* fxq_program_new(const fxq::Instruction* code, int32_t instructi
                                  const fxq::View* views, int32_t view_count, void* const* layers,
                                  int32_t layer_count, const uint8_t* tables, int32_t table_count,
                                  int64_t lane_bytes, int64_t wide_bytes, int32_t images,
-                                 int32_t isa, char* error, int32_t size) {
+                                 int32_t isa, int32_t threads, char* error, int32_t size) {
   return guarded(error, size, [&]() -> void* {
     const fxq::Source source{code, views, reinterpret_cast<fxq::Weights* const*>(layers), tables,
                              instructions, view_count, layer_count, table_count, images,
-                             lane_bytes, wide_bytes};
+                             lane_bytes, wide_bytes, threads};
     refuse(fxq::check_program(source));
     if (!fxq::has_isa(isa)) refuse("this processor has no such instruction set");
     return new fxq::Program(source, isa);

@@ -21,11 +21,13 @@ void fxq_layer_free(void* layer);
 
 // A program over views. Every read and write is checked against `lane_bytes` (one arena), against
 // `wide_bytes` (one image's part of the memory for all) and, at each run, against the callers'
-// tensors. `tables` are rows of 256 bytes, copied. Layers must outlive the program.
+// tensors. `tables` are rows of 256 bytes, copied. Layers must outlive the program. Up to `threads`
+// threads pack weights.
 void* fxq_program_new(const fxq::Instruction* code, int32_t instructions, const fxq::View* views,
                       int32_t view_count, void* const* layers, int32_t layer_count,
                       const uint8_t* tables, int32_t table_count, int64_t lane_bytes,
-                      int64_t wide_bytes, int32_t images, int32_t isa, char* error, int32_t size);
+                      int64_t wide_bytes, int32_t images, int32_t isa, int32_t threads, char* error,
+                      int32_t size);
 void fxq_program_free(void* program);
 
 // 0, or a code below. `externals` and `bytes` are the caller's tensors. Safe in many threads.

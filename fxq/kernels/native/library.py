@@ -43,7 +43,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fxq_peak": (_L, (_I, _L)),
     "fxq_layer_new": (_P, (_P, ctypes.c_char_p, _I)),
     "fxq_layer_free": (None, (_P,)),
-    "fxq_program_new": (_P, (_P, _I, _P, _I, _P, _I, _P, _I, _L, _L, _I, _I, ctypes.c_char_p, _I)),
+    "fxq_program_new": (_P, (_P, _I, _P, _I, _P, _I, _P, _I, _L, _L, _I, _I, _I,
+                             ctypes.c_char_p, _I)),
     "fxq_program_free": (None, (_P,)),
     "fxq_program_run": (_I, (_P, _P, _P, _I, _I)),
     "fxq_program_clocks": (_I, (_P, _P, _P, _I, _I, _P, _P)),
@@ -175,7 +176,7 @@ class Program:
             "program", library.fxq_program_new,
             (Instruction * len(code))(*code), len(code), (View * len(views))(*views), len(views),
             (_P * len(layers))(*(p._handle for p in layers)), len(layers), rows, len(tables),
-            lane, wide, images, ISAS.index(isa_name or isa()))
+            lane, wide, images, ISAS.index(isa_name or isa()), torch.get_num_threads())
         self._steps, self._count = len(code), len(sizes)
         self._sizes = (_L * len(sizes))(*sizes)
         self._addresses = _P * len(sizes)

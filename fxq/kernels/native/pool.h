@@ -1,5 +1,7 @@
 // One pool of threads for the process. It runs one job at a time, the caller among the workers.
 #pragma once
+#include <sched.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -30,6 +32,13 @@ struct alignas(128) Seat {
   Job* job = nullptr;
 };
 
+// A worker's own processors, while `wake_one` keeps it from that of who wakes it.
+struct Place {
+  std::atomic<int32_t> worker{0};  // its number in the system
+  std::atomic<bool> moved{false};
+  cpu_set_t allowed;
+};
+
 class Pool {
  public:
   // Runs the job with up to `threads` threads; alone where the pool serves another thread.
@@ -44,11 +53,14 @@ class Pool {
   void advance(int32_t thread);
   void publish(int32_t units);
   void wake_one();
+  void keep_from_here(Place& place);
+  void let_free(Place& place);
   bool help(int32_t thread, uint64_t seen);
   void wait(int32_t thread, uint64_t seen);
   static void* serve(void* start);
 
   Seat seats_[MOST_THREADS];
+  Place places_[MOST_THREADS];
   std::atomic<int32_t> threads_{1};  // that the present job may use
   alignas(128) std::atomic<int32_t> done_{0};
   alignas(128) Job* job_ = nullptr;  // this and the next two belong to who ends a stage

@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <stdexcept>
+
+#include "pool.h"
 
 namespace fxq {
 namespace {
@@ -40,6 +43,41 @@ int32_t prepare(Step& step, int32_t highest, int32_t images) {
   throw std::runtime_error(std::string("no kernel computes ") + OPS[step.code.op]);
 }
 
+// Steps pack their weights side by side: a layer that two of them share has a lock.
+class Preparation final : public Job {
+ public:
+  Preparation(Program& program, int32_t isa)
+      : used(program.steps.size()), program_(program), isa_(isa), errors_(program.steps.size()) {
+    stages = program.steps.empty() ? 0 : 1;
+  }
+
+  int32_t units(int32_t) override { return int32_t(std::min<size_t>(used.size(), MOST_UNITS)); }
+
+  void work(int32_t stage, int32_t unit, int32_t) override {
+    for (size_t i = unit; i < used.size(); i += units(stage)) try {
+        Step& step = program_.steps[i];
+        const int32_t kernel = kernel_of(step.code);
+        used[i] = prepare(step, kernel ? std::min(isa_, kernel - 1) : isa_,
+                          step.code.flags & WIDE_STEP ? program_.images : 1);
+      } catch (...) {
+        errors_[i] = std::current_exception();
+      }
+  }
+
+  void finish(int32_t threads) {
+    if (stages) Pool::run(*this, threads);
+    for (const std::exception_ptr& error : errors_)
+      if (error) std::rethrow_exception(error);
+  }
+
+  std::vector<int32_t> used;  // the instruction set of each step's kernel
+
+ private:
+  Program& program_;
+  int32_t isa_;
+  std::vector<std::exception_ptr> errors_;
+};
+
 void require(const View& view, int32_t images, bool slack, Program& program) {
   if (view.space < EXTERNAL) return;
   const size_t k = view.space - EXTERNAL;
@@ -60,20 +98,21 @@ Program::Program(const Source& source, int32_t isa)
       wide_bytes(source.wide_bytes),
       images(source.images) {
   if (source.table_count) std::memcpy(tables.data(), source.tables, tables.bytes());
+  for (int32_t i = 0; i < source.instructions; ++i)
+    steps.push_back(step_of(source.code[i], source, tables.data()));
+  Preparation preparation(*this, isa);
+  preparation.finish(source.threads);
   for (int32_t i = 0; i < source.instructions; ++i) {
     const Instruction& code = source.code[i];
     const bool wide = code.flags & WIDE_STEP;
-    steps.push_back(step_of(code, source, tables.data()));
-    const int32_t highest = kernel_of(code) ? std::min(isa, kernel_of(code) - 1) : isa;
-    const int32_t used = prepare(steps.back(), highest, wide ? images : 1);
-    kernels.push_back(std::string(OPS[code.op]) + " " + isa_name(used));
+    kernels.push_back(std::string(OPS[code.op]) + " " + isa_name(preparation.used[i]));
     if (phases.empty() || phases.back().wide != wide) phases.push_back({i, i, wide});
     phases.back().last = i + 1;
     // what comes in floats or sums is read to the byte
     const bool slack = code.op != ENTER && code.op != RANGE && code.op != RESCALE;
-    require(steps.back().in, images, slack, *this);
-    if (code.other >= 0) require(steps.back().other, images, slack && !(code.flags & MEASURED), *this);
-    require(steps.back().out, images, false, *this);
+    require(steps[i].in, images, slack, *this);
+    if (code.other >= 0) require(steps[i].other, images, slack && !(code.flags & MEASURED), *this);
+    require(steps[i].out, images, false, *this);
   }
 }
 

@@ -17,6 +17,7 @@ struct Source {  // what a program is made of, as the caller gave it
   const uint8_t* tables;
   int32_t instructions, view_count, layer_count, table_count, images;
   int64_t lane_bytes, wide_bytes;
+  int32_t threads;  // that may pack weights
 };
 
 // Empty, or what is wrong. Nothing is read through a view's or a layer's pointers.

@@ -169,7 +169,7 @@ bool accepted(Random& random, const std::vector<Made>& layers, std::string& last
   void* program = fxq_program_new(
       draft.code.data(), static_cast<int32_t>(draft.code.size()), draft.views.data(),
       static_cast<int32_t>(draft.views.size()), handles, LAYERS, table, 1, LANE_BYTES, WIDE_BYTES,
-      images, isa, error, sizeof error);
+      images, isa, random.in(1, 3), error, sizeof error);
   if (!program) {
     last = error;
     return false;

@@ -206,7 +206,7 @@ struct Chain {
     void* program = fxq_program_new(
         code.data(), static_cast<int32_t>(code.size()), views.data(),
         static_cast<int32_t>(views.size()), layers.data(), static_cast<int32_t>(layers.size()),
-        tables.data(), 2, 3 * SLOT, 3 * SLOT, images, isa, error, sizeof error);
+        tables.data(), 2, 3 * SLOT, 3 * SLOT, images, isa, threads, error, sizeof error);
     if (!program) {
       std::printf("refused: %s\n", error);
       return {};
