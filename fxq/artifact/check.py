@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,12 +83,13 @@ def run_check(function: Any, inputs: Sequence[Input]) -> list[Any]:
 
 def invented(about: Input) -> Tensor:
     """Integers 0, 1, 2, … scattered over [-1, 1), or over the input's own range of integers."""
-    count = math.prod(about.shape)
-    steps = (torch.arange(count, dtype=torch.int32) * 40503) & 65535  # it may wrap: low bits stay
-    if about.range is None:
-        return (steps.reshape(about.shape) / 32768 - 1).to(about.dtype)
-    low, high = about.range
-    return (steps.long().reshape(about.shape) * (high - low + 1) // 65536 + low).to(about.dtype)
+    steps = np.arange(math.prod(about.shape), dtype=np.uint32) * np.uint32(40503) & 65535
+    if about.range is None:  # all by numpy: the first loop of torch's starts its threads
+        values = steps.astype(np.float32) / 32768 - 1
+    else:
+        low, high = about.range
+        values = steps.astype(np.int64) * (high - low + 1) // 65536 + low
+    return torch.from_numpy(values).reshape(about.shape).to(about.dtype)
 
 
 def range_of(example: Tensor) -> Range | None:
