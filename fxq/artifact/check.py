@@ -83,6 +83,7 @@ def run_check(function: Any, inputs: Sequence[Input]) -> list[Any]:
 
 def invented(about: Input) -> Tensor:
     """Integers 0, 1, 2, … scattered over [-1, 1), or over the input's own range of integers."""
+    values: np.ndarray[Any, Any]
     steps = np.arange(math.prod(about.shape), dtype=np.uint32) * np.uint32(40503) & 65535
     if about.range is None:  # all by numpy: the first loop of torch's starts its threads
         values = steps.astype(np.float32) / 32768 - 1
