@@ -167,14 +167,25 @@ void Pool::wake_one() {
 void Pool::keep_from_here(Place& place) {
   const int32_t worker = place.worker.load();
   const int here = sched_getcpu();
-  if (!worker || here < 0 || sched_getaffinity(worker, sizeof place.allowed, &place.allowed)) return;
-  cpu_set_t others = place.allowed;
-  CPU_CLR(here, &others);
-  if (CPU_COUNT(&others)) place.moved.store(!sched_setaffinity(worker, sizeof others, &others));
+  int32_t state = Place::FREE;
+  if (!worker || here < 0 || !place.state.compare_exchange_strong(state, Place::BUSY)) return;
+  bool moved = false;
+  if (!sched_getaffinity(worker, sizeof place.allowed, &place.allowed)) {
+    cpu_set_t others = place.allowed;
+    CPU_CLR(here, &others);
+    moved = CPU_COUNT(&others) && !sched_setaffinity(worker, sizeof others, &others);
+  }
+  place.state.store(moved ? Place::MOVED : Place::FREE);
 }
 
 void Pool::let_free(Place& place) {
-  if (place.moved.exchange(false)) sched_setaffinity(0, sizeof place.allowed, &place.allowed);
+  for (int32_t state = Place::MOVED; !place.state.compare_exchange_strong(state, Place::BUSY);) {
+    if (state == Place::FREE) return;
+    state = Place::MOVED;
+    sched_yield();
+  }
+  sched_setaffinity(0, sizeof place.allowed, &place.allowed);
+  place.state.store(Place::FREE);
 }
 
 // Works on the stage of the word that was seen until nothing of it is left to claim.

@@ -35,7 +35,8 @@ struct alignas(128) Seat {
 // A worker's own processors, while `wake_one` keeps it from that of who wakes it.
 struct Place {
   std::atomic<int32_t> worker{0};  // its number in the system
-  std::atomic<bool> moved{false};
+  enum State : int32_t { FREE, MOVED, BUSY };  // who makes it BUSY may use `allowed`
+  std::atomic<int32_t> state{FREE};
   cpu_set_t allowed;
 };
 
