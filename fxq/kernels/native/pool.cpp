@@ -139,13 +139,14 @@ void Pool::publish(int32_t units) {
   const int32_t threads = threads_.load(std::memory_order_relaxed);
   ++serial_;
   done_.store(0, std::memory_order_relaxed);
+  const auto first = [&](int32_t t) { return (units * t + threads - 1) / threads; };
+  // Seat 0 has a unit for any count and opens last: the stage cannot end while this loop runs.
   for (int32_t t = threads - 1; t >= 0; --t) {
     Seat& seat = seats_[t];
     seat.job = job_;
     seat.stage = stage_;
     seat.total = units;
-    seat.share.store(word(serial_, units * t / threads, units * (t + 1) / threads),
-                     std::memory_order_release);
+    seat.share.store(word(serial_, first(t), first(t + 1)), std::memory_order_release);
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);  // with wait(): no sleeper is missed
   wake_one();
