@@ -1,1 +1,1 @@
-"""The rewrites, one a file, and what a pass is (`base`)."""
+"""The rewrites, one per file, and what a pass is (`base`)."""

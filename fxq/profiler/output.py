@@ -103,7 +103,7 @@ class ProfileOutput:
         return str(tabulate(rows, tablefmt=form, disable_numparse=True))
 
     def table(self: Any, form: str = "simple", limit: int | None = None) -> str:
-        """One row a node, in the order of the graph; `limit` keeps the slowest."""
+        """One row per node, in the order of the graph; `limit` keeps the slowest."""
         nodes = self.nodes if limit is None else sorted(self.nodes, key=lambda n: -n.us)[:limit]
         return str(tabulate([_cells(n) for n in nodes], headers=[c[0] for c in _COLUMNS],
                             tablefmt=form, disable_numparse=True))

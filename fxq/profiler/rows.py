@@ -1,4 +1,4 @@
-"""One row a node: what it computes, how large it is, how long it takes, how far from float."""
+"""One row per node: what it computes, how large it is, how long it takes, how far from float."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def varied(variant, images=3):
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_every_variant_of_every_step_gives_the_same_bits(threads):
-    """A network with a table, a residual sum, a pool and a float layer, one image a thread or not."""
+    """A network with a table, a residual sum, a pool and a float layer, one image per thread or not."""
     expected = scores(program(3), 3)
     for variant in VARIANTS:
         assert torch.equal(scores(varied(variant), 3, threads), expected)

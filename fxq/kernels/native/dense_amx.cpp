@@ -14,6 +14,7 @@
 
 #include <cstring>
 
+#include "amx_tiles.h"
 #include "dense.h"
 
 #ifdef __clang__
@@ -171,18 +172,6 @@ constexpr RunPanels PANELS[2][5] = {
      run_panels<2, FLOATS_ADD_OTHER>, run_panels<2, RAW>},
 };
 
-void configure(int32_t height) {
-  struct alignas(64) {
-    uint8_t palette, start, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-  } tiles = {};
-  tiles.palette = 1;
-  for (int32_t i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = uint8_t(i < 6 ? height : 16);
-  asm volatile("" : : "r"(&tiles) : "memory");  // gcc 12 thinks that 8 bytes are read, not 64
-  _tile_loadconfig(&tiles);
-}
-
 // Panels from `first` on, of the same width, whose weights stay in the first cache together.
 int32_t group_end(const Packed& packed, const Share& share, int32_t first) {
   const int64_t bytes = int64_t(packed.runs) * packed.run_bytes * 16;
@@ -201,7 +190,7 @@ void run(const Step& step, const Operands& operands, int32_t chunk, uint8_t* scr
   const Share share = share_of(step, chunk);  // its rows are pairs of tiles
   const int32_t tiles = (l.flat ? 1 : l.h) * l.images * l.tiles;
   const Kind kind = epilogue_of(step).kind;
-  configure(l.height);
+  configure_tiles(l.height);
   for (int32_t i = share.panel, end; i < share.panel_end; i = end) {
     end = group_end(packed, share, i);
     const Share part{share.row * 2, share.row_end * 2 < tiles ? share.row_end * 2 : tiles, i, end};

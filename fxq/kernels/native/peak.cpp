@@ -5,6 +5,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+
+#include "amx_tiles.h"
 #endif
 
 namespace {
@@ -46,15 +48,7 @@ __attribute__((target("avx512f,avx512vnni"))) int64_t vnni(int64_t rounds) {
 }
 
 __attribute__((target("amx-tile,amx-int8"))) int64_t amx(int64_t rounds) {
-  struct alignas(64) {
-    uint8_t palette, start, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-  } tiles = {};
-  tiles.palette = 1;
-  for (int i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = 16;
-  asm volatile("" : : "r"(&tiles) : "memory");  // gcc 12 thinks that 8 bytes are read, not 64
-  _tile_loadconfig(&tiles);
+  fxq::configure_tiles(16);
   for (int64_t i = 0; i < rounds; i++) {
     _tile_dpbusd(0, 4, 6);
     _tile_dpbusd(1, 4, 7);

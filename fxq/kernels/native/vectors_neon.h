@@ -109,14 +109,8 @@ inline Pair zip(Vector a, Vector b) { return {{low_bytes(a, b), high_bytes(a, b)
 
 // There is no product of unsigned and signed bytes: 128 is subtracted of the unsigned ones, and
 // biases have 128 times the sum of the weights (`LESS`) in them.
-constexpr int32_t GROUP = 4, LESS = 128;
+constexpr int32_t LESS = 128;
 inline int8x16_t less_128(Vector x) { return vreinterpretq_s8_u8(veorq_u8(x, bytes_of(128))); }
-inline Sums interleave(const Vector x[GROUP]) {
-  const Vector low_ab = low_bytes(x[0], x[1]), low_cd = low_bytes(x[2], x[3]);
-  const Vector high_ab = high_bytes(x[0], x[1]), high_cd = high_bytes(x[2], x[3]);
-  return {{low_words(low_ab, low_cd), high_words(low_ab, low_cd), low_words(high_ab, high_cd),
-           high_words(high_ab, high_cd)}};
-}
 inline Vector dot(Vector sum, Vector taps, Vector weights) {
   return as_bytes(vdotq_s32(ints(sum), less_128(taps), vreinterpretq_s8_u8(weights)));
 }
@@ -129,4 +123,5 @@ inline Vector dot(Vector sum, Vector taps, Ones) {
 }  // namespace
 }  // namespace fxq
 
+#include "interleave.h"
 #include "widen.h"

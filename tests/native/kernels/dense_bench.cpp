@@ -8,44 +8,7 @@
 #include <cmath>
 #include <string>
 
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vnni,amx-tile,amx-int8"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vnni,amx-tile,amx-int8")
-#endif
-#include <immintrin.h>
-
-namespace {
-
-void vnni_peak(int32_t n) {
-  __m512i a = _mm512_set1_epi8(1), s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a,
-          s8 = a, s9 = a, s10 = a, s11 = a;
-  for (int32_t i = 0; i < n; i++)
-    for (__m512i* s : {&s0, &s1, &s2, &s3, &s4, &s5, &s6, &s7, &s8, &s9, &s10, &s11})
-      asm volatile("vpdpbusd %1, %1, %0" : "+v"(*s) : "v"(a));
-}
-
-void amx_peak(int32_t n) {
-  alignas(64) uint8_t tiles[64] = {1};
-  for (int i = 0; i < 8; i++) tiles[16 + 2 * i] = 64, tiles[48 + i] = 16;
-  asm volatile("" : : "r"(&tiles) : "memory");  // gcc 12 thinks that 8 bytes are read, not 64
-  _tile_loadconfig(tiles);
-  for (int32_t i = 0; i < n; i++) {
-    _tile_dpbusd(0, 4, 6);
-    _tile_dpbusd(1, 4, 7);
-    _tile_dpbusd(2, 5, 6);
-    _tile_dpbusd(3, 5, 7);
-  }
-  _tile_release();
-}
-
-}  // namespace
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+extern "C" int64_t fxq_peak(int32_t isa, int64_t rounds);
 
 using namespace fxq;
 
@@ -159,8 +122,10 @@ int main(int argc, char** argv) {
   const std::string only = argc > 4 ? argv[4] : "";
   const int32_t images = argc > 2 ? atoi(argv[2]) : 1;
   printf("peaks, GMAC/s:");
-  if (has_isa(AVX512_VNNI)) printf(" vnni %.0f", 1e5 * 12 * 64 / least([] { vnni_peak(100000); }, 1e8));
-  if (has_isa(AMX)) printf(" amx %.0f", 1e4 * 4 * 16384 / least([] { amx_peak(10000); }, 1e8));
+  for (int32_t isa = PLAIN + 1; isa <= AMX; isa++) {
+    const double macs = double(fxq_peak(isa, 10000));
+    if (macs) printf(" %s %.0f", isa_name(isa), macs / least([&] { fxq_peak(isa, 10000); }, 1e8));
+  }
   printf("\n%-12s %-20s %10s", "", "GMAC/s (us, chunks)", "MMAC");
   for (int32_t isa = PLAIN + 1; isa <= AMX; isa++) printf(" %20s", isa_name(isa));
   for (const LayerRow& row : LAYERS) {
