@@ -11,6 +11,7 @@ import pytest
 from fxq.kernels.native import build
 
 TESTS = sorted((Path(__file__).parent / "kernels").glob("*_test.cpp"))
+SUPPRESSIONS = Path(__file__).parent / "kernels" / "thread.supp"
 SANITIZERS = {
     "plain": (),
     "address,undefined": ("-O1", "-g", "-fsanitize=address,undefined",
@@ -52,6 +53,8 @@ def test_kernels(programs, test):
     flags, folder = programs
     if flags == "thread" and test not in ("pool_test", "program_test"):
         pytest.skip("it starts no threads")
-    done = subprocess.run([folder / test], capture_output=True, text=True, check=False, timeout=900)
+    options = {"TSAN_OPTIONS": f"suppressions={SUPPRESSIONS}"}
+    done = subprocess.run([folder / test], capture_output=True, text=True, check=False, timeout=900,
+                          env=os.environ | options)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert "WARNING: ThreadSanitizer" not in done.stderr
