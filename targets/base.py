@@ -112,11 +112,16 @@ class Target:
             return self.refused_modes[scheme.mode]
         if self.simulates or scheme.mode in (Mode.FLOAT, Mode.HALF):
             return None
-        if not _same_integers(scheme.weight, self.weight):
+        if not _holds(self.weight, scheme.weight):  # fewer bits are bytes to a kernel all the same
             return f"its kernels take {self.weight} weights, not {scheme.weight}"
-        if scheme.mode is Mode.STATIC and not _same_integers(scheme.activation, self.activation):
+        if scheme.mode is Mode.STATIC and not self._makes(scheme.activation):
             return f"its kernels take {self.activation} activations, not {scheme.activation}"
         return None
+
+    def _makes(self, activation: QSpec) -> bool:
+        """Kernels of torch round to all 256 steps; plain arithmetic clamps to any bounds."""
+        whole = (activation.low, activation.high) == (self.activation.low, self.activation.high)
+        return _holds(self.activation, activation) and (whole or self.plain)
 
     def rows(self, op: str, absorbs: str = "") -> tuple[Kernel, ...]:
         """The kernels for an operator and what it absorbs, in order of preference."""
@@ -163,8 +168,9 @@ def _native() -> Any:
     return import_module("fxq.kernels.native.library")
 
 
-def _same_integers(a: QSpec, b: QSpec) -> bool:
-    return (a.low, a.high, a.symmetric) == (b.low, b.high, b.symmetric)
+def _holds(wide: QSpec, narrow: QSpec) -> bool:
+    return (wide.low <= narrow.low and narrow.high <= wide.high
+            and wide.symmetric == narrow.symmetric)
 
 
 __all__ = ["ELEMENTWISE_OPS", "Kernel", "Limit", "Pairing", "Target", "broadcast_channels",

@@ -133,7 +133,16 @@ def test_sums_beyond_32_bits_stay_in_float(target, inputs, codes):
     assert fxq.sqnr(net(x), model(x)) > 30
 
 
-@pytest.mark.parametrize("scheme", ["fp16", "W4A8", "int16_static"])
+@pytest.mark.parametrize("scheme", ["W4A8", "W4A4", "W8A6"])
+def test_fewer_bits_run_on_the_kernels_of_bytes(scheme):
+    """They give the bits of reference, and say that no byte is saved."""
+    net = lively(Classifier())
+    model = compiled(net, X, target="native", scheme=scheme)
+    assert torch.equal(model(X), compiled(net, X, target="reference", scheme=scheme)(X))
+    assert ("as whole bytes" in model.report.note) == (scheme != "W8A6")
+
+
+@pytest.mark.parametrize("scheme", ["fp16", "W8A16", "int16_static"])
 def test_native_refuses_other_schemes(scheme):
     """With a reason; reference runs them all."""
     with pytest.raises(fxq.ConfigError, match="its kernels"):

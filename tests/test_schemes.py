@@ -148,10 +148,10 @@ def test_widths_may_be_mixed():
 
 
 @pytest.mark.parametrize("options, text", [
-    ({"scheme": "W4A8"}, "its kernels take s8 per channel weights, not s4"),
+    ({"scheme": "W16A8"}, "its kernels take s8 per channel weights, not s16"),
     ({"scheme": "fp16"}, "half precision needs another target"),
     ({"scheme": "int8_qat"}, "is trained"), ({"scheme": "W1A8"}, "out of range"),
-    ({"scheme": "W17A8"}, "out of range"), ({"overrides": {"head": "W4A4"}}, "not s4"),
+    ({"scheme": "W17A8"}, "out of range"), ({"overrides": {"head": "W4A4"}}, "not u4"),
     ({"target": "reference", "scheme": "fp16", "overrides": {"head": "int8_static"}}, "cannot be mixed"),
     ({"overrides": {"head": "int8_qat"}}, "that are not trained"),
     ({"calibrator": "percentile:20"}, "between 50 and 100"),

@@ -43,6 +43,8 @@ def note_on(context: Context) -> str:
     if target.simulates and scheme.quantized and scheme.mode is not Mode.HALF:
         return (f"simulation: {scheme.name} is computed on plain integer tensors and in float; "
                 "the numbers are right, the speed is not, and odd widths are kept in whole bytes")
+    if scheme.quantized and scheme.weight.bits < target.weight.bits:
+        return f"weights of {scheme.weight.bits} bits are kept, and multiplied, as whole bytes"
     return ""
 
 
