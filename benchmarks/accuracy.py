@@ -1,6 +1,6 @@
 """Accuracy on real images: top-1, agreement with float, SQNR, per model and target.
 
-    FXQ_DATA=../shared/data python benchmarks/accuracy.py [NAME ...] [--publish]
+    FXQ_DATA=../shared/data python benchmarks/accuracy.py [NAME ...] [--kind GLOB] [--publish]
 
 ImageNet models are calibrated on 256 images of imagenet_calib and measured on 1000 labelled
 validation images; CIFAR models on 512 train images and the whole test set. With `--publish` the
@@ -14,14 +14,18 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
-from common import environment, torch_ao
+from accuracy_methods import METHODS, Data
+from common import environment
 from figures import TABLE, pages
 from PIL import Image
 from tabulate import tabulate
@@ -30,14 +34,10 @@ from torch import Tensor, nn
 import fxq
 from fxq.cli.images import center_crop, image_batches, normalized
 from fxq.ir.sizes import model_bytes
+from fxq.profiler.intervals import paired_interval, share_interval
 
 IMAGENET = ("mobilenet_v2", "squeezenet1_1")
 CIFAR = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")
-# (scheme, target, isa): all int8 rows come from one calibration
-KINDS = (("fp32", "fbgemm", "host"), ("int8_static", "fbgemm", "host"),
-         ("int8_static", "x86", "host"), ("int8_static", "qnnpack", "host"),
-         ("int8_static", "native", "host"),
-         ("int8_static", "fbgemm", "any"), ("int8_static", "x86", "any"))
 Row = dict[str, float | str | None]
 
 
@@ -113,49 +113,62 @@ def outputs(model: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([model(part) for part in images.split(50)])
 
 
-def agreement(a: Tensor, b: Tensor) -> float:
-    return 100 * (a.argmax(1) == b.argmax(1)).float().mean().item()
-
-
-def compared(name: str, kind: str, exact: Tensor, given: Tensor, labels: Tensor) -> Row:
-    """SQNR is None where the outputs are equal."""
-    quality = fxq.sqnr(exact, given)
-    return {"model": name, "kind": kind,
-            "top-1 %": 100 * (given.argmax(1) == labels).float().mean().item(),
-            "agreement %": agreement(exact, given),
+def shares(exact: Tensor, given: Tensor, labels: Tensor) -> Row:
+    """Top-1 and agreement with their 95 % intervals; SQNR is None where the outputs are equal."""
+    answers, floats = given.argmax(1), exact.argmax(1)
+    right, before, same = answers == labels, floats == labels, answers == floats
+    quality, count = fxq.sqnr(exact, given), len(labels)
+    return {"top-1 %": 100 * right.float().mean().item(),
+            "points lost": 100 * (before.sum() - right.sum()).item() / count,
+            "lost, 95 %": _percent(paired_interval(right.tolist(), before.tolist())),
+            "agreement %": 100 * same.float().mean().item(),
+            "agreement, 95 %": _percent(share_interval(int(same.sum()), count)),
             "SQNR dB": quality if math.isfinite(quality) else None}
 
 
+def _percent(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
+
+
 def measure(name: str, model: nn.Module, split: tuple[Tensor, Tensor, list[Tensor]],
-            peer: bool) -> Iterator[Row]:
-    """Float, fxq's schemes and targets, and torch.ao when asked for."""
+            kinds: Sequence[str]) -> Iterator[Row]:
+    """Float, then a row per kind; what is not installed is left out."""
     images, labels, batches = split
     exact, first = outputs(model, images), None
-    yield compared(name, "float", exact, exact, labels)
-    seen = fxq.calibrate(fxq.prepare(model, example_inputs=(images[:1],)), batches)
-    for scheme, target, isa in KINDS:
-        compiled = fxq.compile(model, target=target, scheme=scheme, isa=isa,
-                               example_inputs=(images[:1],), statistics=seen)
-        given = outputs(compiled, images)
-        first = given if scheme == "int8_static" and first is None else first
-        kind = f"{scheme} {target}{' isa=any' if isa == 'any' else ''}"
-        yield compared(name, kind, exact, given, labels) | {
-            "with fbgemm %": agreement(first, given) if first is not None else None,
-            "times smaller": model_bytes(model) / compiled.size_bytes,
-            "runs on": compiled.report.isa}
-    if peer:
-        yield compared(name, "torch.ao fbgemm", exact, outputs(torch_ao(model, batches), images),
-                       labels)
+    yield {"model": name, "kind": "float", **shares(exact, exact, labels)}
+    data = Data(images[:1], batches, fxq.calibrate(
+        fxq.prepare(model, example_inputs=(images[:1],)), batches))
+    for kind in kinds:
+        start = time.process_time()
+        try:
+            infer = METHODS[kind].build(model, data)
+        except ImportError as error:
+            print(f"{kind}: {error}", flush=True)
+            continue
+        seconds, given = time.process_time() - start, outputs(infer, images)
+        first = given if kind == "int8_static fbgemm" else first
+        yield {"model": name, "kind": kind, **shares(exact, given, labels),
+               **_compiled_cells(infer, model, given, first), "CPU seconds": seconds}
+
+
+def _compiled_cells(infer: Any, model: nn.Module, given: Tensor, first: Tensor | None) -> Row:
+    """What is known of fxq's own models alone."""
+    if not isinstance(infer, fxq.CompiledModel):
+        return {}
+    same = None if first is None else (
+        100 * (first.argmax(1) == given.argmax(1)).float().mean().item())
+    return {"with fbgemm %": same, "times smaller": model_bytes(model) / infer.size_bytes,
+            "runs on": infer.report.isa}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--kind", default="*", help="rows to make, as a glob: 'best *'")
     parser.add_argument("--publish", action="store_true")
     options = parser.parse_args()
-    if options.publish and (options.names or options.no_peer):
-        parser.error("what is published is one whole run: no NAME, no --no-peer")
+    if options.publish and (options.names or options.kind != "*"):
+        parser.error("what is published is one whole run: no NAME, no --kind")
     data, rows = Path(os.environ["FXQ_DATA"]), []
     names = options.names or [*IMAGENET, *CIFAR]
     splits = {"imagenet": imagenet, "cifar": cifar}
@@ -165,7 +178,9 @@ def main() -> None:
         for name in chosen:
             model = (CifarResNet(int(name[14:])) if kind == "cifar"
                      else torchvision.models.get_model(name, weights=None))
-            for row in measure(name, load(model, data, name), split, not options.no_peer):
+            kinds = [k for k, m in METHODS.items()
+                     if name.startswith(m.models) and fnmatch(k, options.kind)]
+            for row in measure(name, load(model, data, name), split, kinds):
                 rows.append(row)
                 print(tabulate([row.values()], floatfmt=".2f", tablefmt="plain"), flush=True)
     print(tabulate(rows, headers="keys", floatfmt=".2f"), flush=True)

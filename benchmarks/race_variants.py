@@ -81,7 +81,8 @@ def _executorch(model: nn.Module, x: Tensor, calibration: Sequence[Tensor], thre
     return lambda kept=(buffer, loaded): method.execute((x,))  # which keeps no reference to them
 
 
-def _onnx(model: nn.Module, x: Tensor) -> Path:
+def onnx_file(model: nn.Module, x: Tensor) -> Path:
+    """The float model as torch's exporter writes it, for inputs of this shape."""
     path = Path(tempfile.mkdtemp()) / "model.onnx"
     torch.onnx.export(model, (x,), str(path), dynamo=True, verbose=False, external_data=False)
     return path
@@ -94,7 +95,7 @@ def _onnx_runtime(model: nn.Module, x: Tensor, calibration: Sequence[Tensor], th
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    path = _onnx(model, x)
+    path = onnx_file(model, x)
     if int8:
         name = onnx.load(path).graph.input[0].name
 
@@ -120,7 +121,7 @@ def _openvino(model: nn.Module, x: Tensor, calibration: Sequence[Tensor], thread
               int8: bool) -> Call:
     import openvino
 
-    converted = openvino.convert_model(str(_onnx(model, x)))
+    converted = openvino.convert_model(str(onnx_file(model, x)))
     if int8:
         import nncf
 
