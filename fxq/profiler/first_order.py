@@ -126,7 +126,7 @@ def _chunks(batches: Iterable[list[Tensor]], step: int) -> Iterator[list[Tensor]
         if len(sizes) != 1:
             yield batch
             continue
-        yield from (list(part) for part in zip(*(x.split(step) for x in batch), strict=True))
+        yield from (list(part) for part in zip(*(torch.split(x, step) for x in batch), strict=True))
 
 
 class _Values(fx.Interpreter):
@@ -187,9 +187,9 @@ def _along(gradient: Tensor | None, error: Tensor, images: int) -> Tensor:
     if gradient is None:
         return torch.zeros(images)
     product = gradient * error
-    if product.numel() and product.dim() and product.shape[0] % images == 0:
-        return product.reshape(images, -1).sum(1)
-    return (product.sum() / images**0.5).expand(images)
+    parts = images if product.numel() and product.dim() and not product.shape[0] % images else 1
+    moved: Tensor = product.reshape(parts, -1).sum(1)
+    return moved if parts == images else (moved / images**0.5).expand(images)
 
 
 class _Errors:
@@ -223,7 +223,8 @@ def form_of(integers: QParams | QSpec) -> str:
 
 def _of_value(value: Tensor, format_: QParams) -> Tensor:
     kwargs = qparams_kwargs(format_)
-    return dequantize(quantize(value, **kwargs), **kwargs) - value
+    rounded: Tensor = dequantize(quantize(value, **kwargs), **kwargs)
+    return rounded - value
 
 
 def _weight_error(node: Node, integer: IntegerWeight,

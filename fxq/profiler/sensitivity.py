@@ -20,7 +20,7 @@ from fxq.compiler.prepare import Prepared, prepare
 from fxq.compiler.verify import run
 from fxq.errors import CalibrationError
 from fxq.frontend.batches import batches
-from fxq.ir.ops import Kind, op_of
+from fxq.ir.ops import OPS, Kind, op_of
 from fxq.ir.rewriter import constant_of, label
 from fxq.profiler.first_order import (
     FISHER,
@@ -123,7 +123,7 @@ def sensitivity(model: nn.Module, data: Iterable[Any], *, scheme: str = "int8_st
         run_batches(prepared, flat)
     statistics, module = prepared.statistics(), fused_graph_of(prepared)
     names = list(dict.fromkeys((prepared.context.scheme.name, *schemes)))
-    chosen = _some(flat, images)
+    chosen = some(flat, images)
     with isolated(), quiet():
         if exact:
             return _measured(prepared, statistics, chosen, names, module)
@@ -139,7 +139,7 @@ def _example(item: Any) -> tuple[Any, ...]:
     return (item[0] if isinstance(item, tuple | list) else item,)
 
 
-def _some(flat: Sequence[list[Tensor]], images: int) -> list[list[Tensor]]:
+def some(flat: Sequence[list[Tensor]], images: int) -> list[list[Tensor]]:
     """The first batches, with that many images or a few more."""
     seen, found = 0, []
     for batch in flat:
@@ -184,9 +184,13 @@ class Mixtures:
 
 def overrides_of(assignment: Mapping[str, str], base: str) -> dict[str, str]:
     """The overrides by which each layer has its scheme: outer paths first, since the last counts.
+
+    Layers of the base scheme need none, unless the path of another one covers theirs too.
     """
-    ordered = sorted(assignment.items(), key=lambda item: item[0].count("."))
-    return {glob.escape(path): scheme for path, scheme in ordered if scheme != base}
+    own = {path for path, scheme in assignment.items() if scheme != base}
+    covers = any(p in OPS or any(q.startswith(f"{p}.") for q in assignment) for p in own)
+    ordered = sorted(assignment, key=lambda p: (p.count("."), p not in OPS))
+    return {glob.escape(path): assignment[path] for path in ordered if covers or path in own}
 
 
 def _row(effects: Effects, mixed: Mixtures, scheme: str, path: str) -> LayerError:
