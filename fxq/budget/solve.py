@@ -174,7 +174,7 @@ def _bind_follower(program: _Program, node: Node) -> None:
         return
     own: Sum = {variable: 1.0}
     inputs = [program.on_integers.get(s, {}) for s in activations(node)]
-    readers = [program.on_integers.get(u, {}) for u in node.users]
+    readers = [program.on_integers.get(u, {}) for u in _behind_views(node)]
     program.at_most(own, inputs)
     averages = average_behind(node) is not None and not gives_float(program.table, node)
     if averages:
@@ -183,6 +183,15 @@ def _bind_follower(program: _Program, node: Node) -> None:
         for reader in readers if averages else [None]:
             other = () if reader is None else ((reader, 1.0),)
             program.at_least(variable, (sum_, 1.0), *other, constant=-float(averages))
+
+
+def _behind_views(node: Node) -> list[Node]:
+    """What reads a value, be it reshaped."""
+    found: list[Node] = []
+    for user in node.users:
+        op = op_of(user)
+        found += _behind_views(user) if op is not None and op.reshapes else [user]
+    return found
 
 
 def gives_float(table: Table, node: Node) -> bool:
