@@ -19,8 +19,9 @@ from fxq.budget.table import FLOAT, Table
 from fxq.compiler.lock import read_lock
 from fxq.ir.facts import info
 from fxq.ir.ops import op_of
-from fxq.profiler.first_order import Rounding, form_of, fused_graph_of
+from fxq.profiler.first_order import Rounding, form_of, fused_graph_of, weight_form
 from fxq.profiler.sensitivity import Mixtures, overrides_of
+from fxq.quantization.schemes import get_scheme
 from tests.nets import Classifier, Fn, lively
 
 X = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -37,11 +38,11 @@ def made_table(net, schemes=SCHEMES, seed=0, target="fbgemm"):
         return float(low + (high - low) * torch.rand(1, generator=draw))
 
     values = [info(n).value for n in mixed.module.graph.nodes if op_of(n) or n.op == "placeholder"]
-    forms = (*schemes, "int8_static")
     us = {(v, f): any_of(1, 9) if f == "int8_static" else any_of(8, 30)
-          for v in values for f in forms}
-    size = {(v, f): int(any_of(1e4, 1e5)) * (4 if f == FLOAT else 1) for v in values for f in forms}
-    noise = {Rounding("weight", v, s): any_of(0, 1) for v in values for s in schemes if s != FLOAT}
+          for v in values for f in schemes}
+    size = {(v, f): int(any_of(1e4, 1e5)) * (4 if f == FLOAT else 1) for v in values for f in schemes}
+    forms = {weight_form(get_scheme(s)) for s in schemes}
+    noise = {Rounding("weight", v, s): any_of(0, 1) for v in values for s in sorted(forms)}
     noise |= {Rounding("value", v, "0 to 255"): any_of(0, 1) for v in values}
     logits = torch.randn(64, 5, generator=draw) * 8
     return Table(mixed, schemes, {s: mixed.placement(dict.fromkeys(mixed.paths, s))

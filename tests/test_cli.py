@@ -249,8 +249,8 @@ def test_each_error_has_its_code():
     """The table of exit codes covers every error."""
     codes = {kind: exit_code(kind("x")) for kind in (
         fxq.TraceError, fxq.UnsupportedOpError, fxq.TargetUnavailableError, fxq.ArtifactError,
-        fxq.VerificationError, fxq.ConfigError, fxq.CalibrationError)}
-    assert list(codes.values()) == [3, 3, 3, 4, 70, 2, 2]
+        fxq.VerificationError, fxq.ConfigError, fxq.CalibrationError, fxq.BudgetError)}
+    assert list(codes.values()) == [3, 3, 3, 4, 70, 2, 2, 1]
 
 
 def test_targets_lists_what_runs_here():

@@ -34,6 +34,7 @@ from fxq.profiler.first_order import (
     form_of,
     formats_for,
     fused_graph_of,
+    weight_form,
 )
 from fxq.profiler.native import native_cast, side_for
 from fxq.profiler.rows import is_cast
@@ -45,7 +46,7 @@ from fxq.targets import Target
 
 # Beside the scheme that is asked for; a target's kernels take some of them.
 SCHEMES = (FLOAT, "int8_weight_only", "W4A8", "int8_static", "int16_static")
-IMAGES = 128  # of which errors are predicted
+IMAGES = 64  # of which errors are predicted
 _ROUNDS, _BUDGET = 60, 1.5  # turns of all sides, and seconds for each
 _LEAST_SCALE, _MOST_SCALE = 0.2, 5.0  # of crossings in a mixture, against single ones
 Costs = dict[tuple[str, str], float]
@@ -235,10 +236,8 @@ def _noise(table: Table, effects: Effects, done: Built,
 
 
 def _factor(rounding: Rounding, table: Table, factors: Mapping[str, float]) -> float:
-    """Of the scheme of a weight; of a value, of the first scheme that has its integers."""
-    if rounding.kind == "weight":
-        return factors.get(rounding.form, 1.0)
-    names = [n for n in factors if table.scheme(n).mode is Mode.STATIC
-             and form_of(table.scheme(n).activation) == rounding.form]
+    """Of the first scheme that rounds so."""
+    names = [n for n in factors if rounding.form == (
+        weight_form(table.scheme(n)) if rounding.kind == "weight"
+        else table.scheme(n).mode is Mode.STATIC and form_of(table.scheme(n).activation))]
     return factors[names[0]] if names else 1.0
-

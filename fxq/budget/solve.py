@@ -22,7 +22,7 @@ from fxq.budget.table import FLOAT, Table, activations, is_layer
 from fxq.ir.facts import info
 from fxq.ir.ops import Kind, op_of
 from fxq.ir.rewriter import label
-from fxq.profiler.first_order import Rounding, form_of
+from fxq.profiler.first_order import Rounding, form_of, weight_form
 
 Sum = dict[int, float]  # of variables, each with its factor
 OBJECTIVES = ("us", "bytes", "noise")
@@ -152,7 +152,7 @@ def _add_layer(program: _Program, node: Node) -> None:
         program.add("bytes", one, table.cost(table.bytes, node, form))
         if rounds:
             program.add("noise", one, table.noise.get(
-                Rounding("weight", info(node).value, scheme), 0.0))
+                Rounding("weight", info(node).value, weight_form(table.scheme(scheme))), 0.0))
 
 
 def _add_follower(program: _Program, node: Node) -> None:

@@ -52,7 +52,7 @@ _CHUNK = 4  # images whose values and gradients are alive at once, unless the ex
 class Rounding(NamedTuple):
     """Of what: "weight" of the layer that makes a value, or the "value" itself; and how.
 
-    `form` is the scheme of a weight, and the integers of a value.
+    `form` are the integers, and of a weight the rule that chose its scales.
     """
 
     kind: str
@@ -101,8 +101,8 @@ def first_order(prepared: Prepared, statistics: Statistics, batches: Iterable[li
     Raises CalibrationError for no batches, ConfigError for a model without float outputs.
     """
     generator = torch.Generator().manual_seed(seed)
-    errors = {name: _Errors(known, context_for(prepared, statistics, name))
-              for name, known in formats.items()}
+    errors = [_Errors(known, context_for(prepared, statistics, name))
+              for name, known in formats.items()]
     step = max(_CHUNK, len(prepared.inputs[0]))
     outputs: list[Tensor] = []
     moves: dict[Rounding, list[Tensor]] = {}
@@ -145,10 +145,10 @@ class _Values(fx.Interpreter):
         return value
 
 
-def _moved(module: fx.GraphModule, inputs: Sequence[Tensor], errors: Mapping[str, _Errors],
+def _moved(module: fx.GraphModule, inputs: Sequence[Tensor], errors: Sequence[_Errors],
            generator: torch.Generator) -> tuple[Tensor, dict[Rounding, Tensor]]:
     """Float's outputs for one chunk, and each rounding's moves of them."""
-    wanted = {n for e in errors.values() for n in e.nodes()}
+    wanted = {n for e in errors for n in e.nodes()}
     runner = _Values(module, wanted)
     with torch.enable_grad():
         floats = [v for v in runner.run(*inputs)
@@ -162,8 +162,8 @@ def _moved(module: fx.GraphModule, inputs: Sequence[Tensor], errors: Mapping[str
                  for direction in _directions(out.detach(), generator)]
     by_node = {n: [g[i] for g in gradients] for i, n in enumerate(runner.seen)}
     found = dict[Rounding, Tensor]()
-    for name, known in errors.items():
-        for rounding, node, error in known.of(values, name):
+    for known in errors:
+        for rounding, node, error in known.of(values):
             if rounding not in found:  # schemes may share the integers of values
                 found[rounding] = torch.stack(
                     [_along(g, error(), len(out)) for g in by_node[node]], 1)
@@ -198,13 +198,14 @@ class _Errors:
     def __init__(self, formats: Formats, context: Context) -> None:
         self.values = formats.values
         self.layers = {n: _weight_error(n, w, context) for n, w in formats.weights.items()}
+        self.form = weight_form(context.scheme)
 
     def nodes(self) -> set[Node]:
         """All whose values and gradients are needed."""
         return {*self.values, *self.layers, *(n.args[0] for n in self.layers)}  # type: ignore[arg-type]
 
     def of(self, values: Mapping[Node, Tensor],
-           scheme: str) -> Iterator[tuple[Rounding, Node, Callable[[], Tensor]]]:
+           ) -> Iterator[tuple[Rounding, Node, Callable[[], Tensor]]]:
         """Each rounding, the node whose value it moves, and by how much, for one chunk."""
         for node, format_ in self.values.items():
             yield (Rounding("value", info(node).value, form_of(format_)), node,
@@ -212,13 +213,18 @@ class _Errors:
         for node, (error, shift) in self.layers.items():
             source = node.args[0]
             assert isinstance(source, Node)
-            yield (Rounding("weight", info(node).value, scheme), node,
+            yield (Rounding("weight", info(node).value, self.form), node,
                    partial(_of_layer, node, values[source], values[node], error, shift))
 
 
 def form_of(integers: QParams | QSpec) -> str:
     """The integers that a value is rounded to."""
     return f"{integers.low} to {integers.high}"
+
+
+def weight_form(scheme: Scheme) -> str:
+    """The integers that a weight is rounded to; schemes may share them."""
+    return f"{scheme.weight} by {scheme.weight_calibrator}"
 
 
 def _of_value(value: Tensor, format_: QParams) -> Tensor:
@@ -269,7 +275,7 @@ def formats_for(prepared: Prepared, statistics: Statistics, module: fx.GraphModu
 def roundings(module: fx.GraphModule, placement: Placement, scheme: Scheme) -> set[Rounding]:
     """What is rounded where nodes are placed like that; what only moves is not rounded again."""
     weighted = placement.integer | placement.dynamic | placement.weight_only
-    found = {Rounding("weight", info(n).value, scheme_of(n, scheme).name) for n in weighted
+    found = {Rounding("weight", info(n).value, weight_form(scheme_of(n, scheme))) for n in weighted
              if (op := op_of(n)) is not None and op.kind is Kind.MAC}
     for members in format_groups(module, placement):
         form = form_of(value_spec(members, placement, scheme))
@@ -280,4 +286,4 @@ def roundings(module: fx.GraphModule, placement: Placement, scheme: Scheme) -> s
 
 
 __all__ = ["FISHER", "MARGIN", "SIGNS", "Effects", "Rounding", "context_for", "first_order",
-           "formats_for", "fused_graph_of", "roundings"]
+           "formats_for", "fused_graph_of", "roundings", "weight_form"]
