@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -83,10 +84,12 @@ def looked_at(count, close=False):
 def overlaps(figure):
     """Pairs of texts in a picture whose boxes have more than a pixel in common."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # a first time lays it out
     axis, legend = figure.axes[0], figure.legends[0]
+    ticks = [t for t in axis.get_xticklabels() if np.prod(np.subtract(axis.get_xlim(), t.get_position()[0])) < 0]
+    ticks += [t for t in axis.get_yticklabels() if np.prod(np.subtract(axis.get_ylim(), t.get_position()[1])) < 0]
     shown = [axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts, *legend.get_texts(),
-             *axis.get_xticklabels(), *axis.get_yticklabels()]
+             *ticks]
     boxes = [(t.get_text(), Text.get_window_extent(t)) for t in shown  # without its line
              if t.get_text() and t.get_visible()]
     return [(a, b) for i, (a, x) in enumerate(boxes) for b, y in boxes[i + 1:]
