@@ -5,9 +5,10 @@
 
 Ten budgets on each of three nets with real weights, for target native. They are shares of what the
 table of the net says can be had: speed-ups of the fastest, megabytes of the smallest, drops of int8
-for all layers. The last asks for twice the fastest, and must be refused. `drop` is disagreement with
-float, in points: predicted and verified on calibration images, and measured once more on validation
-images, which the search never sees (`unseen`). `again` is a second measurement of the speed-up.
+for all layers. The last asks for twice the fastest, and must be refused. `drop` is disagreement
+with float, in points: predicted and verified on calibration images, and measured once more on
+validation images, which the search never sees (`unseen`). `again` is a second measurement of the
+speed-up.
 `--cpu-time` counts the time of one thread, for a machine on which others work.
 """
 

@@ -223,7 +223,7 @@ def _noise(table: Table, effects: Effects, done: Built,
     """The variance of each rounding, scaled to what each scheme for all layers was seen to do."""
     if not effects.classes:
         return {}
-    noise = {r: float(m[:, MARGIN].double().square().mean()) for r, m in effects.moves.items()}
+    noise = {r: float(m[:, MARGIN].double().mean()) for r, m in effects.squares.items()}
     best = effects.outputs.topk(2, 1).indices
     factors = {}
     for name in (n for n in table.schemes if n != FLOAT):

@@ -11,7 +11,9 @@ layer needs a network of its own. There are three directions for each image:
   margin   the best class less the second best: how far each image moves towards another answer
 
 ε is what the formats of `choose_formats` make of a value, and what the rounded weights of a layer
-add to its result, less the mean that correct-bias takes back.
+add to its result, less the mean that correct-bias takes back. Errors of different channels are
+taken as independent, those inside of one as they are: the sum over channels of squared products has
+the mean of the squared sum, and scatters far less from image to image.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Rounding(NamedTuple):
 
 @dataclass(frozen=True)
 class Effects:
-    """How each rounding moves each image: (images, 3), in the order SIGNS, FISHER, MARGIN.
+    """The square of each rounding's move of each image: (images, 3), by SIGNS, FISHER, MARGIN.
 
     `outputs` are float's, (images, numbers). `classes` says that they are logits; without it only
     SIGNS means anything.
@@ -70,12 +72,12 @@ class Effects:
 
     outputs: Tensor
     classes: bool
-    moves: Mapping[Rounding, Tensor]
+    squares: Mapping[Rounding, Tensor]
 
     def total(self, roundings: Iterable[Rounding]) -> Tensor:
-        """All of them together, (images, 3): to first order they add up."""
-        zero = torch.zeros(len(self.outputs), 3)
-        return torch.stack([zero, *(self.moves[r] for r in roundings if r in self.moves)]).sum(0)
+        """All of them together, (images, 3): squares of independent moves add up."""
+        known = [self.squares[r] for r in roundings if r in self.squares]
+        return torch.stack([torch.zeros(len(self.outputs), 3), *known]).sum(0)
 
 
 def fused_graph_of(prepared: Prepared) -> fx.GraphModule:
@@ -105,19 +107,19 @@ def first_order(prepared: Prepared, statistics: Statistics, batches: Iterable[li
               for name, known in formats.items()]
     step = max(_CHUNK, len(prepared.inputs[0]))
     outputs: list[Tensor] = []
-    moves: dict[Rounding, list[Tensor]] = {}
+    squares: dict[Rounding, list[Tensor]] = {}
     with isolated():
         for inputs in _chunks(batches, step):
             out, found = _moved(module, inputs, errors, generator)
             outputs.append(out)
             for rounding, moved in found.items():
-                moves.setdefault(rounding, []).append(moved)
+                squares.setdefault(rounding, []).append(moved)
     if not outputs:
         raise CalibrationError("sensitivity needs at least one batch",
                                fix="pass a list or a DataLoader")
     whole = torch.cat(outputs)
     return Effects(whole.flatten(1), whole.dim() == 2 and whole.shape[1] > 1,
-                   {r: torch.cat(parts) for r, parts in moves.items()})
+                   {r: torch.cat(parts) for r, parts in squares.items()})
 
 
 def _chunks(batches: Iterable[list[Tensor]], step: int) -> Iterator[list[Tensor]]:
@@ -147,7 +149,7 @@ class _Values(fx.Interpreter):
 
 def _moved(module: fx.GraphModule, inputs: Sequence[Tensor], errors: Sequence[_Errors],
            generator: torch.Generator) -> tuple[Tensor, dict[Rounding, Tensor]]:
-    """Float's outputs for one chunk, and each rounding's moves of them."""
+    """Float's outputs for one chunk, and the square of each rounding's moves of them."""
     wanted = {n for e in errors for n in e.nodes()}
     runner = _Values(module, wanted)
     with torch.enable_grad():
@@ -164,9 +166,10 @@ def _moved(module: fx.GraphModule, inputs: Sequence[Tensor], errors: Sequence[_E
     found = dict[Rounding, Tensor]()
     for known in errors:
         for rounding, node, error in known.of(values):
-            if rounding not in found:  # schemes may share the integers of values
+            if rounding not in found:  # schemes may share integers
+                moved = error()
                 found[rounding] = torch.stack(
-                    [_along(g, error(), len(out)) for g in by_node[node]], 1)
+                    [_square(g, moved, len(out)) for g in by_node[node]], 1)
     return out.detach(), found
 
 
@@ -182,14 +185,16 @@ def _directions(out: Tensor, generator: torch.Generator) -> list[Tensor]:
     return [signs, (-p).scatter_add_(1, drawn, torch.ones_like(p[:, :1])), margin]
 
 
-def _along(gradient: Tensor | None, error: Tensor, images: int) -> Tensor:
-    """The inner product for each image; one that has no image dimension is spread over all."""
+def _square(gradient: Tensor | None, error: Tensor, images: int) -> Tensor:
+    """Of the inner product, channel by channel, for each image; spread over all where it has none.
+    """
     if gradient is None:
         return torch.zeros(images)
     product = gradient * error
-    parts = images if product.numel() and product.dim() and not product.shape[0] % images else 1
-    moved: Tensor = product.reshape(parts, -1).sum(1)
-    return moved if parts == images else (moved / images**0.5).expand(images)
+    if not product.numel() or not product.dim() or product.shape[0] % images:
+        return (product.sum().square() / images).expand(images)
+    channels = product.flatten(2).sum(2) if product.dim() > 2 else product
+    return channels.reshape(images, -1).square().sum(1)
 
 
 class _Errors:

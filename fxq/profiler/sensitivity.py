@@ -200,12 +200,12 @@ def _row(effects: Effects, mixed: Mixtures, scheme: str, path: str) -> LayerErro
     found = LayerError(path, scheme, _decibel(signal, alone), _decibel(signal, rest))
     if not effects.classes:
         return found
-    return replace(found, kl=float(alone[:, FISHER].double().square().mean()) / 2,
-                   flips=100 * flips(effects, float(alone[:, MARGIN].double().square().mean())))
+    return replace(found, kl=float(alone[:, FISHER].double().mean()) / 2,
+                   flips=100 * flips(effects, float(alone[:, MARGIN].double().mean())))
 
 
-def _decibel(signal: float, moves: Tensor) -> float:
-    noise = float(moves[:, SIGNS].double().square().mean())
+def _decibel(signal: float, squares: Tensor) -> float:
+    noise = float(squares[:, SIGNS].double().mean())
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal else -math.inf
