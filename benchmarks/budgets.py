@@ -102,7 +102,8 @@ def rows(name: str, options: argparse.Namespace) -> Iterator[list[Any]]:
         bench = replace(bench, clock=time.thread_time)
     table = measured_table(bench)
     print(f"{name}: the table took {time.perf_counter() - start:.0f} s", flush=True)
-    parts = [[part] for part in images[: options.images].split(50)]
+    count = options.images * (10 if small else 1)
+    parts = [[part] for part in images[:count].split(50)]
     with torch.no_grad():
         exact = torch.cat([model(part[0]) for part in parts])
     for limits in budgets(table):
@@ -131,7 +132,7 @@ def count_cpu_time() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", default=NAMES)
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000, help="of ImageNet; CIFAR has 10 times")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--markdown", type=Path)
