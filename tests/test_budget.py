@@ -230,7 +230,7 @@ def compiled(net=None, target="reference", **options):
 def test_bytes_are_exact(quick):
     """What the table adds up is what the model has, for every point that was built."""
     model = compiled(max_mb=0.006, scheme="int8_static", target="fbgemm")
-    assert model.size_bytes <= 6000 and len(model.pareto) > 1
+    assert model.size_bytes <= 6000 and model.pareto
     assert all(p.predicted.bytes == p.measured.bytes for p in model.pareto)
     chosen, = (p for p in model.pareto if p.chosen)
     assert chosen.measured.bytes == model.size_bytes
@@ -246,6 +246,13 @@ def test_the_result_is_reproduced_by_its_overrides(quick):
     assert chosen.overrides and "overrides" in dict(model.report.configuration)
     again = compiled(net, overrides=chosen.overrides, target="fbgemm")
     assert torch.equal(model(X[:1]), again(X[:1])) and model.size_bytes == again.size_bytes
+
+
+def test_one_batch_may_be_a_tensor(quick):
+    """As in calibration: it is not taken apart into images."""
+    model = fxq.compile(lively(Classifier()), target="fbgemm", example_inputs=(X[:1],),
+                        calibration_data=X, runtime="python", max_mb=1.0)
+    assert "1 batches" in model.report.calibration and model.pareto
 
 
 def test_a_lock_replays_what_was_chosen(quick, tmp_path, monkeypatch):

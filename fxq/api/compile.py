@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fxq.analysis.legality import note_on
 from fxq.budget.assign import assign
@@ -171,7 +171,8 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
                           fix='compile for target="native", or without tune=True')
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
     if limits and calibration_data is not None:
-        calibration_data = list(calibration_data)  # it is read again
+        alone = isinstance(calibration_data, Tensor)
+        calibration_data = [calibration_data] if alone else list(calibration_data)  # read again
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
     keep = None if lock is None else partial(

@@ -140,13 +140,15 @@ def _with_times(table: Table, done: Built, bench: Bench) -> Table:
     inputs = list(bench.prepared.inputs)
     with isolated(), quiet():
         sides = [side_for(e, inputs) for _, e in done.values()]
-        timings, (floats,) = time_together(sides, inputs, _ROUNDS, _BUDGET * len(sides),
-                                           [bench.float_call()])
+        check = done[table.base][1].takes
+        timings, (floats, checks) = time_together(
+            sides, inputs, _ROUNDS, _BUDGET * len(sides), [
+                bench.float_call(), lambda: check(inputs)])
         table = replace(table, us=_node_times(table, dict(zip(done, timings, strict=True)), done),
                         float_us=float(undisturbed(floats)) * 1e6)
         table = _with_crossings(table, done[table.base][1])
         table = _fitted(table, dict(zip(done, timings, strict=True)))
-        return _with_mixture(table, bench)
+        return _with_mixture(replace(table, fixed_us=float(undisturbed(checks)) * 1e6), bench)
 
 
 def _node_times(table: Table, timings: Mapping[str, Timing], done: Built) -> Costs:

@@ -59,8 +59,11 @@ class Bench:
 
     def speedup(self, executable: Executable) -> Spread:
         """Float's time over that of a call; the interval is that of the median over the rounds."""
-        def run() -> Any:
-            return executable.function(*self.prepared.inputs)
+        inputs = list(self.prepared.inputs)
+
+        def run() -> Any:  # as a compiled model is called: its inputs are checked each time
+            executable.takes(inputs)
+            return executable.function(*inputs)
 
         floats = self.float_call()
         with torch.no_grad():  # each runs once right before, so that none finds another's caches
