@@ -28,6 +28,12 @@ X = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 SCHEMES = ("int8_static", "fp32", "int8_weight_only")
 
 
+def classifier():
+    """The same weights in any order of the tests: averages are placed by their statistics."""
+    torch.manual_seed(0)
+    return lively(Classifier())
+
+
 def made_table(net, schemes=SCHEMES, seed=0, target="fbgemm"):
     """A table of a real graph with figures that were drawn; integers are fast, small and noisy."""
     prepared = fxq.prepare(net, target=target, example_inputs=(X[:2],), verify=False)
@@ -53,7 +59,7 @@ def made_table(net, schemes=SCHEMES, seed=0, target="fbgemm"):
 
 @pytest.fixture(scope="module")
 def table():
-    return made_table(lively(Classifier()))
+    return made_table(classifier())
 
 
 def everything(table):
@@ -74,7 +80,7 @@ def test_the_solver_is_exact(objective, bounds, seed):
     """No assignment of all there are is within the bounds and better; there is none iff it says so.
 
     The solver's own tie-break moves an objective by 1e-4 of its range at most."""
-    table = made_table(lively(Classifier()), seed=seed)
+    table = made_table(classifier(), seed=seed)
     costs = [{n: cost(table, a) for n, cost in COSTS.items()} for a in everything(table)]
     within = [c[objective] for c in costs if all(c[n] <= v for n, v in bounds.items())]
     found = solve(table, Bounds(**bounds), objective)
@@ -87,7 +93,7 @@ def test_the_solver_is_exact(objective, bounds, seed):
 
 def test_a_choice_layer_by_layer_would_not_do():
     """The failing twin: borders make neighbours depend on each other, so that greedy is beaten."""
-    table = made_table(lively(Classifier()))
+    table = made_table(classifier())
     table = replace(table, enter=dict.fromkeys(table.enter, 20.0))
     greedy = {}
     for path in table.mixed.paths:
@@ -137,17 +143,17 @@ def test_a_front_has_no_point_that_another_beats(table):
 
 
 def too_small():
-    table = made_table(lively(Classifier()))
+    table = made_table(classifier())
     return search(table, Limits(max_mb=0.1), exactly(table))
 
 
 def too_much():
-    table = made_table(lively(Classifier()))
+    table = made_table(classifier())
     return search(table, Limits(max_drop=0.5, min_speedup=2.5, max_mb=0.8), exactly(table))
 
 
 def slower_than_predicted():
-    table = made_table(lively(Classifier()))
+    table = made_table(classifier())
     return search(table, Limits(max_drop=30.0, min_speedup=1.5), lambda a: replace(
         table.figures(a), speedup=0.9))
 
@@ -223,7 +229,7 @@ def quick(monkeypatch):
 
 
 def compiled(net=None, target="reference", **options):
-    return fxq.compile(net or lively(Classifier()), target=target, example_inputs=(X[:1],),
+    return fxq.compile(net or classifier(), target=target, example_inputs=(X[:1],),
                        calibration_data=[X], runtime="python", **options)
 
 
@@ -239,8 +245,7 @@ def test_bytes_are_exact(quick):
 
 def test_the_result_is_reproduced_by_its_overrides(quick):
     """The same integers from the overrides in the report, without a budget."""
-    torch.manual_seed(0)
-    net = lively(Classifier())
+    net = classifier()
     model = compiled(net, max_mb=0.006, target="fbgemm")
     chosen, = (p for p in model.pareto if p.chosen)
     assert chosen.overrides and "overrides" in dict(model.report.configuration)
@@ -250,15 +255,14 @@ def test_the_result_is_reproduced_by_its_overrides(quick):
 
 def test_one_batch_may_be_a_tensor(quick):
     """As in calibration: it is not taken apart into images."""
-    model = fxq.compile(lively(Classifier()), target="fbgemm", example_inputs=(X[:1],),
+    model = fxq.compile(classifier(), target="fbgemm", example_inputs=(X[:1],),
                         calibration_data=X, runtime="python", max_mb=1.0)
     assert "1 batches" in model.report.calibration and model.pareto
 
 
 def test_a_lock_replays_what_was_chosen(quick, tmp_path, monkeypatch):
     """A second build measures nothing and has the same bytes."""
-    torch.manual_seed(0)
-    net = lively(Classifier())
+    net = classifier()
     compiled(net, max_mb=0.006, target="fbgemm", lock=tmp_path / "lock").save(tmp_path / "a.fxq")
     assert read_lock(tmp_path / "lock")["overrides"]
     monkeypatch.setattr("fxq.api.compile.assign", lambda *a, **k: pytest.fail("it was measured"))
@@ -274,7 +278,7 @@ def test_a_lock_replays_what_was_chosen(quick, tmp_path, monkeypatch):
 def test_what_a_budget_cannot_do(options, error, text):
     """Each says why."""
     with pytest.raises(error, match=text):
-        fxq.compile(lively(Classifier()), target="reference", max_mb=1.0, **{
+        fxq.compile(classifier(), target="reference", max_mb=1.0, **{
             "example_inputs": (X[:1],), "calibration_data": [X], **options})
 
 
@@ -287,7 +291,7 @@ def test_a_drop_needs_classes(quick):
 
 def test_wide_weights_are_candidates_where_they_run():
     """4 and 16 bits on `reference`, 8 alone where kernels are."""
-    whole = fxq.prepare(lively(Classifier()), example_inputs=(X[:1],)).context.scheme
+    whole = fxq.prepare(classifier(), example_inputs=(X[:1],)).context.scheme
     get = fxq.targets.get_target
     assert {"W4A8", "int16_static", "int8_static", FLOAT} <= set(
         candidates.schemes_for(get("reference"), whole))

@@ -13,7 +13,8 @@ layer needs a network of its own. There are three directions for each image:
 ε is what the formats of `choose_formats` make of a value, and what the rounded weights of a layer
 add to its result, less the mean that correct-bias takes back. Errors of different channels are
 taken as independent, those inside of one as they are: the sum over channels of squared products has
-the mean of the squared sum, and scatters far less from image to image.
+the mean of the squared sum, and scatters far less from image to image. A value that some of its
+readers take in float counts as rounded for all of them: beside a shortcut that is too much.
 """
 
 from __future__ import annotations
