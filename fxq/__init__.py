@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fxq.compiler.report import Report
     from fxq.errors import (
         ArtifactError,
+        BudgetError,
         CalibrationError,
         ConfigError,
         FxqError,
@@ -62,14 +63,16 @@ _HOME = {
     "compare": "profiler.compare", "Comparison": "profiler.comparison",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast",
     "Plan": "profiler.forecast", "sensitivity": "profiler.sensitivity", "plot": "plot",
-    **dict.fromkeys(("ArtifactError", "CalibrationError", "ConfigError", "FxqError", "FxqWarning",
+    **dict.fromkeys(("ArtifactError", "BudgetError", "CalibrationError", "ConfigError", "FxqError",
+                     "FxqWarning",
                      "InputError",
                      "TargetUnavailableError", "TraceError", "UnsupportedOpError",
                      "VerificationError"), "errors"),
 }
 
 __all__ = [
-    "ArtifactError", "CalibrationError", "Comparison", "CompiledModel", "ConfigError",
+    "ArtifactError", "BudgetError", "CalibrationError", "Comparison", "CompiledModel",
+    "ConfigError",
     "FreezeSchedule", "FxqError", "FxqWarning", "InputError", "Parity", "Plan", "Prepared",
     "Profile", "QatModel", "Report", "Scheme", "Stage", "Statistics", "Target",
     "TargetUnavailableError", "TraceError", "UnsupportedOpError", "VerificationError",

@@ -21,6 +21,7 @@ from fxq.system.torch_state import isolated
 
 if TYPE_CHECKING:  # a loaded model runs without them
     from fxq.artifact.write import Content
+    from fxq.budget.search import Point
     from fxq.compiler.report import Report
     from fxq.profiler.profile import Profile
     from fxq.runtime.shape_program import Outcome
@@ -43,7 +44,8 @@ class CompiledModel(nn.Module):
     `report` says what was done; `graph_text(stage)` is the canonical text of a stage;
     `size_bytes` counts all parameters as they are kept (int8 weights, float32 scales, biases).
     Integers have no NaN: an input's NaN becomes the largest number, infinities the ends of the
-    range. With `check_finite` such inputs raise VerificationError instead.
+    range. With `check_finite` such inputs raise VerificationError instead. `pareto` are the
+    assignments that a budget has looked at, fastest first; empty without one.
     """
 
     def __init__(self, entry: Entry, convention: Convention, report: Once[Report],
@@ -55,6 +57,7 @@ class CompiledModel(nn.Module):
         self._convention, self._signature = convention, convention.signature
         self._single, self.check_finite = convention.single, check_finite
         self._report, self._insides = report, insides
+        self.pareto: tuple[Point, ...] = ()
         super().train(False)
 
     @property

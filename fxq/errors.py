@@ -8,6 +8,7 @@
     │   └── InputError          a call's input is none that the model takes
     ├── TargetUnavailableError  this machine or torch build cannot run the target
     ├── VerificationError       a pass changed the meaning of the graph
+    ├── BudgetError             no model is within what the user allows
     └── ArtifactError           a file is damaged, foreign or too new
 """
 
@@ -63,6 +64,10 @@ class TargetUnavailableError(FxqError):
 
 class VerificationError(FxqError):
     """A graph broke the rules of its stage, or a pass changed what it computes."""
+
+
+class BudgetError(FxqError):
+    """No assignment of schemes is within the budget, as predicted or as measured."""
 
 
 class ArtifactError(FxqError):

@@ -16,6 +16,7 @@ from fxq.system.timing import race
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from fxq.budget.search import Point
     from fxq.compiled import CompiledModel
     from fxq.profiler.comparison import Comparison
     from fxq.profiler.profile import Profile
@@ -140,8 +141,14 @@ def _decibel(value: float) -> str:
     return "equal" if value == np.inf else f"{value:.1f}"
 
 
-def pareto(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy over latency; the area of a point is its size. Keys: name, accuracy, ms, mb."""
+def pareto(points: CompiledModel | Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy over latency; the area of a point is its size. Keys: name, accuracy, ms, mb.
+
+    Of a model that was compiled within a budget, what the budget has looked at: points of top-1
+    that were lost, measured and predicted. Raises ConfigError for one without a budget.
+    """
+    if not isinstance(points, Sequence):
+        return _trade_off(points.pareto)
     figure, axis = _figure(8, 5)
     front = _front(points)
     for point in points:
@@ -156,6 +163,49 @@ def pareto(points: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set_ylabel("accuracy, %")
     axis.grid(alpha=0.3)
     return figure
+
+
+def _trade_off(points: Sequence[Point]) -> Figure:
+    """Numbered by latency, since names would collide; the legend has the names."""
+    if not points:
+        raise ConfigError("this model has no trade-off to draw", why="it had no budget",
+                          fix="compile with max_drop=, min_speedup= or max_mb=")
+    figure, axis = _figure(9, 5)
+    for number, point in enumerate(points, 1):
+        expected, found = point.predicted, point.measured or point.predicted
+        colour = MARK if point.chosen else INTEGER
+        ends = [(f.ms, f.drop or 0.0) for f in (expected, found)]
+        axis.plot(*zip(*ends, strict=True), color=colour, linewidth=0.8)
+        axis.scatter(*ends[0], s=36, facecolors="none", edgecolors=colour)
+        axis.scatter(*ends[1], s=36, color=colour, label=(
+            f"{number}  {point.name}, {found.bytes / 1e6:.2f} MB"
+            + (" (chosen)" if point.chosen else "")))
+    _number(axis, points)
+    axis.set_title("Mixed precision: what was lost over latency (filled: measured, "
+                   "hollow: predicted)", fontsize=10, pad=22)
+    axis.set_xlabel("latency, ms")
+    axis.set_ylabel("top-1 lost, points")
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2, frameon=False)
+    return figure
+
+
+def _number(axis: Any, points: Sequence[Point]) -> None:
+    """Numbers above the plot's content, each over its point, moved apart where they are close."""
+    places = np.array([(p.measured or p.predicted).ms for p in points])
+    drawn = [f.ms for p in points for f in (p.measured, p.predicted) if f is not None]
+    low, high = min(drawn), max(drawn)
+    room = (high - low or high or 1.0) / 24  # a number of 8 points takes less
+    for i, order in enumerate(ranked := np.argsort(places)):
+        if i:
+            places[order] = max(places[order], places[ranked[i - 1]] + room)
+    for number, (place, point) in enumerate(zip(places, points, strict=True), 1):
+        found = point.measured or point.predicted
+        axis.annotate(str(number), (found.ms, found.drop or 0.0), xytext=(place, 1.015),
+                      textcoords=("data", "axes fraction"), fontsize=8, ha="center",
+                      annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.5})
+    axis.set_xlim(low - 2 * room, max(high, places.max()) + 2 * room)
 
 
 def _front(points: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -245,12 +245,24 @@ def test_the_pipeline_is_printed_with_its_reasons():
     assert "every later pass knows one spelling per operator" in done.stdout
 
 
+def test_a_budget_that_cannot_be_met_fails_as_a_gate(folder):
+    """Exit code 1, the limit that binds on stderr, and nothing on stdout; without data, 2."""
+    (folder / "few.py").write_text("import torch\ndef load():\n"
+                                   "    return [torch.linspace(-1, 1, 6144).reshape(2, 3, 32, 32)]\n")
+    command = ("compile", "mine:build", "--target", "reference", "--runtime", "python",
+               "--max-mb", "0.0001")
+    done = fxq_command(*command, "--data", "few:load", cwd=folder)
+    assert done.returncode == 1 and "max_mb=0.0001: the best is" in done.stderr and not done.stdout
+    without = fxq_command(*command, cwd=folder)
+    assert without.returncode == 2 and "needs calibration data" in without.stderr
+
+
 def test_each_error_has_its_code():
     """The table of exit codes covers every error."""
     codes = {kind: exit_code(kind("x")) for kind in (
         fxq.TraceError, fxq.UnsupportedOpError, fxq.TargetUnavailableError, fxq.ArtifactError,
-        fxq.VerificationError, fxq.ConfigError, fxq.CalibrationError)}
-    assert list(codes.values()) == [3, 3, 3, 4, 70, 2, 2]
+        fxq.VerificationError, fxq.ConfigError, fxq.CalibrationError, fxq.BudgetError)}
+    assert list(codes.values()) == [3, 3, 3, 4, 70, 2, 2, 1]
 
 
 def test_targets_lists_what_runs_here():

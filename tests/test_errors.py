@@ -200,6 +200,6 @@ def stable(text):
 def test_every_error_is_an_fxq_error():
     """One class catches them all."""
     kinds = [getattr(fxq, n) for n in fxq.__all__ if n.endswith("Error")]
-    assert len(kinds) == 9
+    assert len(kinds) == 10
     assert all(issubclass(k, fxq.FxqError) for k in kinds)
     assert prepared(lively(Classifier()), X)[1].records == []

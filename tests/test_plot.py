@@ -1,11 +1,18 @@
 """Plots: every function gives a Figure with what it is about in it."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import nn
 
 import fxq
+from fxq.budget.limits import Figures
+from fxq.budget.search import Point
 from tests.nets import Classifier, lively, ramp
 
 X = ramp(8, 3, 16, 16)
@@ -62,6 +69,56 @@ def test_pareto_draws_the_front():
     figure = fxq.plot.pareto(points)
     assert len(figure.axes[0].lines[0].get_xdata()) == 2
     assert "beaten" in texts(figure)
+
+
+def looked_at(count, close=False):
+    """Points of a budget: the faster, the more is lost; some lie on each other."""
+    def figures(i, shift):
+        return Figures((1 + (i // 2 if close else i)) * (1 + shift), 2.0, 10**6 * (i + 1),
+                       max(0.0, 3 - 0.4 * i + shift))
+    return SimpleNamespace(pareto=tuple(Point(
+        f"{count - i} int8_static, {i} fp32", {}, figures(i, 0.1), figures(i, 0.0), i == 2)
+        for i in range(count)))
+
+
+def overlaps(figure):
+    """Pairs of texts in a picture whose boxes have more than a pixel in common."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # a first time lays it out
+    axis, legend = figure.axes[0], figure.legends[0]
+    ticks = [t for t in axis.get_xticklabels() if np.prod(np.subtract(axis.get_xlim(), t.get_position()[0])) < 0]
+    ticks += [t for t in axis.get_yticklabels() if np.prod(np.subtract(axis.get_ylim(), t.get_position()[1])) < 0]
+    shown = [axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts, *legend.get_texts(),
+             *ticks]
+    boxes = [(t.get_text(), Text.get_window_extent(t)) for t in shown  # without its line
+             if t.get_text() and t.get_visible()]
+    return [(a, b) for i, (a, x) in enumerate(boxes) for b, y in boxes[i + 1:]
+            if min(x.x1, y.x1) - max(x.x0, y.x0) > 1 and min(x.y1, y.y1) - max(x.y0, y.y0) > 1]
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_a_trade_off_can_be_read(close):
+    """Title, axes with units, each point's name once, and no text on another."""
+    figure = fxq.plot.pareto(looked_at(8, close))
+    axis = figure.axes[0]
+    assert "ms" in axis.get_xlabel() and "points" in axis.get_ylabel() and axis.get_title()
+    assert [t.get_text()[0] for t in figure.legends[0].get_texts()] == list("12345678")
+    assert sum("(chosen)" in t.get_text() for t in figure.legends[0].get_texts()) == 1
+    assert overlaps(figure) == []
+
+
+def test_texts_on_each_other_are_found():
+    """The failing twin: names at the points themselves."""
+    figure = fxq.plot.pareto(looked_at(4))
+    for _ in range(2):
+        figure.axes[0].annotate("8 int8_static, 4 fp32", (2.0, 2.0))
+    assert overlaps(figure)
+
+
+def test_no_budget_has_no_trade_off(compiled):
+    """It says what to do."""
+    with pytest.raises(fxq.ConfigError, match="had no budget"):
+        fxq.plot.pareto(compiled)
 
 
 def test_sensitivity_shows_the_worst_layer_first(model):

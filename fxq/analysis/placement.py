@@ -134,7 +134,7 @@ def _keep_averages_in_float(module: fx.GraphModule, integer: set[Node],
     that gives float keeps all bits; what only reshapes its result computes nothing.
     """
     for node in reversed(module.graph.nodes):
-        average = _average_behind(node) if node in integer else None
+        average = average_behind(node) if node in integer else None
         if average is None or any(u in integer for u in node.users):
             continue
         gives_float = average in rows and bool(rows[average].float_call)
@@ -179,11 +179,11 @@ def _averages(node: Node) -> bool:
     return op is not None and op.averages
 
 
-def _average_behind(node: Node) -> Node | None:
+def average_behind(node: Node) -> Node | None:
     """The averaging operator that a node is, or that it only reshapes."""
     op = op_of(node)
     if op is not None and op.reshapes and isinstance(node.args[0], Node):
-        return _average_behind(node.args[0])
+        return average_behind(node.args[0])
     return node if _averages(node) else None
 
 

@@ -10,9 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fxq.analysis.legality import note_on
+from fxq.budget.assign import assign
+from fxq.budget.limits import Limits
+from fxq.budget.search import Outcome
 from fxq.compiled import CompiledModel, Insides
 from fxq.compiler.build import Reference, built
 from fxq.compiler.calibrate import Progress, calibrate, run_batches
@@ -20,7 +23,7 @@ from fxq.compiler.lock import Lock, first_difference, identity_of, make_lock, re
 from fxq.compiler.manager import Manager
 from fxq.compiler.prepare import Prepared, prepare
 from fxq.compiler.report import Report
-from fxq.errors import ConfigError, FxqWarning, VerificationError
+from fxq.errors import CalibrationError, ConfigError, FxqWarning, VerificationError
 from fxq.frontend.batches import Transform
 from fxq.ir.ops import op_name
 from fxq.passes.base import Pass
@@ -131,7 +134,8 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
             passes: Sequence[Pass | str] = (), tune: bool = False,
-            progress: Progress | None = None) -> CompiledModel:
+            max_drop: float | None = None, min_speedup: float | None = None,
+            max_mb: float | None = None, progress: Progress | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
@@ -144,9 +148,19 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     VerificationError with the first difference. `tune` measures on this machine, for the
     example inputs, how each step of a native program is computed best, and keeps that in the user's
     cache: no bit depends on it. It also leaves in float what is measured to be faster there; a lock
-    records that, and a later build with the lock does not measure it again. Raises the errors of
-    `prepare`, `calibrate` and `convert`.
+    records that, and a later build with the lock does not measure it again.
+
+    `max_drop` (points of top-1, by the labels of the calibration batches; without labels, points of
+    agreement with float), `min_speedup` (times the float model on the example inputs) and `max_mb`
+    (of parameters) are a budget: layers get schemes of their own, chosen by an exact solver over
+    what was measured here, and the result is measured again. The overrides that say so are in the
+    report and in the lock, `compiled.pareto` has what else was looked at. Raises BudgetError when
+    nothing is within the budget, and the errors of `prepare`, `calibrate` and `convert`.
     """
+    limits = Limits(max_drop, min_speedup, max_mb)
+    if limits and calibration_data is None:
+        raise CalibrationError("a budget needs calibration data: errors are predicted on it",
+                               fix="pass calibration_data=loader")
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
                        isa=isa, verify=verify, locking=lock is not None, passes=passes)
@@ -156,18 +170,32 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
                           why=f"the engine is {engine}, the runtime {runtime}",
                           fix='compile for target="native", or without tune=True')
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
+    if limits and calibration_data is not None:
+        alone = isinstance(calibration_data, Tensor)
+        calibration_data = [calibration_data] if alone else list(calibration_data)  # read again
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
     keep = None if lock is None else partial(
         _keep_lock, Path(lock), prepared, identity_of(prepared.model), seed, runtime)
-    prepared.let_copy_go(model)
     seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
+    outcome: Outcome | None = None
+    if limits and lock is not None and Path(lock).exists():  # what was chosen then
+        prepared = prepared.with_overrides(read_lock(lock)["overrides"])
+    elif limits:
+        outcome = assign(prepared, seen or prepared.statistics(), list(calibration_data or ()),
+                         limits, transform=transform, runtime=runtime)
+        prepared = prepared.with_overrides(outcome.chosen.overrides)
+    prepared.let_copy_go(model)
     if lock is not None and Path(lock).exists():  # what was measured then
         slower = frozenset(read_lock(lock)["slower"])
     else:
         slower = slower_regions(prepared, seen) if tune else frozenset()
     prepared.context = replace(prepared.context, slower=slower)
-    return _convert(prepared, seen, strict, runtime, check_finite, keep, tune)
+    compiled = _convert(prepared, seen, strict, runtime, check_finite, keep, tune)
+    if outcome is not None:
+        compiled.report = replace(compiled.report, budget=str(outcome))
+        compiled.pareto = outcome.points
+    return compiled
 
 
 def _keep_lock(path: Path, prepared: Prepared, identity: Lock, seed: int, runtime: str,

@@ -99,4 +99,4 @@ def _without_times(report: Json) -> Json:
     """The report without the story of the passes, and without times."""
     return {name: value for name, value in report.items() if name not in (
         "configuration", "seconds", "runtime_choice", "runtime", "passes", "coverage", "steps",
-        "tuning")}
+        "tuning", "budget")}

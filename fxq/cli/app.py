@@ -19,13 +19,18 @@ from fxq.cli.errors import DEBUG, run_guarded
 from fxq.cli.options import (
     Batch,
     Calibrator,
+    ClassMap,
     CompiledFile,
     Config,
     Data,
     Force,
     Images,
     Isa,
+    Labels,
     LockFile,
+    MaxDrop,
+    MaxMb,
+    MinSpeedup,
     Model,
     Overrides,
     Passes,
@@ -73,6 +78,8 @@ def compile(model: Model, weights: Weights = None, data: Data = None,
             runtime: Runtime = "auto", passes: Passes = None, images: Images = 256,
             batch_size: Batch = 16, strict: Strict = False, output: CompiledFile = None,
             lock: LockFile = None, force: Force = False, tune: Tune = False,
+            max_drop: MaxDrop = None, min_speedup: MinSpeedup = None, max_mb: MaxMb = None,
+            labels: Labels = None, class_map: ClassMap = None,
             print_passes: PrintPasses = False, config: Config = None,
             as_json: ReportJson = False) -> None:
     """Compile a model and print the report."""
@@ -83,7 +90,8 @@ def compile(model: Model, weights: Weights = None, data: Data = None,
                            strict=strict, images=images, isa=isa, batch_size=batch_size,
                            statistics=statistics, save_statistics=save_statistics,
                            output=output, force=force, lock=lock, passes=passes or (),
-                           tune=tune)
+                           tune=tune, files=(labels, class_map), max_drop=max_drop,
+                           min_speedup=min_speedup, max_mb=max_mb)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tabulate import tabulate
 
 import fxq
-from fxq.cli.data import DataOptions, inputs_of, read_data
+from fxq.cli.data import DataOptions, inputs_of, read_data, refuse_other_classes
 from fxq.cli.models import load_model
 from fxq.cli.output_paths import check_outputs
 from fxq.cli.warnings import on_stderr
@@ -31,7 +31,8 @@ from fxq.targets import availability, get_target, target_names
 def compile_model(name: str, weights: str | None, data: str | None, *, images: int,
                   batch_size: int, statistics: Path | None, save_statistics: Path | None,
                   overrides: list[str], output: Path | None, force: bool,
-                  lock: Path | None, **options: Any) -> Report:
+                  lock: Path | None, files: tuple[str | None, Path | None] = (None, None),
+                  **options: Any) -> Report:
     """Load, calibrate, compile, and save; progress goes to stderr."""
     if output and output.exists() and not force:
         raise ConfigError(f"{output} exists", fix="choose another name, or pass --force")
@@ -44,8 +45,10 @@ def compile_model(name: str, weights: str | None, data: str | None, *, images: i
         read_lock(lock)  # a broken one ends the command before the work, not after it
     loaded = load_model(name, weights)
     model, shape = loaded.model, image_shape(loaded.model)
-    batches: Any = read_data(DataOptions(data, images, batch_size), shape[1] if shape else 224,
-                             loaded.preprocess)
+    chosen = DataOptions(data, images, batch_size, *files)
+    batches: Any = read_data(chosen, shape[1] if shape else 224, loaded.preprocess)
+    if any(files) or options.get("max_drop") is not None:
+        refuse_other_classes(model, batches)
     inputs = (inputs_of(batches)[:1],) if batches is not None else None  # SQNR is of real data
     options |= {"lock": lock, "example_inputs": inputs, "overrides": parse_overrides(overrides)}
     seen: Any = statistics

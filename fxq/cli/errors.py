@@ -17,6 +17,7 @@ import typer
 
 from fxq.errors import (
     ArtifactError,
+    BudgetError,
     FxqError,
     TargetUnavailableError,
     TraceError,
@@ -27,9 +28,10 @@ from fxq.errors import (
 DEBUG = "--debug"
 EXIT_CODES: tuple[tuple[type[FxqError], int], ...] = (
     (TraceError, 3), (UnsupportedOpError, 3), (TargetUnavailableError, 3), (ArtifactError, 4),
-    (VerificationError, 70), (FxqError, 2))
+    (VerificationError, 70), (BudgetError, 1), (FxqError, 2))
 INTERNAL, INTERRUPTED = 70, 130
-NEEDED = ("torch", "numpy", "tabulate", "safetensors", "rich", "sklearn")  # to run any command
+# to run any command
+NEEDED = ("torch", "numpy", "tabulate", "safetensors", "rich", "sklearn", "scipy")
 
 
 def exit_code(error: FxqError) -> int:

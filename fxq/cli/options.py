@@ -72,6 +72,13 @@ LockFile = Annotated[Optional[Path], typer.Option(  # noqa: UP045
     help="write the build's provenance here, or hold this build to it")]
 Tune = Annotated[bool, typer.Option(
     "--tune", help="native: measure on this machine how each step is computed best; same bits")]
+MaxDrop = Annotated[Optional[float], typer.Option(  # noqa: UP045
+    help="mixed precision: points of top-1 that may be lost on --data (by its labels; without "
+         "any, points of agreement with float)")]
+MinSpeedup = Annotated[Optional[float], typer.Option(  # noqa: UP045
+    help="mixed precision: times float, measured on this machine")]
+MaxMb = Annotated[Optional[float], typer.Option(  # noqa: UP045
+    help="mixed precision: megabytes of parameters")]
 PrintPasses = Annotated[bool, typer.Option(
     "--print-passes", callback=_print_passes, is_eager=True,
     help="print the pipeline, with the reason for each place, and stop")]

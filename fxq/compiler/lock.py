@@ -27,9 +27,9 @@ from fxq.version import __version__
 
 # In the order in which a build uses them, so that the first difference is the cause.
 ORDER = ("fxq", "plugins", "torch", "python", "cpu", "threads", "target", "scheme", "seed", "model",
-         "weights", "batches", "statistics", "slower", "passes")
+         "weights", "batches", "statistics", "slower", "overrides", "passes")
 Lock = dict[str, Any]
-_LATER: Lock = {"plugins": [], "slower": []}  # what the first locks did not say
+_LATER: Lock = {"plugins": [], "slower": [], "overrides": {}}  # what the first locks did not say
 
 
 def identity_of(model: nn.Module) -> Lock:
@@ -48,7 +48,8 @@ def make_lock(context: Context, identity: Lock, batches: Sequence[str], seed: in
         "scheme": hashlib.sha256(repr(context.scheme).encode()).hexdigest(), "seed": seed,
         **identity, "batches": list(batches),
         "statistics": hashlib.sha256(to_bytes(context.statistics.values)).hexdigest(),
-        "slower": sorted(context.slower), "passes": [list(row) for row in passes]}
+        "slower": sorted(context.slower), "overrides": dict(context.scheme.overrides),
+        "passes": [list(row) for row in passes]}
 
 
 def write_lock(path: str | Path, lock: Lock) -> None:
@@ -63,13 +64,17 @@ def read_lock(path: str | Path) -> Lock:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is no lock of fxq", why=str(error)[:200]) from error
     if not isinstance(lock, dict) or {*lock, *_LATER} != set(ORDER) or not _are_texts(
-            lock.get("slower", [])):
+            lock.get("slower", [])) or not _are_overrides(lock.get("overrides", {})):
         raise ArtifactError(f"{path} is no lock of fxq", fix="write it again with --lock")
     return {**_LATER, **lock}
 
 
 def _are_texts(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(v, str) for v in values)
+
+
+def _are_overrides(values: Any) -> bool:
+    return isinstance(values, dict) and _are_texts(list(values.values()))
 
 
 def first_difference(before: Lock, after: Lock) -> str:

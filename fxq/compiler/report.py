@@ -90,6 +90,7 @@ class Report:
     configuration: tuple[tuple[str, str], ...] = ()  # what was asked for, defaults resolved
     steps: tuple[tuple[str, float], ...] = ()  # milliseconds of what is no pass
     tuning: str = ""  # what tune=True changed, and gained
+    budget: str = ""  # each limit, what was measured, and what was predicted
     weights: str = ""  # random, pretrained or file, where the command line knows it
 
     @property
@@ -119,6 +120,7 @@ class Report:
         rows = [("target", f"{self.target}, scheme {self.scheme}, runtime {self.runtime}"),
                 ("runtime", str(self.runtime_choice or "")),
                 ("tuning", self.tuning),
+                ("budget", self.budget.replace("; ", "\n")),
                 ("runs on", self.isa),
                 ("weights", WEIGHTS.get(self.weights, "")),
                 ("note", self.note),

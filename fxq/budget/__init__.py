@@ -1,0 +1,1 @@
+"""Mixed precision within budgets: a measured table, an exact solver, and a second measurement."""
