@@ -108,6 +108,15 @@ def test_several_inputs_and_shared_modules():
     assert found.first is None and len([n for n in found.nodes if n.kernel == "conv2d"]) == 2
 
 
+def test_functions_in_place_are_not_at_fault():
+    """A float SiLU between kernels writes over its input, of which the debugger keeps its own."""
+    model = Fn(lambda self, x: self.b(torch.nn.functional.silu(self.a(x))),
+               a=torch.nn.Conv2d(3, 4, 3), b=torch.nn.Conv2d(4, 4, 3)).eval()
+    made = fxq.compile(model, target="fbgemm", example_inputs=(X,), calibration_data=[X])
+    found = fxq.debug(made, model, X)
+    assert "silu" in made.graph_text() and found.first is None
+
+
 def test_a_loaded_file_is_debugged(tmp_path):
     """Beside the model that it came from."""
     compiled().save(tmp_path / "net.fxq")

@@ -38,10 +38,15 @@ class Fed(fx.Interpreter):
             return value
         given = value
         if n not in self.repeats:
-            self.found[n] = as_float(n, value).detach().float()
+            self.found[n] = _kept(n, value)
             given = _formatted(self.exact[n], n, value)
-        self.read[n] = as_float(n, given).float()
+        self.read[n] = _kept(n, given)
         return given
+
+
+def _kept(node: Node, value: Tensor) -> Tensor:
+    """A value as float, in memory of its own: kernels write over what nobody reads any more."""
+    return as_float(node, value).detach().clone().float()
 
 
 def _formatted(exact: Tensor, node: Node, like: Tensor) -> Tensor:
