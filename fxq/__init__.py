@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from fxq.ir.stages import Stage
     from fxq.profiler.compare import compare
     from fxq.profiler.comparison import Comparison
+    from fxq.profiler.debug import debug
     from fxq.profiler.diff import diff
+    from fxq.profiler.findings import Findings
     from fxq.profiler.forecast import Plan, plan
     from fxq.profiler.profile import Profile
     from fxq.profiler.sensitivity import sensitivity
@@ -61,6 +63,7 @@ _HOME = {
     "prepare_qat": "qat.preparation", "QatModel": "qat.model", "FreezeSchedule": "qat.schedule",
     "check_parity": "qat.parity", "Parity": "qat.parity", "from_torch_ao": "api.torch_ao",
     "compare": "profiler.compare", "Comparison": "profiler.comparison",
+    "debug": "profiler.debug", "Findings": "profiler.findings",
     "diff": "profiler.diff", "Profile": "profiler.profile", "plan": "profiler.forecast",
     "Plan": "profiler.forecast", "sensitivity": "profiler.sensitivity", "plot": "plot",
     **dict.fromkeys(("ArtifactError", "BudgetError", "CalibrationError", "ConfigError", "FxqError",
@@ -72,11 +75,11 @@ _HOME = {
 
 __all__ = [
     "ArtifactError", "BudgetError", "CalibrationError", "Comparison", "CompiledModel",
-    "ConfigError",
-    "FreezeSchedule", "FxqError", "FxqWarning", "InputError", "Parity", "Plan", "Prepared",
-    "Profile", "QatModel", "Report", "Scheme", "Stage", "Statistics", "Target",
+    "ConfigError", "Findings", "FreezeSchedule", "FxqError", "FxqWarning", "InputError",
+    "Parity", "Plan", "Prepared", "Profile", "QatModel", "Report", "Scheme", "Stage",
+    "Statistics", "Target",
     "TargetUnavailableError", "TraceError", "UnsupportedOpError", "VerificationError",
-    "calibrate", "check_parity", "compare", "compile", "convert", "diff", "from_torch_ao",
+    "calibrate", "check_parity", "compare", "compile", "convert", "debug", "diff", "from_torch_ao",
     "load", "plan", "plot", "prepare", "prepare_qat", "sensitivity", "sqnr",
 ]
 

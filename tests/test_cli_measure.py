@@ -1,4 +1,4 @@
-"""`fxq profile`, `compare`, `plan`, `check`, `explain`, `env`, `--config` and FXQ_LOGS."""
+"""`fxq profile`, `compare`, `debug`, `plan`, `check`, `explain`, `env`, `--config`, FXQ_LOGS."""
 
 import json
 import os
@@ -25,6 +25,8 @@ def build():
 @torch.no_grad()
 def loader():
     return [(x, build()(x).argmax(1)) for x in images().split(8)]
+def bright():
+    return [100 * images()]
 def guesses():
     return [(x, torch.arange(8) % 2) for x in images().split(8)]
 """
@@ -146,10 +148,31 @@ def test_logs_are_silent_until_asked_for(folder, monkeypatch):
     assert "not pases" in err
 
 
+@pytest.mark.parametrize("arguments", [("mine:build",), ("mine.fxq", "--model", "mine:build")])
+def test_debug_of_a_clean_model(folder, arguments, tmp_path):
+    """No fault, exit code 0; -o leaves the node that matters most, which runs by itself."""
+    case = tmp_path / "case"
+    text = ran(folder, "debug", *arguments, "--data", "mine:loader", "-o", str(case)).stdout
+    assert text.startswith("no node is further from float")
+    assert (case / "node.json").exists() and (case / "graph.txt").exists()
+    assert "exists" in ran(folder, "debug", *arguments, "-o", str(case), code=2).stderr
+    assert "pass --model" in ran(folder, "debug", "mine.fxq", code=2).stderr
+
+
+def test_debug_names_a_fault_and_fails(folder):
+    """Images of 100 times the calibrated range: the input's format is at fault, exit code 1."""
+    text = ran(folder, "debug", "mine.fxq", "--model", "mine:build", "--data", "mine:bright",
+               "--json", code=1).stdout
+    found = json.loads(text)
+    assert found["first"] == "input0:quantize"
+    assert "outside of its range" in found["nodes"][0]["cause"]
+
+
 def test_help_lists_every_command(folder):
     """And still imports no torch (see test_cli)."""
     text = ran(folder, "--help").stdout
-    assert all(name in text for name in ("profile", "compare", "plan", "check", "explain", "env"))
+    assert all(name in text for name in ("profile", "compare", "debug", "plan", "check",
+                                     "explain", "env"))
 
 
 @pytest.mark.parametrize("ratios, holds", [([3.0] * 12, True), ([3.0, 1.0] * 6, False)])

@@ -208,7 +208,7 @@ def test_texts_cannot_drive_a_terminal(saved, tmp_path):
     assert "\x1b" not in str(fxq.ArtifactError(text, why=text))
 
 
-COMMANDS = {"inspect": app, "verify": app, **dict.fromkeys(("profile", "compare", "check",
+COMMANDS = {"inspect": app, "verify": app, **dict.fromkeys(("profile", "compare", "debug", "check",
                                                            "explain"))}
 GATES = {"check": ["--max-mb", "9"]}
 MANIFEST = {"report": {}, "cpu": [1], "target": [1], "engine": 5, "stage": [], "fxq": None,

@@ -39,8 +39,8 @@ from fxq.system.once import made
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target
 
-SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches that match the "
-             "model's batch norms; accuracy may suffer. Pass calibration_data=loader")
+SYNTHETIC = ("no calibration data was given: ranges come from synthetic batches; accuracy may "
+             "suffer. Pass calibration_data=loader")
 
 
 class Freezable(Protocol):

@@ -1,4 +1,4 @@
-"""The commands that measure: `fxq profile`, `compare`, `plan`, `check`, `explain`, `diff`."""
+"""The commands that measure: `fxq profile`, `compare`, `debug`, `plan`, `check`, `explain`."""
 
 from __future__ import annotations
 
@@ -69,6 +69,25 @@ def compare(model: Subject, float_model: Known = None, weights: Weights = None, 
     typer.echo(found.to_json() if as_json else str(found))
 
 
+def debug(model: Subject, float_model: Known = None, weights: Weights = None, data: Data = None,
+          target: TargetName = "fbgemm", scheme: SchemeName = "int8_static",
+          images: Images = 64, batch_size: Batch = 4,
+          output: Annotated[Optional[Path], typer.Option(  # noqa: UP045
+              "--output", "-o", help="a new folder, to run the node at fault by itself")] = None,
+          config: Config = None, as_json: Json = False) -> None:
+    """Name the first node that is further from float than its formats explain."""
+    from fxq.cli.measure import debugged  # loads torch
+    from fxq.cli.output_paths import check_folder  # loads torch
+
+    check_folder(output)
+    about = _subject(model, float_model, weights, data=data, target=target, scheme=scheme,
+                     images=images, batch_size=batch_size)
+    found = debugged(about, output)
+    typer.echo(found.to_json() if as_json else str(found))
+    if found.first is not None or found.runtime:
+        raise typer.Exit(1)
+
+
 def plan(model: Subject, weights: Weights = None,
          target: Annotated[Optional[list[str]], typer.Option(help="may be repeated")] = None,  # noqa: UP045
          scheme: Annotated[Optional[list[str]], typer.Option(help="may be repeated")] = None,  # noqa: UP045
@@ -118,6 +137,6 @@ def explain(model: Subject, weights: Weights = None, data: Data = None,
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the application, once."""
     known = {command.callback for command in app.registered_commands}
-    for command in (profile, compare, plan, check, explain):
+    for command in (profile, compare, debug, plan, check, explain):
         if command not in known:
             app.command()(command)

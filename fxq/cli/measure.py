@@ -23,6 +23,7 @@ from fxq.frontend.example_inputs import example_inputs_for, image_shape
 from fxq.ir.facts import info
 from fxq.profiler.compare import fused_graph
 from fxq.profiler.forecast import SCHEMES, TARGETS
+from fxq.profiler.minimal import leave_reproducer
 
 FORMATS = {".html": "to_html", ".json": "to_json", ".csv": "to_csv", ".md": "to_markdown",
            ".trace": "to_chrome_trace"}
@@ -123,6 +124,19 @@ def compared(about: Subject, limit: int | None) -> fxq.Comparison:
         raise ConfigError("a file does not hold the float model", fix="pass --model NAME")
     data = about.data if about.data is not None else [about.example()]
     return fxq.compare(about.model, about.compiled, data, limit=limit)
+
+
+def debugged(about: Subject, output: Path | None) -> fxq.Findings:
+    """The nodes at fault on the first batch of the data; `output` is a folder to reproduce it."""
+    if about.model is None:
+        raise ConfigError("a file does not hold the float model", fix="pass --model NAME")
+    batch = next(iter(about.data), None) if about.data is not None else about.example()
+    if batch is None:
+        raise ConfigError("the data has no batches")
+    found = fxq.debug(about.compiled, about.model, batch)
+    if output is not None:
+        leave_reproducer(output, about.compiled, about.model, batch, found)
+    return found
 
 
 def planned(name: str, weights: str | None, targets: list[str], schemes: list[str]) -> fxq.Plan:

@@ -23,6 +23,13 @@ def check_outputs(*paths: Path | None) -> None:
         _check(path)
 
 
+def check_folder(path: Path | None) -> None:
+    """Raise ConfigError for a folder that exists or cannot be made."""
+    if path is not None and path.exists():
+        raise ConfigError(f"{path} exists", fix="name a new folder; what was there is unchanged")
+    check_outputs(path)
+
+
 def _check(path: Path) -> None:
     fix = "choose another path; what was there is unchanged"
     if path.is_dir():

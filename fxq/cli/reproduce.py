@@ -1,4 +1,7 @@
-"""`python -m fxq.reproduce FOLDER`: run a failed pass again, on drawn weights or the real ones."""
+"""`python -m fxq.reproduce FOLDER`: run a failed pass again, on drawn weights or the real ones.
+
+Or one node that `fxq debug -o FOLDER` wrote.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from fxq.artifact.write_graph import Portable
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import FINISH, HALF, PREPARE
 from fxq.errors import FxqError
+from fxq.profiler.minimal import CASE, rerun
 from fxq.quantization.formats import QSpec
 from fxq.quantization.schemes import Mode, Scheme
 from fxq.quantization.statistics import Statistics
@@ -36,7 +40,9 @@ def _drawn(row: dict[str, Any], generator: torch.Generator) -> Tensor:
 
 
 def run(folder: Path) -> str:
-    """Run the pass again and say what happened."""
+    """Run the pass, or the node of `fxq debug`, again and say what happened."""
+    if (folder / CASE).exists():
+        return rerun(folder)
     case, generator = json.loads((folder / "case.json").read_text()), torch.Generator()
     generator.manual_seed(0)
     kept = folder / "weights.safetensors"

@@ -31,11 +31,11 @@ class Values(fx.Interpreter):
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, Tensor) and n.op.startswith("call_"):
-            self.seen[n] = _as_float(n, value).detach().clone()
+            self.seen[n] = as_float(n, value).detach().clone()
         return value
 
 
-def _as_float(node: Node, value: Tensor) -> Tensor:
+def as_float(node: Node, value: Tensor) -> Tensor:
     """What a value stands for; plain integers have their format beside them."""
     if value.is_quantized:
         return from_quantized(value)
