@@ -27,6 +27,8 @@ INTEGER_CALLS: Mapping[str, Call] = {
     "affine": Call("affine", arithmetic.conv, "affine"),
     "add": Call("add", arithmetic.add, "sum"),
     "mul": Call("mul", arithmetic.multiply, "product"),
+    "matmul": Call("matmul", arithmetic.matmul, "matrices"),
+    "matmul_float": Call("matmul_float", arithmetic.matmul_float, "matrices_float"),
     "cat": Call("cat", arithmetic.concatenate, "join"),
     "average": Call("average", arithmetic.average, "average"),
     "average_float": Call("average_float", arithmetic.average_float, "average_float"),

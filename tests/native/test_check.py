@@ -58,7 +58,7 @@ def test_views_stay_in_their_memory(index, fields, why):
 
 
 @pytest.mark.parametrize("index, fields, why", [
-    (1, {"op": 15}, "unknown operator"),
+    (1, {"op": 16}, "unknown operator"),
     (1, {"op": -1}, "unknown operator"),
     (1, {"flags": 128}, "unknown flags"),
     (1, {"flags": 16}, "only averages"),
@@ -99,6 +99,11 @@ def test_views_stay_in_their_memory(index, fields, why):
     (0, {"in": 1, "out": 2}, "sizes differ"),
     (1, {"in": 2}, "channels are not"),
     (3, {"in": 0}, "floats"),
+    (3, {"op": 15}, "second input"),
+    (3, {"op": 15, "other": 3, "table": 0}, "table"),
+    (3, {"op": 15, "other": 3}, "matrices' sizes"),
+    (2, {"op": 15, "other": 1}, "matrices' sizes"),
+    (2, {"op": 15, "other": 0}, "floats"),
 ])
 def test_steps_fit_their_views(index, fields, why):
     """One step says what its views, its layer or arithmetic do not allow."""

@@ -89,13 +89,14 @@ class Assembly:
 
     @property
     def turned(self) -> tuple[int, ...]:
-        """The inputs of integers, which are copied to lie as kernels read them."""
-        return tuple(i for i, about in enumerate(self.inputs) if about.element == 1)
+        """The inputs of integers that are copied, to be channels_last with slack behind."""
+        return tuple(i for i, about in enumerate(self.inputs) if about.element == 1
+                     and about.strides == outside(about.shape, 1).strides)
 
     @property
     def sizes(self) -> list[int]:
         """Bytes behind each address of a call: the inputs, then the outputs."""
-        slack = [SLACK * (about.element == 1) for about in self.inputs]
+        slack = [SLACK * (i in self.turned) for i in range(len(self.inputs))]
         return [about.bytes + more for about, more in zip(
             (*self.inputs, *self.outputs), (*slack, *[0] * len(self.outputs)), strict=True)]
 

@@ -13,6 +13,7 @@ namespace {
 constexpr int64_t MOST = (int64_t{1} << 31) - 1 - SLACK, MOST_POSITION = 1 << 30;
 constexpr int64_t MOST_MEMORY = int64_t{1} << 40;
 constexpr int32_t MOST_EXTERNALS = 64;
+constexpr int32_t MOST_PRODUCTS = ((int64_t{1} << 31) - 1) / (255 * 255);
 
 void require(bool holds, const char* otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
@@ -146,6 +147,17 @@ void check_binary(const Instruction& code, const Views& v) {
   require(same_size(v.in, v.out) && (spread || same_size(o, v.out)), "the values' sizes differ");
 }
 
+// Operands may be transposed: a tensor's numbers need not lie side by side.
+void check_matmul(const Instruction& code, const Views& v) {
+  require(code.table < 0, "a table behind a matrix product");
+  require(v.in.element == 1 && v.other.element == 1, "floats where bytes are due");
+  require(v.in.h == v.out.h && v.other.h == v.out.h && v.in.c == v.other.c && v.in.w == v.out.w &&
+              v.other.w == v.out.c,
+          "the matrices' sizes differ");
+  require(v.in.c <= MOST_PRODUCTS, "a matrix product's sums could leave 32 bits");
+  require(v.out.channel == v.out.element, "a tensor's channels do not lie side by side");
+}
+
 void check_move(const Instruction& code, const Views& v) {
   check_packed(v.in);
   if (code.op == FLATTEN)
@@ -205,6 +217,7 @@ void check_operands(const Instruction& code, const Views& v, const Layer* layer)
     case CONV: case DEPTHWISE: case TRANSPOSED: return check_convolution(code, v, *layer);
     case ADD: case MULTIPLY: return check_binary(code, v);
     case MAX_POOL: case AVERAGE_POOL: return check_pool(code, v);
+    case MATMUL: return check_matmul(code, v);
     default: return check_move(code, v);
   }
 }
@@ -236,18 +249,19 @@ void check_flags(const Instruction& code) {
     require(code.table < 0, "a table of bytes for sums");
   }
   if (!(code.flags & FLOAT_OUT)) return;
-  require(code.op == CONV || code.op == TRANSPOSED || code.op == AVERAGE_POOL,
-          "floats leave convolutions and averages only");
+  require(code.op == CONV || code.op == TRANSPOSED || code.op == AVERAGE_POOL || code.op == MATMUL,
+          "floats leave convolutions, averages and products only");
   require(code.table < 0, "a table of bytes for floats");
 }
 
 void check_indices(const Instruction& code, const Source& source) {
-  require(between(ENTER, code.op, RESCALE), "unknown operator");
+  require(between(ENTER, code.op, MATMUL), "unknown operator");
   check_flags(code);
   check_variant(code);
   require(code.op != RESCALE || code.flags & MEASURED, "sums without the range of their input");
   const bool binary =
-      code.op == ADD || code.op == MULTIPLY || code.flags & (RESIDUAL | MEASURED);
+      code.op == ADD || code.op == MULTIPLY || code.op == MATMUL ||
+      code.flags & (RESIDUAL | MEASURED);
   require(between(0, code.in, source.view_count - 1) && between(0, code.out, source.view_count - 1),
           "an input or output is no view");
   require(between(binary ? 0 : -1, code.other, binary ? source.view_count - 1 : -1),

@@ -7,7 +7,8 @@ import ctypes
 _INT, _LONG, _FLOAT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 
 _OPS = ("ENTER", "LEAVE", "CONV", "DEPTHWISE", "ADD", "MULTIPLY", "TABLE", "MAX_POOL",
-        "AVERAGE_POOL", "SHUFFLE", "NEAREST", "FLATTEN", "TRANSPOSED", "RANGE", "RESCALE")
+        "AVERAGE_POOL", "SHUFFLE", "NEAREST", "FLATTEN", "TRANSPOSED", "RANGE", "RESCALE",
+        "MATMUL")
 OPS = {name: number for number, name in enumerate(_OPS)}
 ISAS = ("plain", "neon", "avx2", "avxvnni", "vnni", "amx")
 LANE, WIDE, EXTERNAL = 0, 1, 2

@@ -14,6 +14,7 @@ from fxq.ir.rewriter import constant_of
 from fxq.kernels.native.structs import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL
 from fxq.runtime.native.emit_dynamic import linear_dynamic
 from fxq.runtime.native.emit_moves import MOVES, Emit
+from fxq.runtime.native.matrices import matmul
 from fxq.runtime.native.plan import Plan
 from fxq.runtime.native.steps import Unplanned
 from fxq.runtime.native.values import Value
@@ -194,6 +195,7 @@ EMIT: Mapping[Any, Emit] = {
     arithmetic.multiply: _multiply, arithmetic.look_up: _look_up,
     arithmetic.concatenate: _concatenate, arithmetic.average: _average,
     arithmetic.average_float: _average_float,
+    arithmetic.matmul: matmul, arithmetic.matmul_float: matmul,
     arithmetic.enter: _enter, arithmetic.leave: _leave, **MOVES}
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from fxq.kernels.native.structs import EXTERNAL
 from fxq.runtime.native.assemble import WEIGHTED, assemble, same
 from fxq.runtime.native.emit import EMIT, WRITERS
 from fxq.runtime.native.linked import Linked, channels_last, layer_of
+from fxq.runtime.native.matrices import images, matrices
 from fxq.runtime.native.plan import Plan, images_of, zero_of
 from fxq.runtime.native.segments import Part, alone
 from fxq.runtime.native.steps import Unplanned
@@ -76,7 +77,9 @@ class Segment:
     def link(self, tensors: Sequence[Tensor]) -> Planned:
         """The program for such inputs. Raises Unplanned."""
         tensors = _rows(tensors) if self.part.rows else tensors
-        plan = self.plan([channels_last(t) for t in tensors])
+        if not self.part.matrices:
+            tensors = [channels_last(t) for t in tensors]
+        plan = self.plan(tensors)
         code = assemble(plan, len(tensors))
         nodes = [step.node for step in plan.steps if step.op in WEIGHTED]
         return Planned(plan, code, [self._layer(n, row) for n, row in zip(
@@ -96,6 +99,8 @@ class Segment:
     def plan(self, tensors: Sequence[Tensor]) -> Plan:
         """The values and steps for such inputs. Raises Unplanned."""
         inputs = dict(zip(self.part.inputs, tensors, strict=True))
+        if self.part.matrices:
+            return self._of_matrices(inputs)
         plan = Plan(self.part.nodes, self.part.outputs, images_of(inputs), WRITERS,
                     self.part.rows)
         for node, tensor in inputs.items():
@@ -106,6 +111,15 @@ class Segment:
             EMIT[node.target](plan, node)
         for node in self.part.outputs:
             _export(plan, node)
+        return plan
+
+    def _of_matrices(self, inputs: Mapping[Node, Tensor]) -> Plan:
+        count = images(next(iter(inputs.values())).shape)
+        plan = Plan(self.part.nodes, self.part.outputs, count, WRITERS)
+        for node, tensor in inputs.items():
+            plan.values[node] = matrices(plan, tensor.shape, tensor.stride(), 1)
+        for node in self.part.nodes:
+            EMIT[node.target](plan, node)
         return plan
 
     def _layer(self, node: Node, row: Weighted) -> library.Layer:

@@ -48,7 +48,7 @@ def seen(module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[tuple[Segment
 def program_of(module: fx.GraphModule) -> Assembly | None:
     """The program for inputs like the example's, where one is all of a LOWERED graph."""
     parts = parts_of(module.graph)
-    if len(parts) != 1 or parts[0].rows or not _is_all(module.graph, parts[0]):
+    if len(parts) != 1 or parts[0].rows or parts[0].matrices or not _is_all(module.graph, parts[0]):
         return None
     inputs = [torch.zeros(info(n).shape or (), dtype=info(n).dtype) for n in parts[0].inputs]
     try:
