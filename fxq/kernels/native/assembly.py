@@ -108,6 +108,12 @@ class Assembly:
         return all(any(_is_whole(view, place, about, self.images) for view in self._used(side))
                    for side, tensors, first in sides for place, about in enumerate(tensors, first))
 
+    @property
+    def keeps_inputs(self) -> bool:
+        """No step writes into a tensor that the caller gives."""
+        inputs = range(EXTERNAL, EXTERNAL + len(self.inputs))
+        return not any(view["space"] in inputs for view in self._used("out"))
+
     def _used(self, side: str) -> list[dict[str, int]]:
         """The views that steps read first, or write."""
         return [dict(zip(VIEW, self.views[int(step[CODE.index(side)])], strict=True))
