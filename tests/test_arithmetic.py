@@ -454,6 +454,15 @@ def test_look_up_and_concatenate():
     assert torch.equal(both[:, :3], x) and torch.equal(both[:, 3:], x.flip(1))
 
 
+def test_bytes_enter_by_the_table_of_their_channel():
+    """Each byte is the place of its result; another channel's table gives others."""
+    tables, x = torch.randint(0, 256, (3, 256)).byte(), torch.randint(0, 256, (2, 3, 4, 5)).byte()
+    found = arithmetic.enter_bytes(x, tables)
+    for at in product(*map(range, x.shape)):
+        assert found[at] == tables[at[1], int(x[at])]
+    assert not torch.equal(arithmetic.enter_bytes(x, tables.flip(0)), found)
+
+
 @pytest.mark.parametrize("dtype, low, high", [(torch.int16, -32768, 32767), (torch.uint8, 0, 15)])
 def test_other_widths(dtype, low, high):
     """16 bits, and less than 8: the bounds are the format's, the type holds them."""

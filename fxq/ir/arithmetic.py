@@ -139,6 +139,13 @@ def enter(input: Tensor, *, multiplier: float, zero: int, low: int, high: int,
 
 
 @declare_pure
+def enter_bytes(input: Tensor, table: Tensor) -> Tensor:
+    """Images of bytes to integers, by a table of 256 results for each channel."""
+    channels = torch.arange(input.shape[1], device=input.device).reshape(-1, 1, 1)
+    return table[channels, input.long()]
+
+
+@declare_pure
 def leave(input: Tensor, *, zero: int, scale: float) -> Tensor:
     """Integers to float32."""
     return _steps(input, zero) * scale
@@ -188,5 +195,6 @@ def _channels(multiplier: Tensor, input: Tensor) -> Tensor:
 
 
 __all__ = ["add", "average", "average_float", "concatenate", "conv", "conv_add", "conv_transpose",
-           "enter", "leave", "linear", "linear_dynamic", "linear_float", "look_up", "matmul",
-           "matmul_float", "max_pool1d", "max_pool2d", "multiply", "nearest", "requantized"]
+           "enter", "enter_bytes", "leave", "linear", "linear_dynamic", "linear_float", "look_up",
+           "matmul", "matmul_float", "max_pool1d", "max_pool2d", "multiply", "nearest",
+           "requantized"]

@@ -35,5 +35,6 @@ INTEGER_CALLS: Mapping[str, Call] = {
     "look_up": Call("look_up", arithmetic.look_up, "function"),
     "select": Call("select", arithmetic.nearest, "select"),
     "enter": Call("enter", arithmetic.enter, "border"),
+    "enter_bytes": Call("enter_bytes", arithmetic.enter_bytes, "border"),
     "leave": Call("leave", arithmetic.leave, "border"),
 }

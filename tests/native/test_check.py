@@ -61,7 +61,10 @@ def test_views_stay_in_their_memory(index, fields, why):
 @pytest.mark.parametrize("index, fields, why", [
     (1, {"op": 16}, "unknown operator"),
     (1, {"op": -1}, "unknown operator"),
-    (1, {"flags": 128}, "unknown flags"),
+    (1, {"flags": 256}, "unknown flags"),
+    (1, {"flags": 128}, "only bytes that enter"),
+    (0, {"flags": 128, "table": -1}, "only bytes that enter"),
+    (0, {"flags": 128, "table": 0}, "fewer tables"),
     (1, {"flags": 16}, "only averages"),
     (1, {"flags": 32}, "takes no range"),
     (0, {"flags": 32, "other": 0}, "side by side"),

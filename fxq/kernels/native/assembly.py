@@ -45,9 +45,12 @@ class Outside:
         return n, row, pixel, c if self.shape[1] > 1 else self.element
 
 
-def outside(shape: Sequence[int], element: int) -> Outside:
-    """A dense tensor as programs give them: floats as torch lays them, integers channels_last."""
-    order = range(len(shape)) if element == 4 else (0, *range(2, len(shape)), 1)
+def outside(shape: Sequence[int], element: int, given: bool = False) -> Outside:
+    """A dense tensor as programs give them: floats as torch lays them, integers channels_last.
+
+    All that a caller has `given` lies as torch lays it.
+    """
+    order = range(len(shape)) if given or element == 4 else (0, *range(2, len(shape)), 1)
     strides, step = [0] * len(shape), 1
     for place in reversed(order):
         strides[place], step = step, step * shape[place]

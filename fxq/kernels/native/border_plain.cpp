@@ -29,15 +29,17 @@ void enter(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
   });
 }
 
-// Images that come as uint8: the table holds what each of the 256 values becomes.
+// Images that come as uint8: tables hold what each of the 256 values becomes.
 void enter_bytes(const Step& s, const Operands& o, int32_t chunk, uint8_t*) {
+  const int32_t next = s.code.flags & CHANNEL_TABLES ? 256 : 0;
   for_units(s, o, chunk, [&](const Operands& image, int32_t y) {
-    for (int32_t x = 0; x < s.out.w; ++x) {
-      const uint8_t* from = pixel(s.in, image.in, y, x);
-      uint8_t* to = pixel(s.out, image.out, y, x);
-      for (int32_t c = 0; c < s.out.c; ++c) {
-        const uint8_t q = from[c * s.in.channel];
-        to[c] = s.table ? s.table[q] : q;
+    for (int32_t c = 0; c < s.out.c; ++c) {
+      const uint8_t* from = pixel(s.in, image.in, y, 0) + c * s.in.channel;
+      const uint8_t* table = s.table ? s.table + int64_t{c} * next : nullptr;
+      uint8_t* to = pixel(s.out, image.out, y, 0) + c;
+      for (int32_t x = 0; x < s.out.w; ++x) {
+        const uint8_t q = from[x * s.in.pixel];
+        to[x * s.out.pixel] = table ? table[q] : q;
       }
     }
   });

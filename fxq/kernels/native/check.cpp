@@ -23,10 +23,13 @@ void check_variant(const Instruction& code) {
 }
 
 void check_flags(const Instruction& code) {
-  require(between(0, code.flags, 2 * SUMS_OUT - 1), "unknown flags");
+  require(between(0, code.flags, 2 * CHANNEL_TABLES - 1), "unknown flags");
   if (code.flags & RESIDUAL) require(is_convolution(code.op), "a residual without weights");
   if (code.flags & INCLUDE_PAD) require(code.op == AVERAGE_POOL, "padding counts in averages only");
   if (code.flags & ADAPTIVE) require(code.op == AVERAGE_POOL, "only averages are adaptive");
+  if (code.flags & CHANNEL_TABLES)
+    require(code.op == ENTER && !(code.flags & MEASURED) && code.table >= 0,
+            "only bytes that enter have a table for each channel");
   if (code.flags & MEASURED)
     require(code.op == ENTER || code.op == RESCALE, "the operator takes no range");
   if (code.flags & SUMS_OUT) {
@@ -79,6 +82,9 @@ void check_step(const Instruction& code, const Source& source) {
   if (code.flags & WIDE_STEP)
     require(v.in.space != LANE && v.out.space != LANE && (code.other < 0 || v.other.space != LANE),
             "a step of all images uses the memory of one");
+  if (code.flags & CHANNEL_TABLES)
+    require(v.in.element == 1 && v.in.c <= source.table_count - code.table,
+            "there are fewer tables than channels");
   check_operands(code, v, code.layer < 0 ? nullptr : &source.layers[code.layer]->layer);
   if (code.flags & RESIDUAL) {
     check_packed(v.other);

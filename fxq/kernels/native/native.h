@@ -22,7 +22,8 @@ struct View {
 };
 
 enum Op : int32_t {
-  ENTER,      // float tensor of the caller -> uint8: rint(x * m0) + zero, NaN becomes `high`
+  ENTER,      // float tensor of the caller -> uint8: rint(x * m0) + zero, NaN becomes `high`; of
+              // bytes: by a table
   LEAVE,      // uint8 -> float tensor of the caller: (q - zero_in) * m0
   CONV,       // dense and grouped convolutions and linear layers (1x1 on one pixel)
   DEPTHWISE,  // one input channel for each output channel
@@ -49,6 +50,7 @@ enum Flags : int32_t {
   ADAPTIVE = 16,   // AVERAGE_POOL: result i averages the rows from floor(i*h/n) to ceil((i+1)*h/n)
   MEASURED = 32,   // ENTER, RESCALE: `other` is what RANGE gave, and holds scale and zero point
   SUMS_OUT = 64,   // CONV: stores the sums, as int32
+  CHANNEL_TABLES = 128,  // ENTER of bytes: channel c has table `table` + c
 };
 
 // How a step is computed: three bytes of `Instruction::variant`, 0 where a rule decides. Bits are

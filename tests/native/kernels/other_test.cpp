@@ -99,6 +99,15 @@ Case border(Op op) {
   const bool measured = op == ENTER && chance(30);
   if (measured) c.other = float_tensor(1, 1, 1, 2 * draw(1, 16), true);
   finish_case(c, false);
+  if (op == ENTER && !measured && chance(30)) {  // bytes in planes, or as they are
+    c.in = bytes_tensor(c.images, h, w, n), c.in.view.space = EXTERNAL;
+    if (chance(50)) {
+      c.in.view.channel = int64_t(h) * w, c.in.view.pixel = 1, c.in.view.row = w;
+    }
+    c.table.resize(256 * n);
+    for (auto& t : c.table) t = uint8_t(generator()());
+    c.step.in = c.in.view, c.step.table = c.table.data(), c.step.code.flags = CHANNEL_TABLES;
+  }
   if (measured) c.step.code.flags = MEASURED, c.step.code.low = 0;
   if (measured && c.step.code.high == 0) c.step.code.high = 255;
   return c;
