@@ -6,6 +6,7 @@
   1. A function of one value is the table that `tabulate` has stored.
   2. A clamp of integers moves into the bounds of what makes them.
   3. What no call can hold computes in float between `leave` and `enter`.
+  4. Images of bytes enter by a table for each channel, whatever float makes of each byte.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fxq.ir.facts import KERNEL, MACS, info, is_on_integers, qparams
 from fxq.ir.ops import OPS, Op
 from fxq.ir.rewriter import Rewriter, label
 from fxq.ir.sizes import macs
+from fxq.kernels.byte_entries import table_behind
 from fxq.kernels.calls import Call, get_call
 from fxq.kernels.integer_calls import INTEGER_CALLS
 from fxq.kernels.integer_forms import (
@@ -109,8 +111,14 @@ def _look_up(quantize: Node, function: Node, rewriter: Rewriter) -> None:
 def _enter(quantize: Node, rewriter: Rewriter) -> None:
     out = integers.qparams_argument(quantize)
     inverse = float(torch.tensor(1 / out.scale, dtype=torch.float64).float())
-    _replace(quantize, quantize, INTEGER_CALLS["enter"],
-             ((quantize.args[0],), {"multiplier": inverse} | result(out)), rewriter)
+    numbers = {"multiplier": inverse} | result(out)
+    bytes_ = table_behind(quantize.args[0], numbers) if out.dtype is torch.uint8 else None
+    if bytes_ is None:
+        _replace(quantize, quantize, INTEGER_CALLS["enter"], ((quantize.args[0],), numbers),
+                 rewriter)
+        return
+    table = rewriter.constant(f"{label(quantize)}.table", bytes_[1], quantize)  # 4
+    _replace(quantize, quantize, INTEGER_CALLS["enter_bytes"], ((bytes_[0], table), {}), rewriter)
 
 
 def _leave(node: Node, rewriter: Rewriter) -> None:

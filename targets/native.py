@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch.fx import Node
 
+from fxq.ir.arithmetic import MOST_TERMS
 from fxq.ir.facts import info
-from fxq.ir.ops import attribute
+from fxq.ir.ops import attribute, op_of
 from fxq.kernels.integer_calls import INTEGER_CALLS as CALLS
 from fxq.quantization.formats import QSpec
 from fxq.quantization.schemes import Mode
@@ -40,6 +42,28 @@ _LINEAR = (constant_weight(), rank(2, 3, 4, 5), nonempty_channels())
 _ONE_SHAPE = Limit("its operands have several shapes", lambda node: (
     info(node.args[0]).shape == info(node.args[1]).shape))  # type: ignore[arg-type]
 _FUNCTION = (one_tensor(),)
+
+
+def _shapes(node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    a, b = (info(n).shape or () for n in node.args[:2])  # type: ignore[arg-type]
+    return a, b
+
+
+def _is_probability(node: Any) -> bool:
+    op = op_of(node) if isinstance(node, Node) else None
+    if op is None:
+        return False
+    return op.name == "softmax" or (op.view and _is_probability(node.args[0]))
+
+
+_MATRICES = (
+    tensors(), rank(2, 3, 4),
+    # a step of 1/255 is more than most of them are: docs/native.md has the measurement
+    Limit("probabilities of 8 bits cost 5 to 6 dB where attention is peaked",
+          lambda node: not any(map(_is_probability, node.args))),
+    Limit("its operands do not hold as many matrices",
+          lambda node: _shapes(node)[0][:-2] == _shapes(node)[1][:-2]),
+    Limit("its sums could leave 32 bits", lambda node: _shapes(node)[0][-1] <= MOST_TERMS))
 
 
 def _inside(node: Node) -> bool:
@@ -96,6 +120,8 @@ _KERNELS: tuple[Kernel, ...] = (
     Kernel("mul",         CALLS["mul"],        "relu",     (tensors(), broadcast_channels())),
     Kernel("affine",      CALLS["affine"],     "",         (rank(4), nonempty_channels())),
     Kernel("affine",      CALLS["affine"],     "relu",     (rank(4), nonempty_channels())),
+    Kernel("matmul",      CALLS["matmul"],     "",         _MATRICES,
+           float_call=CALLS["matmul_float"]),
     Kernel("cat",         CALLS["cat"]),
     _average("avg_pool1d",          rank(3), _COUNTED),
     _average("adaptive_avg_pool1d", rank(3)),
@@ -129,7 +155,6 @@ _UNSUPPORTED: Mapping[str, str] = {
     "instance_norm": "statistics of each image are needed at run time",
     "softmax": "probabilities need more than 8 bits",
     "log_softmax": "log-probabilities need more than 8 bits",
-    "matmul": "products of two activations are not worth 8 bits here",
     "stack": "its parts have formats of their own",
     "adaptive_max_pool2d": "its windows have several sizes",
 }

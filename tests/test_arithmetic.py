@@ -233,6 +233,23 @@ def test_multiply_takes_one_number_per_channel():
     assert not torch.equal(arithmetic.multiply(image, gate.flip(1), **numbers), spread)
 
 
+@LAW
+@given(SEEDS, st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
+def test_matmul(seed, zero_a, zero_b, zero):
+    """Exact sums of products, and one float32 product with the multiplier."""
+    a, b = random_bytes(seed, 2, 3, 5), random_bytes(seed + 1, 2, 5, 4)
+    m = multipliers(seed, 2)[1]
+    ta, tb = (torch.from_numpy(v.astype(np.uint8)) for v in (a, b))
+    numbers = {"zero_a": zero_a, "zero_b": zero_b}
+    floats = arithmetic.matmul_float(ta, tb, **numbers, scale=float(m))
+    found = arithmetic.matmul(ta, tb, **numbers, multiplier=float(m), zero=zero, **BYTE)
+    for i, row, column in product(range(2), range(3), range(4)):
+        total = sum((int(a[i, row, k]) - zero_a) * (int(b[i, k, column]) - zero_b) for k in range(5))
+        value = float32(float32(total) * exact(m))
+        assert exact(floats[i, row, column]) == value
+        assert found[i, row, column].item() == requantized(value, zero)
+
+
 POOLS = st.sampled_from([
     {"kernel_size": (2, 2), "stride": (2, 2)},
     {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1)},
@@ -406,6 +423,10 @@ WRONG = {  # a call, and one of its numbers with another value
         {"relu": True}, {}),
     "multiply": (lambda **n: arithmetic.multiply(BYTES, BYTES, multiplier=0.1, zero_b=0, zero=0, **n),
                  {"zero_a": 1}, BYTE),
+    "matmul": (lambda **n: arithmetic.matmul(
+        BYTES, BYTES.mT, multiplier=0.1, zero_a=0, zero=0, **n), {"zero_b": 1}, BYTE),
+    "matmul_float": (lambda **n: arithmetic.matmul_float(BYTES, BYTES.mT, zero_b=0, scale=0.5, **n),
+                     {"zero_a": 1}, {}),
     "average": (lambda **n: arithmetic.average(BYTES, dims=(2, 3), zero_in=0, zero=0, **n, **BYTE),
                 {"multiplier": 1.5}, {}),
     "average_float": (lambda **n: arithmetic.average_float(BYTES, dims=(2, 3), scale=0.5, **n),
@@ -431,6 +452,15 @@ def test_look_up_and_concatenate():
     assert not torch.equal(arithmetic.look_up(x, table.flip(0)), arithmetic.look_up(x, table))
     both = arithmetic.concatenate([x, x.flip(1)], dim=1)
     assert torch.equal(both[:, :3], x) and torch.equal(both[:, 3:], x.flip(1))
+
+
+def test_bytes_enter_by_the_table_of_their_channel():
+    """Each byte is the place of its result; another channel's table gives others."""
+    tables, x = torch.randint(0, 256, (3, 256)).byte(), torch.randint(0, 256, (2, 3, 4, 5)).byte()
+    found = arithmetic.enter_bytes(x, tables)
+    for at in product(*map(range, x.shape)):
+        assert found[at] == tables[at[1], int(x[at])]
+    assert not torch.equal(arithmetic.enter_bytes(x, tables.flip(0)), found)
 
 
 @pytest.mark.parametrize("dtype, low, high", [(torch.int16, -32768, 32767), (torch.uint8, 0, 15)])

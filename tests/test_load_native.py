@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ import fxq
 from fxq.api import load_graph as loading
 from fxq.api import load_program as programs
 from fxq.artifact.container import unpack
+from fxq.artifact.members import read_members
 from fxq.artifact.read import open_artifact
+from fxq.artifact.stored_program import read_program
 from fxq.cli.artifact import inspect_artifact, verify_artifact
 from fxq.kernels.native import why_not
-from fxq.kernels.native.assembly import key_of
+from fxq.kernels.native.assembly import CODE, key_of
 from tests.fuzz.hostile import claim, sealed
 from tests.nets import Classifier, lively, ramp
 
@@ -278,6 +281,14 @@ def test_a_forged_program_gives_no_other_answer(saved, tmp_path):
     """The outputs are recorded, so that the graph's are what a checked load gives."""
     path = change(saved[0], tmp_path / "x.fxq", lambda m: edit_program(m, ("code", 0, 21), 0.5))
     assert torch.equal(fxq.load(path)(X), saved[1])
+
+
+def test_a_program_that_keeps_its_inputs_is_told_from_one_that_does_not(saved):
+    """Where a step writes into all of an input before another reads it, order says nothing."""
+    program = read_program(read_members(saved[0]))
+    out, first = CODE.index("out"), program.code[0][CODE.index("in")]
+    row = tuple(first if i == out else v for i, v in enumerate(program.code[0]))
+    assert program.keeps_inputs and not replace(program, code=(row, *program.code)).keeps_inputs
 
 
 HOSTILE = {

@@ -19,7 +19,7 @@ from fxq.analysis.overrides import scheme_of
 from fxq.ir.facts import info, tensor_inputs
 from fxq.ir.ops import Kind, attribute, op_of
 from fxq.ir.rewriter import constant_of
-from fxq.ir.sizes import macs
+from fxq.ir.sizes import macs, products
 from fxq.kernels.region_costs import RegionCosts, Work
 
 CODE = "cost"
@@ -82,7 +82,7 @@ def nanoseconds(region: Collection[Node], float_outputs: Collection[Node],
 def _work(node: Node, costs: Work) -> float:
     op = op_of(node)
     if op is None or op.kind is not Kind.MAC:
-        return costs.of(0, False, _elements(node), 0)
+        return costs.of(products(node), False, _elements(node), 0)
     weight = constant_of(node.args[1])
     grouped = "groups" in op.attributes and attribute(node, "groups") != 1
     return costs.of(macs(node), grouped, _elements(node), 0 if weight is None else weight.numel())

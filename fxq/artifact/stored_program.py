@@ -102,7 +102,7 @@ def read_program(file: File) -> Assembly | None:
 
 
 def _assembly(rows: Mapping[str, Any], weights: Tensors, numbers: Tensors) -> Assembly:
-    inputs, outputs = (_outsides(rows[name]) for name in ("inputs", "outputs"))
+    inputs, outputs = (_outsides(rows[name], name == "inputs") for name in ("inputs", "outputs"))
     lane, wide, images = _integers([rows[name] for name in ("lane", "wide", "images")])
     order = _integers(rows["order"])
     if not all(place < len(outputs) for place in order):
@@ -139,7 +139,7 @@ def _table(values: Any, kind: Any) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, values))
 
 
-def _outsides(values: Any) -> tuple[Outside, ...]:
+def _outsides(values: Any, given: bool) -> tuple[Outside, ...]:
     """Dense tensors of two to four dimensions."""
     found = []
     for row in _list(values):
@@ -149,7 +149,7 @@ def _outsides(values: Any) -> tuple[Outside, ...]:
                 and math.prod(shape) <= LARGEST_INPUT):
             raise ArtifactError("an input or output of the program is not possible",
                                 why=f"it is {str(row)[:80]}")
-        found.append(outside(shape, element))
+        found.append(outside(shape, element, given))
     return tuple(found)
 
 

@@ -27,6 +27,7 @@ from fxq.ir.dynamic import linear_dynamic
 from fxq.ir.requantize import requantized
 from fxq.ir.rewriter import declare_pure
 
+MOST_TERMS = (2**31 - 1) // 255**2  # of a sum of products of two bytes that 32 bits hold
 _CONV: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
     3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
@@ -104,6 +105,19 @@ def multiply(a: Tensor, b: Tensor, *, zero_a: int, zero_b: int, multiplier: floa
 
 
 @declare_pure
+def matmul(a: Tensor, b: Tensor, *, zero_a: int, zero_b: int, multiplier: float, zero: int,
+           low: int, high: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """Products of the matrices in the last two dimensions of two values."""
+    return requantized(_products(a, b, zero_a, zero_b) * multiplier, zero, low, high, dtype)
+
+
+@declare_pure
+def matmul_float(a: Tensor, b: Tensor, *, zero_a: int, zero_b: int, scale: float) -> Tensor:
+    """Products of matrices whose float32 result is read: all bits of their sums are kept."""
+    return _products(a, b, zero_a, zero_b) * scale
+
+
+@declare_pure
 def look_up(input: Tensor, table: Tensor) -> Tensor:
     """A function of one uint8 value, as the table of its 256 results."""
     return table[input.long()]
@@ -122,6 +136,13 @@ def enter(input: Tensor, *, multiplier: float, zero: int, low: int, high: int,
     values = torch.nan_to_num(input * multiplier, nan=torch.inf, posinf=torch.inf,
                               neginf=-torch.inf)
     return requantized(values, zero, low, high, dtype)
+
+
+@declare_pure
+def enter_bytes(input: Tensor, table: Tensor) -> Tensor:
+    """Images of bytes to integers, by a table of 256 results for each channel."""
+    channels = torch.arange(input.shape[1], device=input.device).reshape(-1, 1, 1)
+    return table[channels, input.long()]
 
 
 @declare_pure
@@ -165,10 +186,15 @@ def _linear_sums(input: Tensor, weight: Tensor, bias: Tensor, zero_in: int) -> T
     return F.linear(input.double() - zero_in, weight.double(), bias.double()).float()
 
 
+def _products(a: Tensor, b: Tensor, zero_a: int, zero_b: int) -> Tensor:
+    return torch.matmul(a.double() - zero_a, b.double() - zero_b).float()
+
+
 def _channels(multiplier: Tensor, input: Tensor) -> Tensor:
     return multiplier.reshape(-1, *[1] * (input.dim() - 2))
 
 
 __all__ = ["add", "average", "average_float", "concatenate", "conv", "conv_add", "conv_transpose",
-           "enter", "leave", "linear", "linear_dynamic", "linear_float", "look_up", "max_pool1d",
-           "max_pool2d", "multiply", "nearest", "requantized"]
+           "enter", "enter_bytes", "leave", "linear", "linear_dynamic", "linear_float", "look_up",
+           "matmul", "matmul_float", "max_pool1d", "max_pool2d", "multiply", "nearest",
+           "requantized"]

@@ -176,6 +176,7 @@ def _identical(a: Tensor, b: Tensor) -> bool:
 
 
 _PURE: set[Any] = set()
+_CASTS = ("float", "to")  # methods
 
 
 def declare_pure(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,7 +187,7 @@ def declare_pure(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_pure(node: Node) -> bool:
     if node.op == "call_method":
-        return node.target in SPLITTERS
+        return node.target in (*SPLITTERS, *_CASTS)
     if node.op != "call_function":
         return False
     known = qparams(node) is not None or op_of(node) is not None

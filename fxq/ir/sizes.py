@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from fxq.ir.facts import info
-from fxq.ir.ops import Kind, op_of
+from fxq.ir.ops import Kind, op_name, op_of
 from fxq.ir.rewriter import constant_of
 
 
@@ -48,4 +48,12 @@ def macs(node: Node) -> int:
     return math.prod(source if op.transposed else output) * weight[1] * math.prod(weight[2:])
 
 
-__all__ = ["graph_bytes", "macs", "model_bytes", "tensor_bytes"]
+def products(node: Node) -> int:
+    """Multiply-accumulates of a product of two values, for its recorded shape."""
+    if op_name(node) != "matmul":
+        return 0
+    output, source = info(node).shape, info(node.args[0]).shape  # type: ignore[arg-type]
+    return math.prod(output) * source[-1] if output and source else 0
+
+
+__all__ = ["graph_bytes", "macs", "model_bytes", "products", "tensor_bytes"]

@@ -158,6 +158,19 @@ def _product(node: Node, out: QParams, _: Rewriter) -> Arguments:
     return args, kwargs | _result(node, out)
 
 
+def _matrices(node: Node, out: QParams, _: Rewriter) -> Arguments:
+    a, b = map(format_behind, node.args)
+    factor = _float32(float(a.scale) * float(b.scale) / float(out.scale))
+    kwargs = {"zero_a": a.zero_point, "zero_b": b.zero_point, "multiplier": factor}
+    return _behind(node), kwargs | _result(node, out)
+
+
+def _matrices_float(node: Node, _: Rewriter) -> Arguments:
+    a, b = map(format_behind, node.args)
+    scale = _float32(float(a.scale) * float(b.scale))
+    return _behind(node), {"zero_a": a.zero_point, "zero_b": b.zero_point, "scale": scale}
+
+
 def _join(node: Node, out: QParams, rewriter: Rewriter) -> Arguments:
     """Parts of another format go through a table."""
     operands: Any = node.args[0]
@@ -234,7 +247,8 @@ def _behind(node: Node) -> tuple[Any, ...]:
 Form = Callable[[Node, QParams, Rewriter], Arguments]
 INTEGER_FORMS: Mapping[str, Form] = {
     "layer": _layer, "layer_add": _layer_add, "affine": _affine, "sum": _sum,
-    "product": _product, "join": _join, "average": _average}
+    "product": _product, "matrices": _matrices, "join": _join, "average": _average}
 # Of calls that give float32.
 FLOAT_FORMS: Mapping[str, Callable[[Node, Rewriter], Arguments]] = {
-    "layer_float": _layer_float, "layer_dynamic": _layer_dynamic, "average_float": _average_float}
+    "layer_float": _layer_float, "layer_dynamic": _layer_dynamic, "average_float": _average_float,
+    "matrices_float": _matrices_float}

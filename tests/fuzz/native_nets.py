@@ -180,6 +180,18 @@ def island(draw, x):
                         lambda v: v.clamp(-0.3, 0.9)))
 
 
+def attention(draw, x):
+    """Scores of tokens or of channels; some behind a softmax."""
+    width = x.shape[-1]
+    across, soft = draw.random() < 0.6, draw.random() < 0.4
+
+    def call(f, g, v):
+        a, b = f(v), g(v)
+        scores = a @ b.transpose(-2, -1) if across else a.transpose(-2, -1) @ b
+        return F.softmax(scores, -1) if soft else scores * 0.2
+    return Joined((nn.Linear(width, width), nn.Linear(width, width)), call)
+
+
 def either(*calls):
     return lambda draw, *x: draw.choice(calls)
 
@@ -190,7 +202,8 @@ ONE = {
     transposed: (2, (3, 4)), activation: (4, (2, 3, 4)), gate: (3, (4,)), max_pool: (3, (3, 4)),
     average_pool: (3, (3, 4)), pad: (3, (3, 4)), resize: (2, (4,)), shuffle: (2, (4,)),
     shuffle_by_views: (1, (4,)), part: (3, (2, 3, 4)), parts: (2, (2, 3, 4)),
-    flat: (1, (3, 4)), mean: (1, (4,)), linear: (4, (2, 3)), island: (2, (2, 3, 4))}
+    flat: (1, (3, 4)), mean: (1, (4,)), linear: (4, (2, 3)), attention: (2, (3, 4)),
+    island: (2, (2, 3, 4))}
 ADD = either(lambda a, b: a + b, lambda a, b: b + a, lambda a, b: F.relu(a + b), lambda a, b: a + a)
 MULTIPLY = either(lambda a, b: a * b, lambda a, b: b * a, lambda a, b: a * a)
 JOIN = either(lambda *v: torch.cat(v, 1), lambda *v: torch.cat([*v, v[0]], 1),

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,9 +59,12 @@ def test_views_stay_in_their_memory(index, fields, why):
 
 
 @pytest.mark.parametrize("index, fields, why", [
-    (1, {"op": 15}, "unknown operator"),
+    (1, {"op": 16}, "unknown operator"),
     (1, {"op": -1}, "unknown operator"),
-    (1, {"flags": 128}, "unknown flags"),
+    (1, {"flags": 256}, "unknown flags"),
+    (1, {"flags": 128}, "only bytes that enter"),
+    (0, {"flags": 128, "table": -1}, "only bytes that enter"),
+    (0, {"flags": 128, "table": 0}, "fewer tables"),
     (1, {"flags": 16}, "only averages"),
     (1, {"flags": 32}, "takes no range"),
     (0, {"flags": 32, "other": 0}, "side by side"),
@@ -99,11 +103,63 @@ def test_views_stay_in_their_memory(index, fields, why):
     (0, {"in": 1, "out": 2}, "sizes differ"),
     (1, {"in": 2}, "channels are not"),
     (3, {"in": 0}, "floats"),
+    (3, {"op": 15}, "second input"),
+    (3, {"op": 15, "other": 3, "table": 0}, "table"),
+    (3, {"op": 15, "other": 3}, "matrices' sizes"),
+    (2, {"op": 15, "other": 1}, "matrices' sizes"),
+    (2, {"op": 15, "other": 0}, "floats"),
 ])
 def test_steps_fit_their_views(index, fields, why):
     """One step says what its views, its layer or arithmetic do not allow."""
     with pytest.raises(FxqError, match=f"(?s)step {index}.*{why}"):
         broken(1, index, **fields)
+
+
+@pytest.mark.parametrize("drop, why", [(0, "step 0.*not written"), (1, "step 1.*not written"),
+                                       (3, "step 3.*not written"), (4, None)])
+def test_memory_is_read_behind_its_writers(drop, why):
+    """Without one of its steps, the next one would read what an earlier call left."""
+    steps = rows(2)[1]
+    del steps[drop]
+    if why is None:
+        assert program(2, steps=steps).kernels
+        return
+    with pytest.raises(FxqError, match=f"(?s){why}"):
+        program(2, steps=steps)
+
+
+def test_parts_of_pixels_are_one_value_when_all_are_there():
+    """A concatenation's parts are written in any order; its twin lacks one."""
+    views, steps = rows(2)
+    half = views[3] | {"c": 8}
+    last = len(views)
+    views += [half, half | {"offset": half["offset"] + 8}, views[2] | {"c": 8},
+              views[2] | {"c": 8, "offset": views[2]["offset"] + 8}]
+    parts = [steps[2] | {"in": last + 2 + i, "other": last + 2 + i, "out": last + i} for i in (1, 0)]
+    joined = [*steps[:2], *parts, *steps[3:]]
+    assert torch.equal(scores(program(2, views=views, steps=joined), 2), scores(program(2), 2))
+    del joined[2]
+    with pytest.raises(FxqError, match="(?s)step 3.*not written"):
+        program(2, views=views, steps=joined)
+
+
+def test_a_step_of_all_images_ends_the_memory_of_one():
+    """Behind it, another image may have used that memory."""
+    steps = rows(2)[1]
+    with pytest.raises(FxqError, match="(?s)step 5.*not written"):
+        program(2, steps=[*steps, steps[3]])
+
+
+def test_outputs_are_read_behind_their_writers():
+    """An output is memory of the caller that holds anything before."""
+    views, steps = rows(2)
+    views.append(views[5] | {"space": views[0]["space"]})
+    views.append(views[4] | {"offset": 64})
+    step = steps[0] | {"in": 5, "out": len(views) - 1}
+    views[-1] |= {"c": 10, "pixel": 10, "row": 10}
+    assert program(2, views=views, steps=[*steps, step]).kernels
+    with pytest.raises(FxqError, match="(?s)step 0.*before it is written"):
+        program(2, views=views, steps=[step, *steps])
 
 
 @pytest.mark.parametrize("memory", [(-1, 128), (12288, -1), (2**62, 128), (12288, 2**62)])

@@ -45,9 +45,12 @@ class Outside:
         return n, row, pixel, c if self.shape[1] > 1 else self.element
 
 
-def outside(shape: Sequence[int], element: int) -> Outside:
-    """A dense tensor as programs give them: floats as torch lays them, integers channels_last."""
-    order = range(len(shape)) if element == 4 else (0, *range(2, len(shape)), 1)
+def outside(shape: Sequence[int], element: int, given: bool = False) -> Outside:
+    """A dense tensor as programs give them: floats as torch lays them, integers channels_last.
+
+    All that a caller has `given` lies as torch lays it.
+    """
+    order = range(len(shape)) if given or element == 4 else (0, *range(2, len(shape)), 1)
     strides, step = [0] * len(shape), 1
     for place in reversed(order):
         strides[place], step = step, step * shape[place]
@@ -89,13 +92,14 @@ class Assembly:
 
     @property
     def turned(self) -> tuple[int, ...]:
-        """The inputs of integers, which are copied to lie as kernels read them."""
-        return tuple(i for i, about in enumerate(self.inputs) if about.element == 1)
+        """The inputs of integers that are copied, to be channels_last with slack behind."""
+        return tuple(i for i, about in enumerate(self.inputs) if about.element == 1
+                     and about.strides == outside(about.shape, 1).strides)
 
     @property
     def sizes(self) -> list[int]:
         """Bytes behind each address of a call: the inputs, then the outputs."""
-        slack = [SLACK * (about.element == 1) for about in self.inputs]
+        slack = [SLACK * (i in self.turned) for i in range(len(self.inputs))]
         return [about.bytes + more for about, more in zip(
             (*self.inputs, *self.outputs), (*slack, *[0] * len(self.outputs)), strict=True)]
 
@@ -106,6 +110,12 @@ class Assembly:
         sides = (("in", self.inputs, EXTERNAL), ("out", self.outputs, EXTERNAL + len(self.inputs)))
         return all(any(_is_whole(view, place, about, self.images) for view in self._used(side))
                    for side, tensors, first in sides for place, about in enumerate(tensors, first))
+
+    @property
+    def keeps_inputs(self) -> bool:
+        """No step writes into a tensor that the caller gives."""
+        inputs = range(EXTERNAL, EXTERNAL + len(self.inputs))
+        return not any(view["space"] in inputs for view in self._used("out"))
 
     def _used(self, side: str) -> list[dict[str, int]]:
         """The views that steps read first, or write."""

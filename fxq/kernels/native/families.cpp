@@ -33,6 +33,7 @@ const Family FAMILIES[] = {
     {TRANSPOSED, {prepare_transposed_plain, ARM(prepare_transposed_neon), X86(prepare_transposed_avx2, prepare_transposed_avxvnni, prepare_transposed_vnni, nullptr)}},
     {RANGE, {prepare_range_plain, X86(prepare_range_avx2, nullptr, prepare_range_avx512, nullptr)}},
     {RESCALE, {prepare_rescale_plain, X86(prepare_rescale_avx2, nullptr, prepare_rescale_avx512, nullptr)}},
+    {MATMUL, {prepare_matmul_plain, ARM(prepare_matmul_neon), X86(prepare_matmul_avx2, prepare_matmul_avxvnni, prepare_matmul_vnni, nullptr)}},
 };
 const int32_t FAMILY_COUNT = sizeof FAMILIES / sizeof FAMILIES[0];
 

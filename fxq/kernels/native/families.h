@@ -44,6 +44,12 @@ bool prepare_shuffle_avx512(Step& step, int32_t images);
 bool prepare_nearest_plain(Step& step, int32_t images);
 bool prepare_flatten_plain(Step& step, int32_t images);
 
+bool prepare_matmul_plain(Step& step, int32_t images);
+bool prepare_matmul_neon(Step& step, int32_t images);
+bool prepare_matmul_avx2(Step& step, int32_t images);
+bool prepare_matmul_avxvnni(Step& step, int32_t images);
+bool prepare_matmul_vnni(Step& step, int32_t images);
+
 bool prepare_range_plain(Step& step, int32_t images);
 bool prepare_range_avx2(Step& step, int32_t images);
 bool prepare_range_avx512(Step& step, int32_t images);

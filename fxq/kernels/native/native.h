@@ -22,7 +22,8 @@ struct View {
 };
 
 enum Op : int32_t {
-  ENTER,      // float tensor of the caller -> uint8: rint(x * m0) + zero, NaN becomes `high`
+  ENTER,      // float tensor of the caller -> uint8: rint(x * m0) + zero, NaN becomes `high`; of
+              // bytes: by a table
   LEAVE,      // uint8 -> float tensor of the caller: (q - zero_in) * m0
   CONV,       // dense and grouped convolutions and linear layers (1x1 on one pixel)
   DEPTHWISE,  // one input channel for each output channel
@@ -37,17 +38,19 @@ enum Op : int32_t {
   RANGE,      // float tensor -> the least and the largest finite number (or 0) of each share of its
               // images: pairs of floats, as many as `out` holds
   RESCALE,    // sums of CONV -> float: see below
+  MATMUL,     // rint(Σ (a - zero_in) (b - zero_other) * m0) + zero: see below
 };
 
 enum Flags : int32_t {
   WIDE_STEP = 1,   // computes all images of the call at once; its values are WIDE or EXTERNAL
   FLOAT_OUT = 2,   // CONV: stores float(sum) * multiplier (+ relu where `low` is the zero point);
-                   // AVERAGE_POOL: the mean, times m0
+                   // AVERAGE_POOL: the mean, times m0; MATMUL: float(sum) * m0
   RESIDUAL = 4,    // CONV: adds (other - zero_other) * m1 before rounding
   INCLUDE_PAD = 8, // AVERAGE_POOL: divides by kh*kw also at the edges
   ADAPTIVE = 16,   // AVERAGE_POOL: result i averages the rows from floor(i*h/n) to ceil((i+1)*h/n)
   MEASURED = 32,   // ENTER, RESCALE: `other` is what RANGE gave, and holds scale and zero point
   SUMS_OUT = 64,   // CONV: stores the sums, as int32
+  CHANNEL_TABLES = 128,  // ENTER of bytes: channel c has table `table` + c
 };
 
 // How a step is computed: three bytes of `Instruction::variant`, 0 where a rule decides. Bits are
@@ -69,6 +72,8 @@ enum Split : int32_t { BY_RULE, WHOLE, HALF, DOUBLE, ACROSS };  // one; fewer; m
 // ENTER takes 1 / scale and zero for m0 and zero_out. RESCALE gives, for layers of zero_in 0,
 //   v = float(sum - zero * Σ weight) * min(scale * multiplier[o], largest float) + addend[o]
 // and 0 for what is not above it where `low` is `zero_out`.
+// MATMUL multiplies matrices, one for each row y of its views: `in` has pixels x of c numbers,
+// `other` the columns of the second one as pixels, and result (y, x, m) is pixel x times column m.
 // Averages: v = float(sum of (x - zero_in)) / float(count), or * m0 after it where m0 is not 1.
 struct Instruction {
   int32_t op, flags;

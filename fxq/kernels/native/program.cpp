@@ -13,7 +13,7 @@ namespace {
 
 const char* const OPS[] = {"enter", "leave", "conv", "depthwise", "add", "multiply", "table",
                            "max_pool", "average_pool", "shuffle", "nearest", "flatten",
-                           "transposed", "range", "rescale"};
+                           "transposed", "range", "rescale", "matmul"};
 
 const Family* family_of(int32_t op) {
   for (int32_t f = 0; f < FAMILY_COUNT; ++f)
@@ -108,8 +108,9 @@ Program::Program(const Source& source, int32_t isa)
     kernels.push_back(std::string(OPS[code.op]) + " " + isa_name(preparation.used[i]));
     if (phases.empty() || phases.back().wide != wide) phases.push_back({i, i, wide});
     phases.back().last = i + 1;
-    // what comes in floats or sums is read to the byte
-    const bool slack = code.op != ENTER && code.op != RANGE && code.op != RESCALE;
+    // floats, sums and matrices are read to the byte
+    const bool slack =
+        code.op != ENTER && code.op != RANGE && code.op != RESCALE && code.op != MATMUL;
     require(steps[i].in, images, slack, *this);
     if (code.other >= 0) require(steps[i].other, images, slack && !(code.flags & MEASURED), *this);
     require(steps[i].out, images, false, *this);

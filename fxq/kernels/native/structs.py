@@ -7,12 +7,13 @@ import ctypes
 _INT, _LONG, _FLOAT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 
 _OPS = ("ENTER", "LEAVE", "CONV", "DEPTHWISE", "ADD", "MULTIPLY", "TABLE", "MAX_POOL",
-        "AVERAGE_POOL", "SHUFFLE", "NEAREST", "FLATTEN", "TRANSPOSED", "RANGE", "RESCALE")
+        "AVERAGE_POOL", "SHUFFLE", "NEAREST", "FLATTEN", "TRANSPOSED", "RANGE", "RESCALE",
+        "MATMUL")
 OPS = {name: number for number, name in enumerate(_OPS)}
 ISAS = ("plain", "neon", "avx2", "avxvnni", "vnni", "amx")
 LANE, WIDE, EXTERNAL = 0, 1, 2
-WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE, MEASURED, SUMS_OUT = (
-    1 << bit for bit in range(7))
+WIDE_STEP, FLOAT_OUT, RESIDUAL, INCLUDE_PAD, ADAPTIVE, MEASURED, SUMS_OUT, CHANNEL_TABLES = (
+    1 << bit for bit in range(8))
 SLACK = 64
 # How a step is computed, by bytes: see `variant` in native.h. 0 is the rule.
 SPLITS = ("by rule", "whole", "half", "double", "across")

@@ -53,7 +53,7 @@ class _Rows:
             self.layers.append(_weighted(step))
         if step.table is not None:
             fields["table"] = len(self.tables)
-            self.tables.append(step.table)
+            self.tables += step.table.reshape(-1, 256)
         rounded = {name: c_float(fields[name]).value for name in ("m0", "m1")}
         return tuple((fields | rounded)[name] for name in CODE)
 

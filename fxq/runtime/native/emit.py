@@ -11,9 +11,10 @@ from torch.fx import Node
 from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.rewriter import constant_of
-from fxq.kernels.native.structs import ADAPTIVE, FLOAT_OUT, INCLUDE_PAD, RESIDUAL
+from fxq.kernels.native.structs import ADAPTIVE, CHANNEL_TABLES, FLOAT_OUT, INCLUDE_PAD, RESIDUAL
 from fxq.runtime.native.emit_dynamic import linear_dynamic
 from fxq.runtime.native.emit_moves import MOVES, Emit
+from fxq.runtime.native.matrices import matmul
 from fxq.runtime.native.plan import Plan
 from fxq.runtime.native.steps import Unplanned
 from fxq.runtime.native.values import Value
@@ -92,6 +93,14 @@ def _enter(plan: Plan, node: Node) -> None:
     if source.storage.element != 4:
         raise Unplanned("an input that is no float32 tensor")
     plan.add("ENTER", node, source, source.size, **_rounding(node), m0=kw["multiplier"])
+
+
+def _enter_bytes(plan: Plan, node: Node) -> None:
+    """No table joins it: it has its own."""
+    source = plan.source(node)
+    result = plan.values[node] = plan.fresh(node, *source.size)
+    plan.append("ENTER", node, source, result, table=_constant(node.args[1]),
+                flags=CHANNEL_TABLES)
 
 
 def _leave(plan: Plan, node: Node) -> None:
@@ -194,7 +203,9 @@ EMIT: Mapping[Any, Emit] = {
     arithmetic.multiply: _multiply, arithmetic.look_up: _look_up,
     arithmetic.concatenate: _concatenate, arithmetic.average: _average,
     arithmetic.average_float: _average_float,
-    arithmetic.enter: _enter, arithmetic.leave: _leave, **MOVES}
+    arithmetic.matmul: matmul, arithmetic.matmul_float: matmul,
+    arithmetic.enter: _enter, arithmetic.enter_bytes: _enter_bytes,
+    arithmetic.leave: _leave, **MOVES}
 # What computes into memory of its own, and can take a table behind it.
 WRITERS = frozenset({
     arithmetic.conv, arithmetic.conv_add, arithmetic.conv_transpose, arithmetic.linear,

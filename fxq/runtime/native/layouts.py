@@ -11,7 +11,7 @@ from torch.fx import Node
 from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.rewriter import constant_of
-from fxq.runtime.native.takes import measures, takes
+from fxq.runtime.native.takes import measures, multiplies, takes
 
 _LAYERS = (arithmetic.linear, arithmetic.linear_float)
 # What computes each number on its own does so in any layout.
@@ -25,6 +25,7 @@ class Layout(StrEnum):
     TORCH = "no program computes it"
     IMAGE = "batch, channels, and up to two dimensions of space"
     ROWS = "any number of dimensions, channels last"
+    MATRICES = "matrices in the last two dimensions, as the caller has them"
     TENSOR = "rows that are measured together: its input is a whole tensor"
 
 
@@ -46,6 +47,8 @@ def _alone(node: Node) -> Layout:
     """The layout of a node whatever its neighbours have."""
     if node.target is arithmetic.linear_dynamic and measures(node):
         return Layout.TENSOR
+    if multiplies(node):
+        return Layout.MATRICES
     return Layout.IMAGE if takes(node) else Layout.TORCH
 
 

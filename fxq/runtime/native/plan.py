@@ -76,14 +76,14 @@ class Plan:
         return self.tables.get(node, node)
 
     def external(self, shape: Sequence[int], strides: Sequence[int], element: int,
-                 zero: int = 0) -> Value:
+                 zero: int = 0, as_it_lies: bool = True) -> Value:
         """A tensor of the caller; strides are in elements, as torch gives them.
 
-        Integers are channels_last, without gaps.
+        One that does not stay as it lies is channels_last, without gaps.
         """
         (h, w), c = space_of(shape), shape[1]
         outside = Outside(tuple(shape), tuple(strides), element)
-        at = outside.image_strides if element == 4 else (h * w * c, w * c, c, 1)
+        at = outside.image_strides if as_it_lies else (h * w * c, w * c, c, 1)
         storage = Storage(h, w, c, element, EXTERNAL + len(self.externals), at)
         self.externals.append(outside)
         return Value(storage, h, w, shape[1], zero, rank=len(shape))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, fx
 from torch.fx import Node
 
+from fxq.ir import arithmetic
 from fxq.kernels.native import library
 from fxq.kernels.native.assembly import Assembly, Weighted, key_of
 from fxq.kernels.native.structs import EXTERNAL
 from fxq.runtime.native.assemble import WEIGHTED, assemble, same
 from fxq.runtime.native.emit import EMIT, WRITERS
 from fxq.runtime.native.linked import Linked, channels_last, layer_of
+from fxq.runtime.native.matrices import images, matrices
 from fxq.runtime.native.plan import Plan, images_of, zero_of
 from fxq.runtime.native.segments import Part, alone
 from fxq.runtime.native.steps import Unplanned
@@ -76,7 +78,7 @@ class Segment:
     def link(self, tensors: Sequence[Tensor]) -> Planned:
         """The program for such inputs. Raises Unplanned."""
         tensors = _rows(tensors) if self.part.rows else tensors
-        plan = self.plan([channels_last(t) for t in tensors])
+        plan = self.plan(tensors)
         code = assemble(plan, len(tensors))
         nodes = [step.node for step in plan.steps if step.op in WEIGHTED]
         return Planned(plan, code, [self._layer(n, row) for n, row in zip(
@@ -85,7 +87,7 @@ class Segment:
     def adopt(self, code: Assembly, linked: Linked) -> bool:
         """Keep a program and its weights, if it is the one that is planned here for its inputs."""
         tensors = [torch.empty(about.shape, dtype=about.dtype) for about in code.inputs]
-        plan = self.plan([channels_last(t) for t in tensors])
+        plan = self.plan(tensors)
         if self.part.rows or not same(assemble(plan, len(tensors)), code):
             return False
         nodes = [step.node for step in plan.steps if step.op in WEIGHTED]
@@ -96,16 +98,33 @@ class Segment:
     def plan(self, tensors: Sequence[Tensor]) -> Plan:
         """The values and steps for such inputs. Raises Unplanned."""
         inputs = dict(zip(self.part.inputs, tensors, strict=True))
+        if self.part.matrices:
+            return self._of_matrices(inputs)
         plan = Plan(self.part.nodes, self.part.outputs, images_of(inputs), WRITERS,
                     self.part.rows)
         for node, tensor in inputs.items():
+            as_it_lies = tensor.is_floating_point() or self._enters(node)
+            tensor = tensor if as_it_lies else channels_last(tensor)
             value = plan.external(tensor.shape, tensor.stride(), tensor.element_size(),
-                                  zero_of(node))
-            plan.values[node] = value if tensor.is_floating_point() else _import(plan, node, value)
+                                  zero_of(node), as_it_lies)
+            plan.values[node] = value if as_it_lies else _import(plan, node, value)
         for node in self.part.nodes:
             EMIT[node.target](plan, node)
         for node in self.part.outputs:
             _export(plan, node)
+        return plan
+
+    def _enters(self, node: Node) -> bool:
+        """All that this part does with an input is to let its bytes enter."""
+        return all(u.target is arithmetic.enter_bytes for u in node.users if u in self.part.nodes)
+
+    def _of_matrices(self, inputs: Mapping[Node, Tensor]) -> Plan:
+        count = images(next(iter(inputs.values())).shape)
+        plan = Plan(self.part.nodes, self.part.outputs, count, WRITERS)
+        for node, tensor in inputs.items():
+            plan.values[node] = matrices(plan, tensor.shape, tensor.stride(), 1)
+        for node in self.part.nodes:
+            EMIT[node.target](plan, node)
         return plan
 
     def _layer(self, node: Node, row: Weighted) -> library.Layer:
@@ -134,7 +153,7 @@ def _export(plan: Plan, node: Node) -> None:
     n, c, h, w = plan.images, value.c, value.h, value.w
     shape = (n, c, *{2: (), 3: (w,)}.get(value.rank, (h, w)))
     strides = {2: (c, 1), 3: (w * c, 1, c)}.get(value.rank, (h * w * c, 1, w * c, c))
-    target = plan.external(shape, strides, 1, value.zero)
+    target = plan.external(shape, strides, 1, value.zero, as_it_lies=False)
     plan.append("TABLE", node, value, target)
     plan.values[node] = target
 

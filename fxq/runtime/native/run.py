@@ -11,7 +11,6 @@ from torch import Tensor, fx
 from fxq.ir.facts import info
 from fxq.kernels.native.assembly import Assembly
 from fxq.runtime.native.assemble import assemble
-from fxq.runtime.native.linked import channels_last
 from fxq.runtime.native.program import Segment
 from fxq.runtime.native.segments import Part, parts_of, read_batch_from_input, with_calls
 from fxq.runtime.native.steps import Unplanned
@@ -48,11 +47,11 @@ def seen(module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[tuple[Segment
 def program_of(module: fx.GraphModule) -> Assembly | None:
     """The program for inputs like the example's, where one is all of a LOWERED graph."""
     parts = parts_of(module.graph)
-    if len(parts) != 1 or parts[0].rows or not _is_all(module.graph, parts[0]):
+    if len(parts) != 1 or parts[0].rows or parts[0].matrices or not _is_all(module.graph, parts[0]):
         return None
     inputs = [torch.zeros(info(n).shape or (), dtype=info(n).dtype) for n in parts[0].inputs]
     try:
-        plan = Segment(module, parts[0]).plan([channels_last(x) for x in inputs])
+        plan = Segment(module, parts[0]).plan(inputs)
     except Unplanned:
         return None
     return assemble(plan, len(inputs))

@@ -21,13 +21,15 @@ from fxq.runtime.python import Shell
 class Part:
     """Nodes that can run as one program; `inputs` and `outputs` are tensors of the caller.
 
-    With `rows`, all dimensions of a value but the last are one: as many images of one pixel.
+    With `rows`, all dimensions of a value but the last are one: as many images of one pixel. With
+    `matrices`, tensors are read and written as they lie.
     """
 
     nodes: tuple[Node, ...]
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
     rows: bool = False
+    matrices: bool = False
 
 
 def parts_of(graph: fx.Graph) -> list[Part]:
@@ -43,9 +45,14 @@ def parts_of(graph: fx.Graph) -> list[Part]:
                             for n in node.all_input_nodes), default=0)
         if found[node] is not Layout.TORCH:
             chosen.setdefault((levels[node], found[node]), []).append(node)
-    return [_part(part, rows=layout is not Layout.IMAGE)
-            for (_, layout), nodes in sorted(chosen.items())
-            for part in ([nodes] if layout is Layout.IMAGE else _connected(nodes))]
+    return [_part(part, layout) for (_, layout), nodes in sorted(chosen.items())
+            for part in _divided(nodes, layout)]
+
+
+def _divided(nodes: Sequence[Node], layout: Layout) -> list[list[Node]]:
+    if layout is Layout.MATRICES:
+        return [[n] for n in nodes]
+    return [list(nodes)] if layout is Layout.IMAGE else _connected(nodes)
 
 
 def _connected(nodes: Sequence[Node]) -> list[list[Node]]:
@@ -60,12 +67,13 @@ def _connected(nodes: Sequence[Node]) -> list[list[Node]]:
     return [[n for n in nodes if n in group] for group in groups]
 
 
-def _part(nodes: Sequence[Node], rows: bool) -> Part:
+def _part(nodes: Sequence[Node], layout: Layout) -> Part:
     inside = set(nodes)
     inputs = dict.fromkeys(s for n in nodes for s in n.all_input_nodes
                            if s not in inside and not is_constant(s))
     outputs = (n for n in nodes if any(u not in inside for u in n.users))
-    return Part(tuple(nodes), tuple(inputs), tuple(outputs), rows)
+    rows = layout in (Layout.ROWS, Layout.TENSOR)
+    return Part(tuple(nodes), tuple(inputs), tuple(outputs), rows, layout is Layout.MATRICES)
 
 
 def read_batch_from_input(graph: fx.Graph) -> None:

@@ -26,6 +26,9 @@ def link_stored(program: Assembly) -> Linked:
     if not program.is_whole:
         raise ArtifactError("the program of this file cannot run",
                             why="it does not use all of an input or output")
+    if not program.keeps_inputs:
+        raise ArtifactError("the program of this file cannot run",
+                            why="it writes into an input")
     return linked
 
 

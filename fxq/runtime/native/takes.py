@@ -11,7 +11,7 @@ from torch.fx import Node
 from fxq.ir import arithmetic
 from fxq.ir.facts import info
 from fxq.ir.ops import OPS
-from fxq.ir.rewriter import constant_of
+from fxq.ir.rewriter import constant_of, is_constant
 from fxq.runtime.native.emit import EMIT
 from fxq.runtime.native.plan import zero_of
 
@@ -27,6 +27,8 @@ def takes(node: Any) -> bool:
         return False
     if node.target is arithmetic.linear_dynamic:
         return measures(node)
+    if node.target in _PRODUCTS:
+        return multiplies(node)
     condition = _CONDITIONS.get(node.target, _always)
     operands = [n for n in node.all_input_nodes if constant_of(n) is None]
     return all(_is_image(n, node.target) for n in (node, *operands)) and bool(condition(node))
@@ -37,6 +39,19 @@ def measures(node: Node) -> bool:
     known = info(node.args[0])  # type: ignore[arg-type]
     return bool(known.shape) and known.dtype is torch.float32 and bool(_eight_bits(node)) and (
         0 <= int(node.kwargs["low"]) < int(node.kwargs["high"]) <= 255)  # type: ignore[arg-type]
+
+
+def multiplies(node: Node) -> bool:
+    """A product of matrices of bytes, in two to four dimensions."""
+    if node.target not in _PRODUCTS or any(map(is_constant, node.all_input_nodes)):
+        return False
+    shapes = [info(n).shape for n in node.args]  # type: ignore[arg-type]
+    types = {info(n).dtype for n in node.args}  # type: ignore[arg-type]
+    return types == {torch.uint8} and info(node).dtype in (torch.uint8, torch.float32) and all(
+        shape and 2 <= len(shape) <= 4 for shape in shapes)
+
+
+_PRODUCTS = (arithmetic.matmul, arithmetic.matmul_float)
 
 
 def _is_image(node: Node, function: Any) -> bool:

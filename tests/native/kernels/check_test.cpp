@@ -85,7 +85,7 @@ int32_t size_out(int32_t in, int32_t k, int32_t stride, int32_t pad) {
 
 void add_step(Random& random, Draft& draft, const std::vector<Made>& layers) {
   Instruction code{};
-  code.op = random.in(ENTER, TRANSPOSED);
+  code.op = random.one_in(8) ? MATMUL : random.in(ENTER, TRANSPOSED);
   code.kh = random.in(1, 3), code.kw = random.in(1, 3);
   code.sh = random.in(1, 2), code.sw = random.in(1, 2);
   code.dh = code.dw = 1;
@@ -116,6 +116,10 @@ void add_step(Random& random, Draft& draft, const std::vector<Made>& layers) {
   }
   if (code.op == NEAREST) oh = random.in(1, 12), ow = random.in(1, 12);
   if (code.op == FLATTEN) outs = h * w * c, oh = ow = 1;
+  if (code.op == MATMUL) {
+    outs = random.in(1, 70), code.table = -1;
+    if (random.one_in(2)) code.flags |= FLOAT_OUT;
+  }
   if (code.op == SHUFFLE) code.groups = c % 2 ? 1 : 2;
   const bool floats_in = code.op == ENTER && random.in(0, 1);
   const bool floats_out = code.op == LEAVE || code.flags & FLOAT_OUT;
@@ -127,6 +131,10 @@ void add_step(Random& random, Draft& draft, const std::vector<Made>& layers) {
     const bool spread = code.op == MULTIPLY && random.one_in(2);
     code.other = static_cast<int32_t>(draft.views.size());
     draft.views.push_back(make_view(random, 1, spread ? 1 : oh, spread ? 1 : ow, outs, space, 1));
+  }
+  if (code.op == MATMUL) {
+    code.other = static_cast<int32_t>(draft.views.size());
+    draft.views.push_back(make_view(random, 1, h, outs, c, space, 1));
   }
   code.out = static_cast<int32_t>(draft.views.size());
   const bool outside = floats_out || random.one_in(5);
@@ -154,9 +162,26 @@ void disturb(Random& random, std::vector<T>& rows) {
   std::memcpy(words + at, &word, 4);
 }
 
+// A step that writes all memory of an image: what later steps read is then this program's.
+void fill(Draft& draft, int32_t space) {
+  View v{};
+  v.h = v.w = v.element = v.channel = 1;
+  v.c = int32_t(LANE_BYTES);
+  v.row = v.pixel = v.image = LANE_BYTES;
+  Instruction code{};
+  code.op = TABLE, code.high = 255, code.other = code.layer = code.table = -1;
+  code.in = static_cast<int32_t>(draft.views.size()), code.out = code.in + 1;
+  for (const int32_t to : {int32_t(EXTERNAL), space}) v.space = to, draft.views.push_back(v);
+  draft.code.push_back(code);
+}
+
 bool accepted(Random& random, const std::vector<Made>& layers, std::string& last) {
   Draft draft;
-  for (int32_t i = random.in(1, 4); i; --i) add_step(random, draft, layers);
+  fill(draft, WIDE);
+  for (int32_t i = random.in(1, 4); i; --i) {
+    if (!random.one_in(10)) fill(draft, LANE);
+    add_step(random, draft, layers);
+  }
   for (int32_t i = random.in(0, 2); i; --i) disturb(random, draft.views);
   for (int32_t i = random.in(0, 2); i; --i) disturb(random, draft.code);
   void* handles[LAYERS];

@@ -21,7 +21,7 @@ struct Memory {
   Guarded in, other, out;
   Memory(const Case& c, bool at_end)
       : in(c.in.bytes, at_end, slack(c.in)),
-        other(c.other.bytes + (c.other.view.element == 4 ? 4 : 1), at_end, SLACK),
+        other(std::max<int64_t>(c.other.bytes, 4), at_end, slack(c.other)),
         out(c.out.bytes, at_end, slack(c.out)) {}
   static int64_t slack(const Tensor& t) { return t.view.space == EXTERNAL ? 0 : SLACK; }
 };
@@ -99,6 +99,15 @@ Case border(Op op) {
   const bool measured = op == ENTER && chance(30);
   if (measured) c.other = float_tensor(1, 1, 1, 2 * draw(1, 16), true);
   finish_case(c, false);
+  if (op == ENTER && !measured && chance(30)) {  // bytes in planes, or as they are
+    c.in = bytes_tensor(c.images, h, w, n), c.in.view.space = EXTERNAL;
+    if (chance(50)) {
+      c.in.view.channel = int64_t(h) * w, c.in.view.pixel = 1, c.in.view.row = w;
+    }
+    c.table.resize(256 * n);
+    for (auto& t : c.table) t = uint8_t(generator()());
+    c.step.in = c.in.view, c.step.table = c.table.data(), c.step.code.flags = CHANNEL_TABLES;
+  }
   if (measured) c.step.code.flags = MEASURED, c.step.code.low = 0;
   if (measured && c.step.code.high == 0) c.step.code.high = 255;
   return c;
@@ -122,6 +131,30 @@ Case dynamic(Op op) {
   finish_case(c, false);
   c.step.code.flags = MEASURED, c.step.code.low = 0, c.step.code.high = chance(70) ? 255 : 15;
   c.step.code.zero_out = draw(0, 1);
+  return c;
+}
+
+// Matrices of the caller, some of them transposed: nothing lies behind them.
+Tensor matrices(int32_t images, int32_t h, int32_t w, int32_t c) {
+  const bool turned = chance(40);
+  Tensor t = bytes_tensor(images, h, turned ? c : w, turned ? w : c, chance(30) ? draw(1, 70) : 0);
+  t.view.space = EXTERNAL;
+  if (turned) std::swap(t.view.pixel, t.view.channel), std::swap(t.view.w, t.view.c);
+  return t;
+}
+
+Case matmul() {
+  Case c;
+  c.images = chance(40) ? draw(2, 4) : 1;
+  const int32_t h = draw(1, 4), rows = draw(1, 40), columns = chance(50) ? draw(1, 20) : draw(1, 300);
+  const int32_t depth = chance(80) ? channels() : draw(1, 9000);
+  c.in = matrices(c.images, h, rows, depth), c.other = matrices(c.images, h, columns, depth);
+  const bool floats = chance(60);
+  c.out = floats ? float_tensor(c.images, h, rows, columns, true)
+                 : bytes_tensor(c.images, h, rows, columns, chance(30) ? draw(1, 9) : 0);
+  c.step.code.op = MATMUL, c.step.code.m0 = draw(1, 1000) / 1e6f;
+  finish_case(c, false);
+  if (floats) c.step.code.flags = FLOAT_OUT;
   return c;
 }
 
@@ -226,6 +259,8 @@ Case make(Op op) {
       return pool(op);
     case DEPTHWISE:
       return depthwise();
+    case MATMUL:
+      return matmul();
     case RANGE:
     case RESCALE:
       return dynamic(op);
