@@ -1,0 +1,118 @@
+"""REFERENCE graphs taken apart: each operator alone, in torch and in ONNX Runtime."""
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import fx
+
+from fxq.artifact.read_graph import from_portable
+from fxq.artifact.write_graph import to_portable
+from fxq.export.onnx_file import export_onnx
+from fxq.ir import integers
+from fxq.ir.facts import Info, copy_facts, info, qparams, set_info
+from fxq.ir.graph_module import LateGraphModule
+from fxq.ir.rewriter import label
+from tests.helpers import run
+
+LEVELS = {"off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+          "on": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL}
+
+
+def reference_of(compiled):
+    """A fresh copy of the graph that a compiled model was made from."""
+    return from_portable(compiled._insides().content.portable)
+
+
+def session(path, level="on"):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = LEVELS[level]
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_file(path, inputs, level="on"):
+    """The outputs of an ONNX file for torch tensors, as torch tensors."""
+    made = session(path, level)
+    given = {i.name: x.numpy() for i, x in zip(made.get_inputs(), inputs, strict=True)}
+    return [torch.from_numpy(np.asarray(y)) for y in made.run(None, given)]
+
+
+def operators(module):
+    """(label, step, sources, graph) of each operator whose result is on a grid.
+
+    The graph reads real numbers that lie on the grids of the operator's integer inputs, and gives
+    the real numbers that its integers stand for.
+    """
+    for node in module.graph.nodes:
+        format_ = qparams(node)
+        if format_ is not None:
+            yield (label(node), format_.scale, *_alone(module, node, format_))
+
+
+def _alone(module, node, format_):
+    graph, copies, sources = fx.Graph(), {}, []
+
+    def copied(old):
+        if old in copies:
+            return copies[old]
+        if old.op == "placeholder" or (old is not node and qparams(old)):
+            sources.append(old)
+            copies[old] = _entrance(graph, old)
+            return copies[old]
+        before = {a: copied(a) for a in old.all_input_nodes}
+        copies[old] = graph.node_copy(old, before.__getitem__)
+        copy_facts(old, copies[old])
+        return copies[old]
+
+    result = copied(node)
+    last = graph.call_function(integers.dequantize, (result,), integers.qparams_kwargs(format_))
+    set_info(last, Info(info(node).shape, torch.float32))
+    graph.output([last])
+    entrances = [n for n in graph.nodes if n.op == "placeholder"]
+    for place in reversed(entrances):
+        graph._root.append(place)
+    return sources, LateGraphModule(module, graph)
+
+
+def _entrance(graph, old):
+    """A float input; for integers, rounded to the grid on which its values lie."""
+    place = graph.placeholder(f"x{len(graph.nodes)}")
+    set_info(place, Info(info(old).shape, torch.float32))
+    if qparams(old) is None:
+        return place
+    new = graph.call_function(integers.quantize, (place,), integers.qparams_kwargs(qparams(old)))
+    copy_facts(old, new)
+    return new
+
+
+class _Values(fx.Interpreter):
+    """All real values of one run."""
+
+    def __init__(self, module):
+        super().__init__(module)
+        self.seen, self.extra_traceback = {}, False
+
+    def run_node(self, n):
+        value = super().run_node(n)
+        format_ = qparams(n)
+        self.seen[n] = value if format_ is None else integers.dequantize(
+            value, **integers.qparams_kwargs(format_))
+        return value
+
+
+def steps(module, inputs, folder, level):
+    """{operator: the largest difference, in steps of its result} between ONNX Runtime and torch.
+
+    Each operator reads what REFERENCE's operators give.
+    """
+    values = _Values(module)
+    with torch.no_grad():
+        values.run(*inputs)
+    found = {}
+    for name, step, sources, alone in operators(module):
+        given = [values.seen[s] for s in sources]
+        path = folder / "alone.onnx"
+        export_onnx(path, to_portable(alone), tuple(f"x{i}" for i in range(len(given))), {})
+        off = (run_file(path, given, level)[0] - run(alone, *given)).abs().max() / step
+        found[name] = max(found.get(name, 0.0), float(off))
+    return found
