@@ -93,12 +93,21 @@ def _layer_norm(site: Site) -> str:
 
 
 def _windows(site: Site, rank: int) -> dict[str, Any]:
+    """The geometry of a pool. Windows that `ceil_mode` adds become pads behind the image.
+
+    (ONNX adds windows that torch leaves out, and ONNX Runtime's average on integers counts them.)
+    """
     a = site.attributes
     _batched(site, rank)
     stride = a["stride"] if a["stride"] not in (None, (), []) else a["kernel_size"]
-    geometry = _geometry(site.then(site.x, {**a, "stride": stride}), rank)
-    return geometry | {"kernel_shape": each(a["kernel_size"], rank),
-                       "ceil_mode": int(a["ceil_mode"])}
+    found = _geometry(site.then(site.x, {**a, "stride": stride}), rank)
+    kernel, pads, steps = each(a["kernel_size"], rank), found["pads"], found["strides"]
+    spans = [d * (k - 1) + 1 for d, k in zip(found["dilations"] or [1] * rank, kernel, strict=True)]
+    if a["ceil_mode"]:
+        ends = [(n - 1) * s + span - size - p for n, s, span, size, p in zip(
+            site.shape[2:], steps, spans, site.input_shape[2:], pads, strict=False)]
+        found["pads"] = [*pads[:rank], *(max(e, 0) for e in ends)]
+    return found | {"kernel_shape": kernel}
 
 
 def _max_pool(rank: int) -> Row:
@@ -107,13 +116,20 @@ def _max_pool(rank: int) -> Row:
 
 def _avg_pool(rank: int) -> Row:
     def row(site: Site) -> str:
-        options = _windows(site, rank)
-        pooled = site.call("AveragePool", site.x, **options,
-                           count_include_pad=int(site.attributes["count_include_pad"]))
-        divisor = site.attributes.get("divisor_override")
+        options, a, x = _windows(site, rank), site.attributes, site.x
+        pads, counts = options["pads"], a["count_include_pad"]
+        if counts and a["ceil_mode"]:  # the model's own pads count, those behind them do not
+            own = each(a["padding"], rank)
+            if any(own):
+                x = site.call("Pad", x, site.ints([0, 0, *own] * 2))
+            options["pads"] = [0] * rank + [max(e - p, 0) for e, p in zip(
+                pads[rank:], own, strict=True)]
+            counts = False
+        pooled = site.call("AveragePool", x, **options, count_include_pad=int(counts))
+        divisor = a.get("divisor_override")
         if divisor is None:
             return pooled
-        if any(options["pads"]) or options["ceil_mode"]:
+        if any(pads):
             raise NoRow("a divisor of its own, with padding")
         return site.call("Mul", pooled, site.number(math.prod(options["kernel_shape"]) / divisor))
     return row

@@ -188,6 +188,8 @@ def _size(site: Site) -> str:
     dim = site.attributes["dim"]
     if dim is None:
         return site.call("Shape", site.x)
+    if isinstance(dim, slice):
+        return _sliced(site, site.call("Shape", site.x), 0, dim)
     axis = site.axis(dim)
     return site.call("Shape", site.x, start=axis, end=axis + 1)
 

@@ -28,9 +28,9 @@ def ports(module: fx.GraphModule, inputs: list[str],
     returned: Any = next(n for n in module.graph.nodes if n.op == "output").args[0]
     types = [info(n).dtype or torch.float32 for n in returned]
     here = _outputs(program, now) or []
-    return ([Port(name, dtype, _sizes(a, b, name)) for name, (a, dtype), b in zip(
+    return ([Port(name, dtype, _sizes(a, b, name, now[0])) for name, (a, dtype), b in zip(
                 inputs, program.inputs, later, strict=True)],
-            [Port(name, dtype, _sizes(a, b, name)) for name, dtype, a, b in zip(
+            [Port(name, dtype, _sizes(a, b, name, now[0])) for name, dtype, a, b in zip(
                 outputs, types, here, then, strict=True)])
 
 
@@ -49,9 +49,11 @@ def _outputs(program: ShapeProgram, shapes: list[Shape]) -> list[Shape | None] |
     return [tuple(v.shape) if isinstance(v, Tensor) else None for v in found]
 
 
-def _sizes(now: Shape | None, later: Shape | None, name: str) -> tuple[int | str, ...] | None:
+def _sizes(now: Shape | None, later: Shape | None, name: str,
+           first: Shape) -> tuple[int | str, ...] | None:
     """A text for each size that the batch changes: its own name for what is not the batch."""
     if now is None or later is None:
         return None
-    return tuple(a if a == b else BATCH if i == 0 else f"{name}_size{i}"
+    batch = (first[:1], tuple(n + 1 for n in first[:1]))
+    return tuple(a if a == b else BATCH if ((a,), (b,)) == batch else f"{name}_size{i}"
                  for i, (a, b) in enumerate(zip(now, later, strict=True)))

@@ -20,6 +20,7 @@ from fxq.ir.ops import attributes, op_of
 from fxq.ir.rewriter import constant_of, label
 
 _MOST = 12  # operators that an error lists
+_STUMBLES = (TypeError, ValueError, LookupError)  # of rows over arguments that they do not expect
 
 
 def draft_of(module: fx.GraphModule, names: tuple[str, ...]) -> Draft:
@@ -58,7 +59,7 @@ class _Walk:
         elif node.op != "output":
             try:
                 self.names[node] = self._call(node)
-            except NoRow as reason:
+            except (NoRow, *_STUMBLES) as reason:
                 self.refused.append((node, str(reason)))
                 self.names[node] = ""
 
