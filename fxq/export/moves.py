@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch.fx import Node
+
 from fxq.export.site import NoRow, Row, Site, each, fixed
+from fxq.ir.facts import info
 
 _END = 2**63 - 1
 
@@ -143,8 +147,10 @@ def _stack(site: Site) -> str:
 
 
 def _getitem(site: Site) -> str:
-    """Numbers, slices, None and an ellipsis, from left to right."""
+    """Numbers, slices, None and an ellipsis, from left to right; or a tensor of whole numbers."""
     index = site.attributes["index"]
+    if isinstance(index, Node) and info(index).dtype in (torch.int32, torch.int64):
+        return site.call("Gather", site.x, site.names[index])
     items = list(index) if isinstance(index, tuple) else [index]
     if not all(i is None or i is Ellipsis or type(i) is int or isinstance(i, slice)
                for i in items):

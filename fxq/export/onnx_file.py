@@ -39,6 +39,8 @@ def export_onnx(path: Path, portable: Portable, names: tuple[str, ...],
         raise ConfigError(f"{path} cannot be exported to", why="its ending chooses the form",
                           fix="name it like model.onnx")
     onnx, module = _library(), from_portable(portable)
+    for node in module.graph.nodes:  # in the order that files have them
+        node.kwargs = dict(sorted(node.kwargs.items()))
     facts = {"version": __version__, **facts, "digest": digest_graph(module)}
     write_file(path, to_bytes(draft_of(module, names), facts, onnx))
 

@@ -30,7 +30,8 @@ def _einsum(site: Site) -> str:
 
 def _chunk(site: Site) -> Any:
     """As many parts as torch makes; the last one is smaller where they cannot be equal."""
-    count, dim = (*site.node.args[1:], *site.node.kwargs.values(), 0)[:2]
+    said = dict(zip(("chunks", "dim"), site.node.args[1:], strict=False)) | site.node.kwargs
+    count, dim = said["chunks"], said.get("dim", 0)
     axis = site.axis(fixed(dim, "a dimension"))
     size = site.input_shape[axis]
     each = -(-size // int(fixed(count, "a number of parts")))
