@@ -126,7 +126,7 @@ def export(
     """Write a .fxq file as ONNX, in QDQ form, for other runtimes."""
     from fxq.cli.artifact import export_artifact  # loads torch
 
-    typer.echo(export_artifact(file, output, force), err=True)
+    typer.echo(export_artifact(file, output, force))
 
 
 @app.command()

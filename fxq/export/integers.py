@@ -53,23 +53,16 @@ def _dequantize_weight(site: Site) -> str:
     values, scales, *zeros = (constant_of(a) for a in site.node.args)
     if values is None or scales is None:
         raise NoRow("weights that are computed")
-    one = scales.numel() == 1
-    path = info(site.node).path or "weight"
-    small = _nibbles(values)
-    dtype = values.dtype
-    names = [site.draft.constant(f"{path}.{_kind(values)}", values, small),
-             site.draft.constant(f"{path}.{_kind(values)}_scale",
-                                 scales.reshape(()) if one else scales)]
-    if zeros and zeros[0] is not None:
-        known = zeros[0].to(dtype)
-        names.append(site.draft.constant(f"{path}.{_kind(values)}_zero",
-                                         known.reshape(()) if one else known, small))
-    return site.call("DequantizeLinear", *names,
-                     axis=None if one else int(site.node.kwargs["axis"]))  # type: ignore[call-overload]
-
-
-def _kind(values: Tensor) -> str:
-    return "bias" if values.dtype == torch.int32 else "weight"
+    one, small, axis = scales.numel() == 1, _nibbles(values), site.node.kwargs["axis"]
+    kind = "bias" if values.dtype == torch.int32 else "weight"
+    name = f"{info(site.node).path or 'layer'}.{kind}"
+    parts = [(name, values, small), (f"{name}_scale", scales.reshape(()) if one else scales, False)]
+    for zero in zeros:
+        if zero is not None:
+            known = zero.to(values.dtype)
+            parts.append((f"{name}_zero", known.reshape(()) if one else known, small))
+    return site.call("DequantizeLinear", *(site.draft.constant(*part) for part in parts),
+                     axis=None if one else axis)
 
 
 def _nibbles(values: Tensor) -> bool:
@@ -82,8 +75,8 @@ def _nibbles(values: Tensor) -> bool:
 def _clamp_on_integers(site: Site) -> str:
     format_ = qparams(site.node)
     assert format_ is not None
-    bounds = [(int(site.node.kwargs[k]) - format_.zero_point) * format_.scale  # type: ignore[call-overload]
-              for k in ("low", "high")]
+    said: Mapping[str, Any] = site.node.kwargs
+    bounds = [(said[k] - format_.zero_point) * format_.scale for k in ("low", "high")]
     x = dequantized(site.draft, site.x, format_)
     clipped = site.call("Clip", x, *(site.draft.small(b, torch.float32) for b in bounds))
     return quantized(site.draft, clipped, format_)

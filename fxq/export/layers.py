@@ -78,7 +78,8 @@ def _instance_norm(site: Site) -> str:
 
 
 def _group_norm(site: Site) -> str:
-    scale, shift = _ones(site, *site.operands[1:3], site.input_shape[1])
+    weight, bias = site.operands[1:3]
+    scale, shift = _ones(site, weight, bias, site.input_shape[1])
     return site.call("GroupNormalization", site.x, scale, shift,
                      num_groups=site.attributes["num_groups"], epsilon=site.attributes["eps"])
 

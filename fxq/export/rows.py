@@ -7,7 +7,7 @@ QuantizeLinear of one format: readers of such files know that pattern, and move 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.fx import Node
@@ -44,9 +44,9 @@ def _arithmetic(op: str) -> Row:
     def row(site: Site) -> str:
         if info(site.node).shape is not None:
             return site.call(op, *site.operands)
-        return site.call(op, *(v if isinstance(v, str) else site.ints([v])
-                               for v in (site.names[a] if isinstance(a, Node) else a
-                                         for a in site.node.args)))
+        arguments: Sequence[Any] = site.node.args
+        return site.call(op, *(site.names[a] if isinstance(a, Node) else site.ints([a])
+                               for a in arguments))
     return row
 
 
