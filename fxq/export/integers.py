@@ -49,7 +49,10 @@ def _dequantize(site: Site) -> str:
 
 
 def _dequantize_weight(site: Site) -> str:
-    """Weights and biases: one scale, or one for each of `axis`."""
+    """Weights and biases: one scale, or one for each of `axis`; biases have no zero point.
+
+    (ONNX Runtime's Gemm on integers asks for those of weights, zeros as they are.)
+    """
     values, scales, *zeros = (constant_of(a) for a in site.node.args)
     if values is None or scales is None:
         raise NoRow("weights that are computed")
@@ -57,10 +60,10 @@ def _dequantize_weight(site: Site) -> str:
     kind = "bias" if values.dtype == torch.int32 else "weight"
     name = f"{info(site.node).path or 'layer'}.{kind}"
     parts = [(name, values, small), (f"{name}_scale", scales.reshape(()) if one else scales, False)]
-    for zero in zeros:
-        if zero is not None:
-            known = zero.to(values.dtype)
-            parts.append((f"{name}_zero", known.reshape(()) if one else known, small))
+    if kind == "weight":
+        zero = torch.zeros_like(scales) if not zeros or zeros[0] is None else zeros[0]
+        zero = (zero.reshape(()) if one else zero).to(values.dtype)
+        parts.append((f"{name}_zero", zero, small))
     return site.call("DequantizeLinear", *(site.draft.constant(*part) for part in parts),
                      axis=None if one else axis)
 

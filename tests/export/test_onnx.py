@@ -12,9 +12,10 @@ import fxq
 from fxq.errors import ConfigError, UnsupportedOpError
 from fxq.export import rows
 from fxq.export.onnx_file import export_onnx
+from fxq.quantization.schemes import SCHEMES
 from tests.conformance.cases import CASES
 from tests.conformance.run import compiled_for
-from tests.helpers import compiled, run
+from tests.helpers import compiled
 from tests.nets import Classifier, Fn, SqueezeExcite, conv_bn_relu, lively, ramp
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
@@ -153,12 +154,13 @@ HOSTILE = ("", "a\nb", "\x00", "../../etc/passwd", "\u202egnp", "é" * 400, "bat
 def test_forged_names(name, path):
     """Whatever a file calls its modules, the graph is valid and computes the same."""
     model = compiled(conv_bn_relu(), X)
-    portable = model._insides().content.portable
+    model.export(path)
+    plain, portable = run_file(path, [X], "off")[0], model._insides().content.portable
     forged = replace(portable, texts=(name,) * len(portable.texts))
     export_onnx(path, forged, (name,), {"target": name})
     names = {n.name for n in onnx.load(path).graph.node}
     assert all(n.isascii() and n.isprintable() and len(n) < 160 for n in names)
-    assert torch.equal(run_file(path, [X], "off")[0], run(reference_of(model), X))
+    assert torch.equal(run_file(path, [X], "off")[0], plain)
 
 
 def test_operators_without_a_row_are_listed(path):
@@ -203,3 +205,28 @@ def test_gates_and_branches(path, tmp_path):
     step = max(n.kwargs["scale"] for n in reference_of(model).graph.nodes if "scale" in n.kwargs)
     for level in ("off", "on"):
         assert (run_file(path, [X], level)[0] - model(X)).abs().max() <= step * (1 + 1e-6)
+
+
+def optimized(path):
+    """The operators that ONNX Runtime executes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(path) + ".optimized", 3
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return kinds(options.optimized_model_filepath)[1]
+
+
+def test_every_layer_is_an_integer_kernel_of_onnx_runtime(path):
+    """Where each operator rounds on its own, as on `fbgemm`, none is left in float."""
+    scheme = replace(SCHEMES["int8_static"], bias="int32")
+    compiled(lively(Classifier()), X, target="fbgemm", scheme=scheme).export(path)
+    found = optimized(path)
+    assert {"QLinearConv", "QLinearAdd", "QGemm"} <= found
+    assert not {"Conv", "FusedConv", "Gemm", "Add"} & found
+
+
+def test_a_sum_that_joins_its_convolution_is_float_there(classifier, path):
+    """The failing twin: `native` rounds once for both, and ONNX Runtime has no such kernel."""
+    classifier.export(path)
+    assert "FusedConv" in optimized(path)
