@@ -60,11 +60,12 @@ def measure(name: str) -> dict[str, Any]:
             return row | {"refused": ", ".join(dict.fromkeys(names))}
         row["mb"] = path.stat().st_size / 1e6
         expected, batch = compiled(x), True
-        for level in ("off", "on"):
+        levels = ("off", "on")
+        each = steps(reference_of(compiled), [x[:1]], Path(folder), *levels)
+        for level, worst in zip(levels, each, strict=True):
             found = run_file(path, [x], level)[0]
             alone = run_file(path, [x[:1]], level)[0]
             batch &= fxq.sqnr(found[:1], alone) > 100  # float32 sums in another order
-            worst = steps(reference_of(compiled), [x[:1]], Path(folder), level)
             row |= {f"sqnr_{level}": fxq.sqnr(expected, found), "operators": len(worst),
                     f"worst_{level}": max(worst.values()),
                     f"moved_{level}": sum(v > 0 for v in worst.values())}
