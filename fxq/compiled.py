@@ -143,6 +143,22 @@ class CompiledModel(nn.Module):
         program = program_of(self.graph_module) if content.engine == "native" else None
         save(Path(path), content, self._convention, self.report.to_dict(), check, program)
 
+    def export(self, path: str | Path) -> None:
+        """Write what the model means for other runtimes: an `.onnx` file in QDQ form, opset 21.
+
+        Each format is a QuantizeLinear and a DequantizeLinear, each operator the float one between
+        them. The same model gives the same bytes. Raises ConfigError for another ending, without
+        `onnx` (`pip install fxq[onnx]`), or for a place that cannot be written;
+        UnsupportedOpError, with a list, for operators that ONNX cannot say.
+        """
+        from fxq.export.onnx_file import export_onnx  # large, and not needed to run a model
+
+        content, report = self._insides().content, self.report
+        if isinstance(content.portable, ArtifactError):
+            raise content.portable
+        export_onnx(Path(path), content.portable, self._signature.names,
+                    {"target": report.target, "scheme": report.scheme})
+
     def _runs_elsewhere(self) -> bool:
         """It is for a device whose bits differ from one to the next, or that is not here."""
         from fxq.targets import TARGETS  # it imports the operators

@@ -2,7 +2,7 @@
 
     FxqError
     ├── TraceError              the model could not be turned into a graph
-    ├── UnsupportedOpError      strict=True and a node has no integer kernel
+    ├── UnsupportedOpError      strict=True and a node has no integer kernel, or no row to export
     ├── CalibrationError        the data, or what was measured on it, is unusable
     ├── ConfigError             an argument names nothing or contradicts another
     │   └── InputError          a call's input is none that the model takes
@@ -43,7 +43,7 @@ class TraceError(FxqError):
 
 
 class UnsupportedOpError(FxqError):
-    """A node has no integer kernel on the target and strict=True forbids float."""
+    """A node has no integer kernel and strict=True forbids float, or it cannot be exported."""
 
 
 class CalibrationError(FxqError):

@@ -10,8 +10,8 @@ FOLDERS = {"fxq": ROOT / "fxq", "fxq.passes": ROOT / "passes", "fxq.targets": RO
 FILES = sorted(p for folder in FOLDERS.values() for p in folder.rglob("*.py"))
 ORDER = (  # ground floor first
     "errors", "version", "system", "quantization", "ir", "frontend", "kernels", "targets",
-    "analysis", "artifact", "runtime", "passes", "compiler", "profiler", "budget", "compiled", "qat", "api",
-    "plot", "__init__", "cli", "reproduce", "__main__")
+    "analysis", "artifact", "runtime", "export", "passes", "compiler", "profiler", "budget",
+    "compiled", "qat", "api", "plot", "__init__", "cli", "reproduce", "__main__")
 
 
 def module_of(path):

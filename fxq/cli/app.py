@@ -1,4 +1,4 @@
-"""The command line: `fxq compile`, `inspect`, `verify`, `demo`, `targets`, and what measures.
+"""The command line: `fxq compile`, `inspect`, `verify`, `export`, `demo`, `targets`; what measures.
 
 Results go to stdout, progress and errors to stderr.
 Nothing here imports torch before a command runs, so that `fxq --help` is instant.
@@ -123,6 +123,18 @@ def verify(
     from fxq.cli.artifact import verify_artifact  # loads torch
 
     typer.echo(verify_artifact(file, inputs, isa))
+
+
+@app.command()
+def export(
+    file: Artifact,
+    output: Annotated[Path, typer.Option("--output", "-o", help="write it to this .onnx file")],
+    force: Force = False,
+) -> None:
+    """Write a .fxq file as ONNX, in QDQ form, for other runtimes."""
+    from fxq.cli.artifact import export_artifact  # loads torch
+
+    typer.echo(export_artifact(file, output, force))
 
 
 @app.command()

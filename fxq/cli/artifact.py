@@ -15,8 +15,10 @@ from fxq.api.check_program import checked_program
 from fxq.artifact.check import check_of
 from fxq.artifact.read import Opened, open_artifact
 from fxq.cli.isa import compare_isas, compare_native
+from fxq.cli.output_paths import check_outputs
 from fxq.compiler.report import read_report
 from fxq.errors import ConfigError, VerificationError
+from fxq.export.onnx_file import export_onnx
 from fxq.frontend.operators import load_operator
 from fxq.ir.printer import format_graph
 from fxq.system import plugins
@@ -62,6 +64,18 @@ def _program(opened: Opened) -> list[tuple[str, str]]:
     program = checked_program(opened)
     return [("program", f"{len(program.code)} steps, {(program.lane + program.wide) / 1e6:.3f} MB "
                         f"for an image, batch {program.images}")] if program else []
+
+
+def export_artifact(path: Path, output: Path, force: bool) -> str:
+    """Write a file's graph for another runtime, without packing or running it."""
+    if output.exists() and not force:
+        raise ConfigError(f"{output} exists", fix="choose another name, or pass --force")
+    check_outputs(output)
+    opened = open_artifact(path)
+    report = read_report(opened.manifest["report"])
+    export_onnx(output, opened.portable, opened.convention.signature.names,
+                {"target": report.target, "scheme": report.scheme})
+    return f"saved {output} ({output.stat().st_size / 1e6:.3f} MB)"
 
 
 def verify_artifact(path: Path, inputs: Path | None, isa: str = "host") -> str:

@@ -24,5 +24,5 @@ def digest_tensors(tensors: Sequence[Tensor]) -> str:
 def digest_graph(module: fx.GraphModule) -> str:
     """The canonical text of a graph and all of its constants."""
     constants = [t for n in module.graph.nodes if (t := constant_of(n)) is not None]
-    text = hashlib.sha256(format_graph(module).encode()).hexdigest()
+    text = hashlib.sha256(format_graph(module).encode(errors="backslashreplace")).hexdigest()
     return hashlib.sha256((text + digest_tensors(constants)).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""REFERENCE written for other runtimes: ONNX."""
