@@ -10,7 +10,7 @@ FOLDERS = {"fxq": ROOT / "fxq", "fxq.passes": ROOT / "passes", "fxq.targets": RO
 FILES = sorted(p for folder in FOLDERS.values() for p in folder.rglob("*.py"))
 ORDER = (  # ground floor first
     "errors", "version", "system", "quantization", "ir", "frontend", "kernels", "targets",
-    "analysis", "artifact", "runtime", "passes", "compiler", "profiler", "compiled", "qat", "api",
+    "analysis", "artifact", "runtime", "passes", "reconstruction", "compiler", "profiler", "compiled", "qat", "api",
     "plot", "__init__", "cli", "reproduce", "__main__")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from torch import fx
+from torch import Tensor, fx
 
 from fxq.analysis.saturation import prove
 from fxq.artifact.check import range_of
@@ -25,9 +26,12 @@ from fxq.ir.sizes import graph_bytes, macs
 from fxq.ir.stages import Stage
 from fxq.quantization.schemes import Mode
 from fxq.quantization.statistics import Statistics
+from fxq.reconstruction.run import Progress, reconstruct
 from fxq.runtime.executable import Executable
 from fxq.runtime.shape_program import ShapeProgram, shape_program
 from fxq.system.torch_state import isolated, quiet
+
+Batches = Iterable[list[Tensor]] | None
 
 
 @dataclass(frozen=True)
@@ -49,28 +53,34 @@ class Reference:
     isa: str = ""
 
 
-def quantize(prepared: Prepared, statistics: Statistics | None = None,
-             strict: bool = False) -> Reference:
+def quantize(prepared: Prepared, statistics: Statistics | None = None, strict: bool = False,
+             batches: Batches = None, progress: Progress | None = None) -> Reference:
     """Decide formats by the statistics (else by what the observers have seen) and round weights.
 
-    `prepared` stays as it is: it can be quantized again, with other statistics. Raises
-    CalibrationError for a value without statistics, UnsupportedOpError when `strict` and a node
-    stays in float.
+    `prepared` stays as it is: it can be quantized again, with other statistics. `batches` are
+    flat inputs, which the scheme's reconstruction learns from. Raises CalibrationError for a value
+    without statistics and for a reconstruction without batches, UnsupportedOpError when `strict`
+    and a node stays in float.
     """
-    reference = _quantize(prepared, statistics)
+    reference = _quantize(prepared, statistics, batches, progress)
     if strict and reference.left_in_float:
         raise _strict_error(reference.left_in_float)
     return reference
 
 
-def _quantize(prepared: Prepared, statistics: Statistics | None) -> Reference:
+def _quantize(prepared: Prepared, statistics: Statistics | None, batches: Batches,
+              progress: Progress | None) -> Reference:
     scheme, start = prepared.context.scheme, time.perf_counter()
     module = copy_of(prepared.graph_module)
     if not scheme.quantized:
         manager = prepared.manager.fork(prepared.context)
         return _reference(prepared, module, manager, 0, ())
     seen = prepared.statistics() if statistics is None else statistics
-    manager = prepared.manager.fork(replace(prepared.context, statistics=seen))
+    context = replace(prepared.context, statistics=seen)
+    if scheme.reconstruction and scheme.mode is not Mode.HALF:
+        given = reconstruct(prepared.graph_module, context, batches or (), progress)
+        context = replace(context, given=given)
+    manager = prepared.manager.fork(context)
     manager.clock.steps.append(("copy and statistics", time.perf_counter() - start))
     if scheme.mode is Mode.HALF:
         manager.run(module, HALF)
@@ -123,7 +133,8 @@ def _multiplies_integers(node: fx.Node) -> bool:
 
 
 def built(prepared: Prepared, statistics: Statistics | None = None,
-          runtime: str | None = None, strict: bool = False) -> tuple[Reference, Executable]:
+          runtime: str | None = None, strict: bool = False, batches: Batches = None,
+          progress: Progress | None = None) -> tuple[Reference, Executable]:
     """Quantize and link; `prepared` stays as it is. Raises the errors of both.
 
     Without `runtime`, the one that needs no measurement: the target's own programs, or Python.
@@ -132,7 +143,7 @@ def built(prepared: Prepared, statistics: Statistics | None = None,
         target = prepared.context.target
         runtime = "native" if target.engine == "native" and target.is_available() else "python"
     with isolated(), quiet():
-        reference = quantize(prepared, statistics, strict)
+        reference = quantize(prepared, statistics, strict, batches, progress)
         with reference.manager.clock.step("copy"):
             module = copy_of(reference.graph_module)
         takes = (prepared.convention.signature.names, reference.shapes)

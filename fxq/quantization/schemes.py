@@ -47,6 +47,7 @@ class Scheme:
     isa: str = "host"  # CPUs that must give the right numbers: like this one, or "any"
     correct_bias: bool = True  # take back what rounding the weights adds to channel means
     float_averages: bool = True  # averages that 8 bits would spoil are computed in float
+    reconstruction: tuple[str, ...] = ()  # what batches decide: `fxq.reconstruction`
     overrides: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,82 @@
+"""What a step of the reconstruction works on: one block, and its values for all batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fxq.reconstruction.blocks import Block
+from fxq.reconstruction.simulation import Simulation, Values
+
+ELEMENTS = 1 << 21  # of a block's inputs and outputs, that one step of learning may read
+FEWEST, MOST = 4, 32  # images
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to learn, and from which random numbers."""
+
+    iterations: int = 500  # of each block
+    seed: int = 0
+
+
+DEFAULT = Settings()
+
+
+@dataclass(frozen=True)
+class Work:
+    """One block: its inputs in float and as compiled, and its outputs in float, of each batch.
+
+    The inputs are not rounded yet: `simulation.rounded` does that, by their formats.
+    """
+
+    block: Block
+    simulation: Simulation
+    exact: list[Values]
+    rounded: list[Values]
+    targets: list[Values]
+    index: int = 0  # of the block
+    settings: Settings = DEFAULT
+
+    def samples(self, count: int) -> Iterator[tuple[Values, Values, Values]]:
+        """(exact, rounded, targets) of `count` random handfuls of images, the same for each seed.
+
+        A handful is one whole batch where some value of the block has no row for each image.
+        """
+        random = torch.Generator().manual_seed(self.settings.seed * 65537 + self.index)
+        groups = self._groups()
+        sizes = torch.tensor([len(rows) for rows in groups], dtype=torch.float)
+        for _ in range(count):
+            rows = groups[int(torch.multinomial(sizes, 1, generator=random))]
+            some = torch.randperm(len(rows), generator=random)[:self._handful()]
+            chosen = [rows[i] for i in some.tolist()]
+            exact, rounded, targets = (
+                _take(values, chosen) for values in (self.exact, self.rounded, self.targets))
+            yield exact, rounded, targets
+
+    def _groups(self) -> list[list[tuple[int, int]]]:
+        """(batch, row) of all images, those of one shape together; row -1 is a whole batch."""
+        groups: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+        for index, (inputs, outputs) in enumerate(zip(self.exact, self.targets, strict=True)):
+            values = [*inputs.values(), *outputs.values()]
+            heads = {v.shape[:1] if isinstance(v, Tensor) else None for v in values}
+            if len(heads) != 1 or heads & {None, ()}:
+                groups[(index,)] = [(index, -1)]
+                continue
+            rows = ((index, row) for row in range(len(values[0])))
+            groups.setdefault(tuple(v.shape[1:] for v in values), []).extend(rows)
+        return list(groups.values())
+
+    def _handful(self) -> int:
+        values = [*self.exact[0].values(), *self.targets[0].values()]
+        each = max(v[:1].numel() for v in values if isinstance(v, Tensor))
+        return min(max(ELEMENTS // max(each, 1), FEWEST), MOST)
+
+
+def _take(batches: list[Values], chosen: list[tuple[int, int]]) -> Values:
+    if chosen[0][1] < 0:
+        return batches[chosen[0][0]]
+    return {n: torch.stack([batches[b][n][row] for b, row in chosen]) for n in batches[0]}
