@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fxq.analysis.legality import note_on
 from fxq.compiled import CompiledModel, Insides
@@ -22,6 +22,7 @@ from fxq.compiler.prepare import Prepared, prepare
 from fxq.compiler.report import Report
 from fxq.errors import ConfigError, FxqWarning, VerificationError
 from fxq.frontend.batches import Transform
+from fxq.frontend.batches import batches as flat_batches
 from fxq.ir.ops import op_name
 from fxq.passes.base import Pass
 from fxq.profiler.distance import Distance, distance_of, why_far
@@ -29,6 +30,8 @@ from fxq.profiler.slower_regions import slower_regions
 from fxq.quantization.schemes import Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
+from fxq.reconstruction.run import no_batches
+from fxq.reconstruction.work import DEFAULT, Learning
 from fxq.runtime.executable import Executable
 from fxq.runtime.native.tune import tuned
 from fxq.system import plugins
@@ -47,26 +50,42 @@ class Freezable(Protocol):
 
 
 def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Path | None = None,
-            strict: bool = False, runtime: str = "auto",
-            check_finite: bool = False) -> CompiledModel:
+            strict: bool = False, runtime: str = "auto", check_finite: bool = False,
+            batches: Iterable[Any] | None = None, transform: Transform | None = None,
+            learning: Learning = DEFAULT) -> CompiledModel:
     """Turn a calibrated or trained model into a compiled one.
 
-    Warns (FxqWarning) when the outputs for the example inputs are far from float. Raises
-    CalibrationError when a value was never observed, UnsupportedOpError when `strict` and a node
-    stays in float.
+    A scheme with a `reconstruction` learns from `batches`, which are like calibration data, and
+    without them from those that `prepared` was calibrated with; `learning` says how. Warns
+    (FxqWarning) when the outputs for the example inputs are far from float. Raises
+    CalibrationError when a value was never observed or there are no batches to learn from,
+    UnsupportedOpError when `strict` and a node stays in float.
     """
-    return _convert(prepared, statistics, strict, runtime, check_finite)
+    flat = _flat(prepared, batches, transform)
+    return _convert(prepared, statistics, strict, runtime, check_finite, batches=flat,
+                    learning=learning)
+
+
+def _flat(prepared: Prepared | Freezable, data: Iterable[Any] | None,
+          transform: Transform | None) -> list[list[Tensor]] | None:
+    """The flat inputs of batches to learn from, or None where the scheme learns nothing."""
+    if data is None or not isinstance(prepared, Prepared) or (
+            not prepared.context.scheme.reconstruction):
+        return None
+    return list(flat_batches(data, prepared.convention.signature, transform))
 
 
 def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path | None,
              strict: bool, runtime: str, check_finite: bool,
-             lock: Callable[[Manager], None] | None = None, tune: bool = False) -> CompiledModel:
+             lock: Callable[[Manager], None] | None = None, tune: bool = False,
+             batches: list[list[Tensor]] | None = None,
+             learning: Learning = DEFAULT) -> CompiledModel:
     """`convert`, one call below the user's line, which warnings name."""
     start = time.perf_counter()
     if not isinstance(prepared, Prepared):
         prepared = prepared.freeze()
     seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
-    reference, executable = built(prepared, seen, runtime, strict)
+    reference, executable = built(prepared, seen, runtime, strict, batches, learning)
     manager, tuning = reference.manager, ""
     if tune:
         with manager.clock.step("tune"):
@@ -131,15 +150,17 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
             passes: Sequence[Pass | str] = (), tune: bool = False,
-            progress: Progress | None = None) -> CompiledModel:
+            progress: Progress | None = None, learning: Learning | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
     convention for torchvision and timm models). `calibration_data` is any iterable of batches;
     without it, ranges come from synthetic batches and a warning says so; another says when the
     outputs for the example inputs are far from float's. `statistics` replaces
-    calibration; `isa="any"` keeps the numbers right on x86 CPUs without VNNI too, for up to one
-    bit of the weights that need it; `check_finite` refuses NaN and infinity in every call. `lock`
+    calibration, but a scheme with a `reconstruction` learns from `calibration_data` all the same,
+    in the way that `learning` says; `isa="any"` keeps the numbers right on x86 CPUs without VNNI
+    too, for up to one bit of the weights that need it; `check_finite` refuses NaN and infinity in
+    every call. `lock`
     names a file: the first build writes its provenance there, and a later one that differs raises
     VerificationError with the first difference. `tune` measures on this machine, for the
     example inputs, how each step of a native program is computed best, and keeps that in the user's
@@ -156,6 +177,9 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
                           why=f"the engine is {engine}, the runtime {runtime}",
                           fix='compile for target="native", or without tune=True')
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
+    if prepared.context.scheme.reconstruction and calibration_data is None:
+        raise no_batches(prepared.context)
+    flat = None if statistics is None else _flat(prepared, calibration_data, transform)
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
     keep = None if lock is None else partial(
@@ -165,9 +189,16 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     if lock is not None and Path(lock).exists():  # what was measured then
         slower = frozenset(read_lock(lock)["slower"])
     else:
-        slower = slower_regions(prepared, seen) if tune else frozenset()
+        slower = slower_regions(_unlearned(prepared), seen) if tune else frozenset()
     prepared.context = replace(prepared.context, slower=slower)
-    return _convert(prepared, seen, strict, runtime, check_finite, keep, tune)
+    return _convert(prepared, seen, strict, runtime, check_finite, keep, tune, flat,
+                    learning or Learning(seed=seed))
+
+
+def _unlearned(prepared: Prepared) -> Prepared:
+    """The same work for a clock, which the values of weights do not matter to."""
+    scheme = replace(prepared.context.scheme, reconstruction=())
+    return replace(prepared, context=replace(prepared.context, scheme=scheme))
 
 
 def _keep_lock(path: Path, prepared: Prepared, identity: Lock, seed: int, runtime: str,

@@ -26,7 +26,8 @@ from fxq.ir.sizes import graph_bytes, macs
 from fxq.ir.stages import Stage
 from fxq.quantization.schemes import Mode
 from fxq.quantization.statistics import Statistics
-from fxq.reconstruction.run import Progress, reconstruct
+from fxq.reconstruction.run import reconstruct
+from fxq.reconstruction.work import DEFAULT, Learning
 from fxq.runtime.executable import Executable
 from fxq.runtime.shape_program import ShapeProgram, shape_program
 from fxq.system.torch_state import isolated, quiet
@@ -54,22 +55,22 @@ class Reference:
 
 
 def quantize(prepared: Prepared, statistics: Statistics | None = None, strict: bool = False,
-             batches: Batches = None, progress: Progress | None = None) -> Reference:
+             batches: Batches = None, learning: Learning = DEFAULT) -> Reference:
     """Decide formats by the statistics (else by what the observers have seen) and round weights.
 
-    `prepared` stays as it is: it can be quantized again, with other statistics. `batches` are
-    flat inputs, which the scheme's reconstruction learns from. Raises CalibrationError for a value
-    without statistics and for a reconstruction without batches, UnsupportedOpError when `strict`
-    and a node stays in float.
+    `prepared` stays as it is: it can be quantized again, with other statistics. The scheme's
+    reconstruction learns from `batches` of flat inputs, else from those of the calibration. Raises
+    CalibrationError for a value without statistics and for a reconstruction without batches,
+    UnsupportedOpError when `strict` and a node stays in float.
     """
-    reference = _quantize(prepared, statistics, batches, progress)
+    reference = _quantize(prepared, statistics, batches, learning)
     if strict and reference.left_in_float:
         raise _strict_error(reference.left_in_float)
     return reference
 
 
 def _quantize(prepared: Prepared, statistics: Statistics | None, batches: Batches,
-              progress: Progress | None) -> Reference:
+              learning: Learning) -> Reference:
     scheme, start = prepared.context.scheme, time.perf_counter()
     module = copy_of(prepared.graph_module)
     if not scheme.quantized:
@@ -78,7 +79,7 @@ def _quantize(prepared: Prepared, statistics: Statistics | None, batches: Batche
     seen = prepared.statistics() if statistics is None else statistics
     context = replace(prepared.context, statistics=seen)
     if scheme.reconstruction and scheme.mode is not Mode.HALF:
-        given = reconstruct(prepared.graph_module, context, batches or (), progress)
+        given = reconstruct(prepared.graph_module, context, batches or prepared.batches, learning)
         context = replace(context, given=given)
     manager = prepared.manager.fork(context)
     manager.clock.steps.append(("copy and statistics", time.perf_counter() - start))
@@ -134,7 +135,7 @@ def _multiplies_integers(node: fx.Node) -> bool:
 
 def built(prepared: Prepared, statistics: Statistics | None = None,
           runtime: str | None = None, strict: bool = False, batches: Batches = None,
-          progress: Progress | None = None) -> tuple[Reference, Executable]:
+          learning: Learning = DEFAULT) -> tuple[Reference, Executable]:
     """Quantize and link; `prepared` stays as it is. Raises the errors of both.
 
     Without `runtime`, the one that needs no measurement: the target's own programs, or Python.
@@ -143,7 +144,7 @@ def built(prepared: Prepared, statistics: Statistics | None = None,
         target = prepared.context.target
         runtime = "native" if target.engine == "native" and target.is_available() else "python"
     with isolated(), quiet():
-        reference = quantize(prepared, statistics, strict, batches, progress)
+        reference = quantize(prepared, statistics, strict, batches, learning)
         with reference.manager.clock.step("copy"):
             module = copy_of(reference.graph_module)
         takes = (prepared.convention.signature.names, reference.shapes)

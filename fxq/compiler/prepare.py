@@ -54,6 +54,7 @@ class Prepared:
     calibration: str = ""
     merged: Statistics = field(default_factory=Statistics)  # of all workers, once they met
     batch_digests: list[str] = field(default_factory=list)  # when a lock is kept
+    batches: list[list[Tensor]] = field(default_factory=list)  # when the scheme learns from them
     shapes: dict[str, None] = field(default_factory=dict)  # of the batches, in order, as texts
 
     def observers(self) -> dict[str, Observer]:

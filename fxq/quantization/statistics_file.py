@@ -68,14 +68,14 @@ def read(path: Path) -> dict[str, TensorStatistics]:
 
 def from_bytes(content: bytes) -> dict[str, TensorStatistics]:
     """The statistics behind `to_bytes`; raises ValueError, KeyError or TypeError for damage."""
-    tensors, metadata = load(content), _metadata(content)
+    tensors, metadata = load(content), metadata_of(content)
     if set(metadata) != {FORMAT}:
         raise ValueError(f"its format is {sorted(metadata)}, not {FORMAT!r}")
     rows = json.loads(metadata[FORMAT])
     return {key: _one(tensors, index, rows[key]) for index, key in enumerate(sorted(rows))}
 
 
-def _metadata(content: bytes) -> dict[str, str]:
+def metadata_of(content: bytes) -> dict[str, str]:
     """The text part of a safetensors file, which `load` has checked."""
     size = int.from_bytes(content[:8], "little")
     return dict(json.loads(content[8: 8 + size]).get("__metadata__", {}))

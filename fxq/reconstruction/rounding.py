@@ -98,17 +98,17 @@ def learn_rounding(work: Work) -> None:
 
 
 def _learn(softs: Sequence[SoftWeight], work: Work) -> None:
-    steps = work.settings.iterations
+    steps = work.learning.iterations
     weight_of_error, deviation = _scales(work)
     for soft in softs:
         soft.v.requires_grad_()
         soft.bias.requires_grad_()
-    optimizer = torch.optim.Adam([
-        {"params": [s.v for s in softs], "lr": RATE},
-        {"params": [s.bias for s in softs], "lr": BIAS_RATE * deviation}])
+    rates = (RATE, BIAS_RATE * deviation)
+    optimizer = torch.optim.Adam([{"params": [s.v for s in softs]},
+                                  {"params": [s.bias for s in softs]}])
     count = sum(s.v.numel() for s in softs)
     for step, (exact, rounded, targets) in enumerate(work.samples(steps)):
-        torch.manual_seed(hash((work.settings.seed, work.index, step)) % 2**31)
+        torch.manual_seed(hash((work.learning.seed, work.index, step)) % 2**31)
         ups = [s.up() for s in softs]
         weights = {s.layer: (s.weight(up), s.bias) for s, up in zip(softs, ups, strict=True)}
         outputs = work.simulation.rounded(work.block, _mixed(exact, rounded),
@@ -119,6 +119,8 @@ def _learn(softs: Sequence[SoftWeight], work: Work) -> None:
             power = SMOOTH + (SHARP - SMOOTH) * left
             loss = loss + PENALTY / count * sum(
                 (1 - (2 * up - 1).abs() ** power).sum() for up in ups)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()

@@ -9,15 +9,13 @@ from torch.fx import Node
 
 from fxq.analysis.context import Context, Given
 from fxq.errors import CalibrationError, ConfigError
-from fxq.reconstruction.activations import LIMIT, Activations, Store
+from fxq.reconstruction.activations import Activations, Store
 from fxq.reconstruction.blocks import Block, cut
+from fxq.reconstruction.checkpoints import Checkpoints
 from fxq.reconstruction.rounding import learn_rounding
 from fxq.reconstruction.simulation import simulate
-from fxq.reconstruction.work import DEFAULT, Settings, Work
+from fxq.reconstruction.work import DEFAULT, Learning, Work
 from fxq.system.torch_state import isolated
-
-Progress = Callable[[int, int], None]  # blocks that are done, and all
-
 
 Step = Callable[[Work], None]
 STEPS: Mapping[str, Step] = {  # in the order in which they run on each block
@@ -26,15 +24,14 @@ STEPS: Mapping[str, Step] = {  # in the order in which they run on each block
 
 
 def reconstruct(observed: fx.GraphModule, context: Context, batches: Iterable[list[Tensor]],
-                progress: Progress | None = None, settings: Settings = DEFAULT,
-                limit: int = LIMIT) -> Given:
+                learning: Learning = DEFAULT) -> Given:
     """What the scheme's steps decide for an OBSERVED graph, from flat inputs.
 
-    `context` holds the statistics. Values of up to `limit` bytes stay in memory, others on disk.
-    Raises ConfigError for steps that do not exist, CalibrationError for no batches.
+    `context` holds the statistics. Raises ConfigError for steps that do not exist,
+    CalibrationError for no batches, ArtifactError for checkpoints of other work.
     """
     steps = steps_of(context)
-    with isolated(), Store(limit) as store:
+    with isolated(), Store(learning.memory) as store:
         simulation = simulate(observed, context)
         inputs = [n for n in simulation.module.graph.nodes if n.op == "placeholder"]
         start = [dict(zip(inputs, map(store.keep, flat), strict=True)) for flat in batches]
@@ -42,16 +39,19 @@ def reconstruct(observed: fx.GraphModule, context: Context, batches: Iterable[li
             raise no_batches(context)
         exact, rounded = Activations(store, start), Activations(store, [dict(b) for b in start])
         blocks = cut(simulation.module)
+        kept = Checkpoints(learning.checkpoints, simulation, start, learning)
         for index, (block, dead) in enumerate(zip(blocks, _dead(blocks), strict=True)):
             targets = exact.run(block, simulation.exact)
             work = Work(block, simulation, exact.inputs_of(block), rounded.inputs_of(block),
-                        targets, index, settings)
-            for step in steps:
-                step(work)
+                        targets, index, learning)
+            if not kept.restore(block, index):
+                for step in steps:
+                    step(work)
+                kept.write(block, index)
             rounded.advance(rounded.run(block, simulation.rounded), dead)
             exact.advance(targets, dead)
-            if progress:
-                progress(index + 1, len(blocks))
+            if learning.progress:
+                learning.progress(index + 1, len(blocks))
         return simulation.decided
 
 

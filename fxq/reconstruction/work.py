@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from fxq.reconstruction.activations import LIMIT
 from fxq.reconstruction.blocks import Block
 from fxq.reconstruction.simulation import Simulation, Values
 
@@ -16,14 +18,23 @@ FEWEST, MOST = 4, 32  # images
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How long to learn, and from which random numbers."""
+class Learning:
+    """How to learn from batches.
 
-    iterations: int = 500  # of each block
+    `checkpoints` is a folder that keeps a file of each finished block: the same work, started
+    again, goes on behind the last one. `memory` bounds the values between two blocks, in bytes;
+    what is beyond it goes to temporary files. `progress` is called with the number of finished
+    blocks and of all.
+    """
+
+    iterations: int = 200  # of each block
     seed: int = 0
+    checkpoints: Path | None = None
+    memory: int = LIMIT
+    progress: Callable[[int, int], None] | None = None
 
 
-DEFAULT = Settings()
+DEFAULT = Learning()
 
 
 @dataclass(frozen=True)
@@ -39,14 +50,14 @@ class Work:
     rounded: list[Values]
     targets: list[Values]
     index: int = 0  # of the block
-    settings: Settings = DEFAULT
+    learning: Learning = DEFAULT
 
     def samples(self, count: int) -> Iterator[tuple[Values, Values, Values]]:
         """(exact, rounded, targets) of `count` random handfuls of images, the same for each seed.
 
         A handful is one whole batch where some value of the block has no row for each image.
         """
-        random = torch.Generator().manual_seed(self.settings.seed * 65537 + self.index)
+        random = torch.Generator().manual_seed(self.learning.seed * 65537 + self.index)
         groups = self._groups()
         sizes = torch.tensor([len(rows) for rows in groups], dtype=torch.float)
         for _ in range(count):
