@@ -27,7 +27,7 @@ from fxq.ir.ops import op_name
 from fxq.passes.base import Pass
 from fxq.profiler.distance import Distance, distance_of, why_far
 from fxq.profiler.slower_regions import slower_regions
-from fxq.quantization.schemes import Scheme
+from fxq.quantization.schemes import FAST, Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
 from fxq.reconstruction.run import no_batches
@@ -137,7 +137,9 @@ def _configuration(prepared: Prepared, strict: bool,
     asked = {"target": prepared.context.target.name, "scheme": scheme.name,
              "calibrator": scheme.activation_calibrator if scheme.needs_statistics else "",
              "overrides": " ".join(f"{k}={v}" for k, v in scheme.overrides.items()),
-             "isa": scheme.isa, "strict": str(strict).lower(), "runtime": runtime}
+             "repairs": " ".join(scheme.repairs),
+             "reconstruction": " ".join(scheme.reconstruction), "isa": scheme.isa,
+             "strict": str(strict).lower(), "runtime": runtime}
     return tuple((name, value) for name, value in asked.items() if value)
 
 
@@ -149,14 +151,16 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
             strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
-            passes: Sequence[Pass | str] = (), tune: bool = False,
+            passes: Sequence[Pass | str] = (), tune: bool = False, accuracy: str = FAST,
             progress: Progress | None = None, learning: Learning | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
     convention for torchvision and timm models). `calibration_data` is any iterable of batches;
     without it, ranges come from synthetic batches and a warning says so; another says when the
-    outputs for the example inputs are far from float's. `statistics` replaces
+    outputs for the example inputs are far from float's. `accuracy="best"` repairs the float graph
+    before calibration and learns from `calibration_data` after it, which takes several times as
+    long as "fast", and costs the compiled model nothing. `statistics` replaces
     calibration, but a scheme with a `reconstruction` learns from `calibration_data` all the same,
     in the way that `learning` says; `isa="any"` keeps the numbers right on x86 CPUs without VNNI
     too, for up to one bit of the weights that need it; `check_finite` refuses NaN and infinity in
@@ -170,7 +174,8 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     """
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
-                       isa=isa, verify=verify, locking=lock is not None, passes=passes)
+                       isa=isa, verify=verify, locking=lock is not None, passes=passes,
+                       accuracy=accuracy)
     engine = prepared.context.target.engine
     if tune and (engine != "native" or runtime not in ("auto", "native")):
         raise ConfigError("only native programs can be tuned",

@@ -74,7 +74,8 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
 def _calibrated(model: Any, batches: Any, path: Path, options: dict[str, Any],
                 progress: Callable[[int], None]) -> fxq.Statistics:
     """Run the data once and keep what was seen in a file."""
-    names = ("target", "scheme", "calibrator", "overrides", "example_inputs", "isa", "passes")
+    names = ("target", "scheme", "calibrator", "overrides", "example_inputs", "isa", "passes",
+             "accuracy")
     prepared = fxq.prepare(model, **{name: options[name] for name in names})
     seen = fxq.calibrate(prepared, batches, progress=progress)
     seen.save(path)

@@ -16,7 +16,7 @@ from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import HALF, QUANTIZE
 from fxq.compiler.prepare import Prepared
-from fxq.errors import ArtifactError, UnsupportedOpError
+from fxq.errors import ArtifactError, CalibrationError, UnsupportedOpError
 from fxq.ir.facts import forget_tensors, is_on_integers
 from fxq.ir.graph_module import copy_of
 from fxq.ir.integers import dequantize_weight, round_at_run_time
@@ -24,7 +24,7 @@ from fxq.ir.ops import op_name
 from fxq.ir.rewriter import Refusal, label
 from fxq.ir.sizes import graph_bytes, macs
 from fxq.ir.stages import Stage
-from fxq.quantization.schemes import Mode
+from fxq.quantization.schemes import Mode, Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.reconstruction.run import reconstruct
 from fxq.reconstruction.work import DEFAULT, Learning
@@ -77,6 +77,7 @@ def _quantize(prepared: Prepared, statistics: Statistics | None, batches: Batche
         manager = prepared.manager.fork(prepared.context)
         return _reference(prepared, module, manager, 0, ())
     seen = prepared.statistics() if statistics is None else statistics
+    _check_repairs(scheme, seen)
     context = replace(prepared.context, statistics=seen)
     if scheme.reconstruction and scheme.mode is not Mode.HALF:
         given = reconstruct(prepared.graph_module, context, batches or prepared.batches, learning)
@@ -93,6 +94,16 @@ def _quantize(prepared: Prepared, statistics: Statistics | None, batches: Batche
     refused = next(r.refusals for r in manager.records if r.name == "convert")
     lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
     return _reference(prepared, module, manager, prepared.macs - lost, refused)
+
+
+def _check_repairs(scheme: Scheme, seen: Statistics) -> None:
+    """Values of a repaired graph and of a plain one have the same keys, and other ranges."""
+    if seen and scheme.needs_statistics and seen.repairs != scheme.repairs:
+        raise CalibrationError(
+            "the statistics are not of this graph",
+            why=f"they were made with the repairs {list(seen.repairs)}, the scheme has "
+                f"{list(scheme.repairs)}",
+            fix="calibrate again, or prepare with the accuracy= of the calibration")
 
 
 def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:

@@ -105,7 +105,8 @@ class Checkpoints:
 def _digest(simulation: Simulation, batches: Sequence[Values], learning: Learning) -> str:
     """Everything that decides the result."""
     digest = hashlib.sha256(digest_graph(simulation.module).encode())
-    digest.update(to_bytes(simulation.context.statistics.values))
+    digest.update(to_bytes(simulation.context.statistics.values,
+                           simulation.context.statistics.repairs))
     scheme = simulation.context.scheme
     digest.update(repr((scheme, simulation.context.target.name, learning.iterations,
                         learning.seed, torch.__version__)).encode())

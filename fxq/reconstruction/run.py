@@ -10,8 +10,10 @@ from torch.fx import Node
 from fxq.analysis.context import Context, Given
 from fxq.errors import CalibrationError, ConfigError
 from fxq.reconstruction.activations import Activations, Store
+from fxq.reconstruction.bias import correct_biases
 from fxq.reconstruction.blocks import Block, cut
 from fxq.reconstruction.checkpoints import Checkpoints
+from fxq.reconstruction.ranges import choose_ranges
 from fxq.reconstruction.rounding import learn_rounding
 from fxq.reconstruction.simulation import simulate
 from fxq.reconstruction.work import DEFAULT, Learning, Work
@@ -19,7 +21,9 @@ from fxq.system.torch_state import isolated
 
 Step = Callable[[Work], None]
 STEPS: Mapping[str, Step] = {  # in the order in which they run on each block
+    "ranges": choose_ranges,
     "rounding": learn_rounding,
+    "bias": correct_biases,
 }
 
 
