@@ -35,23 +35,30 @@ def _correct(layer: Node, work: Work) -> None:
     assert isinstance(source, Node)
     ends = work.block.nodes.index(layer)
     before = replace(work.block, nodes=work.block.nodes[:ends], outputs=(source,))
-    shifts = []
+    error, count = torch.zeros(()), torch.zeros(())
     for exact, rounded in list(zip(work.exact, work.rounded, strict=True))[:BATCHES]:
         x = simulation.exact(before, exact)[source]
         x8 = simulation.round_value(source, simulation.rounded(before, rounded)[source])
-        shifts.append(_shift(layer, x, x8, simulation))
-    mean = torch.stack(shifts).mean(0)
-    simulation.set_bias(layer, (simulation.bias(layer).double() - mean).float())
+        sums = _sums(layer, x, x8, simulation)
+        error, count = error + sums[0], count + sums[1]
+    shift = error / count.clamp(min=1)
+    simulation.set_bias(layer, (simulation.bias(layer).double() - shift).float())
 
 
-def _shift(layer: Node, x: Tensor, x8: Tensor, simulation: Simulation) -> Tensor:
-    """What rounding adds to the mean of each output channel, in float64."""
+def _sums(layer: Node, x: Tensor, x8: Tensor, simulation: Simulation) -> tuple[Tensor, Tensor]:
+    """The errors of each output channel where its activation lets them pass, and their number."""
     op = op_of(layer)
     assert op is not None
-    base, _ = base_of(op)
+    base, activation = base_of(op)
     options = {name: attribute(layer, name) for name in base.attributes}
     exact = base.call(x, simulation.float_weight(layer), constant_of(layer.args[2]), **options)
     rounded = base.call(x8, simulation.multiplied(layer), simulation.biases[layer], **options)
-    error: Tensor = (rounded - exact).double()
+    passed = torch.ones_like(rounded)
+    if activation is not None:
+        own = {name: attribute(layer, name) for name in activation.attributes}
+        exact, shown = activation.call(exact, **own), activation.call(rounded, **own)
+        passed, rounded = (shown == rounded).float(), shown
+    error = ((rounded - exact) * passed).double()
     axis = 1 if base.rank else error.dim() - 1
-    return error.mean([d for d in range(error.dim()) if d != axis])
+    others = [d for d in range(error.dim()) if d != axis]
+    return error.sum(others), passed.double().sum(others)
