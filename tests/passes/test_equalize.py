@@ -79,7 +79,7 @@ def test_channels_reach_equally_far(make):
 
 def test_second_run_changes_nothing():
     """The pass knows what it has scaled."""
-    module, manager = prepared(bottleneck(), X, passes=(*FUSE, Equalize(), Equalize()))
+    _, manager = prepared(bottleneck(), X, passes=(*FUSE, Equalize(), Equalize()))
     assert [len(r.rewrites) for r in manager.records[-2:]] == [1, 0]
 
 
