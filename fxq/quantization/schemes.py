@@ -124,7 +124,7 @@ def with_accuracy(scheme: Scheme, accuracy: str) -> Scheme:
         raise ConfigError(f"scheme {scheme.name!r} has no better accuracy",
                           why=f"its layers are {scheme.mode}; \"best\" repairs the ranges of "
                               "calibration", fix='drop accuracy="best", or take int8_static')
-    learned = ("ranges",) if scheme.weight.bits >= 8 else ("ranges", "rounding")
+    learned = ("ranges", "bias") if scheme.weight.bits >= 8 else ("ranges", "rounding", "bias")
     return replace(scheme, repairs=REPAIRS, reconstruction=learned)
 
 
