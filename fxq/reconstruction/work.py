@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fxq.ir.facts import info
 from fxq.reconstruction.activations import LIMIT
 from fxq.reconstruction.blocks import Block
 from fxq.reconstruction.simulation import Simulation, Values, Weights
 
-ELEMENTS = 1 << 21  # of a block's inputs and outputs, that one step of learning may read
+ELEMENTS = 1 << 21  # of the largest value in a block, for all images of one step of learning
 FEWEST, MOST = 4, 32  # images
 
 
@@ -89,8 +91,9 @@ class Work:
         return list(groups.values())
 
     def _handful(self) -> int:
-        values = [*self.exact[0].values(), *self.targets[0].values()]
-        each = max(v[:1].numel() for v in values if isinstance(v, Tensor))
+        """So many images that the largest value in the block has about ELEMENTS numbers."""
+        nodes = (*self.block.inputs, *self.block.nodes)
+        each = max(math.prod((info(n).shape or ())[1:]) for n in nodes)
         return min(max(ELEMENTS // max(each, 1), FEWEST), MOST)
 
 
