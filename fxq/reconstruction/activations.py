@@ -26,14 +26,15 @@ class Store:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit, self.held = limit, 0
-        self._folder = tempfile.TemporaryDirectory(prefix="fxq-", ignore_cleanup_errors=True)
+        self._temporary = tempfile.TemporaryDirectory(prefix="fxq-", ignore_cleanup_errors=True)
+        self.folder = Path(self._temporary.name)
         self._files: dict[int, Path | None] = {}  # by the address of what is kept
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._temporary.cleanup()
 
     @property
     def spilled(self) -> int:
@@ -48,7 +49,7 @@ class Store:
             self.held += value.nbytes
             kept, file = value.contiguous(), None
         else:
-            handle, name = tempfile.mkstemp(dir=self._folder.name)
+            handle, name = tempfile.mkstemp(dir=self.folder)
             os.close(handle)
             kept = torch.from_file(name, shared=True, size=value.numel(), dtype=value.dtype)
             kept, file = kept.view(value.shape).copy_(value), Path(name)

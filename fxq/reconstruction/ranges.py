@@ -16,9 +16,8 @@ from torch.fx import Node
 from fxq.analysis.value_formats import fixed_format, format_groups, value_spec
 from fxq.ir.facts import info
 from fxq.quantization.formats import QParams
-from fxq.reconstruction.rounding import error_of
 from fxq.reconstruction.simulation import Simulation
-from fxq.reconstruction.work import Work
+from fxq.reconstruction.work import Work, error_of
 
 STEP = 1.12  # about 1 dB of rounding noise
 MOST = 6  # steps in one direction: twice or half of the range

@@ -21,16 +21,16 @@ from torch.fx import Node
 from fxq.analysis.overrides import scheme_of
 from fxq.ir.facts import info
 from fxq.ir.ops import channel_axis
-from fxq.quantization.formats import QSpec
+from fxq.quantization.formats import SMALLEST, QSpec
 from fxq.quantization.weights import IntegerWeight
 from fxq.reconstruction.simulation import Round, Simulation, Values
-from fxq.reconstruction.work import Work
+from fxq.reconstruction.work import Work, error_of
 
 WIDEST = 8  # bits: finer weights lose nothing by rounding to nearest
-RATE, BIAS_RATE = 2e-2, 1e-3  # Adam's, of v, and of a bias in deviations of the outputs
+RATE, BIAS_RATE = 0.1, 1e-3  # Adam's, of v, and of a bias in deviations of the outputs
 WARM_UP = 0.2  # of the steps, without penalty
-PENALTY = 1.0  # in parts of the error of rounding to nearest
-SHARP, SMOOTH = 20.0, 2.0  # the penalty's exponent at first, and at last
+PENALTY = 10.0  # in parts of the error of rounding to nearest
+SHARP, SMOOTH = 8.0, 2.0  # the penalty's exponent at first, and at last
 DROPPED = 0.5  # of the activations
 
 
@@ -90,22 +90,23 @@ def learn_rounding(work: Work) -> None:
     if not layers:
         return
     softs = [soften(work.simulation, n) for n in layers]
+    nearest = work.error()
     with torch.enable_grad():
-        _learn(softs, work)
+        _learn(softs, work, nearest)
+    if work.error({s.layer: (s.weight(s.v >= 0), s.bias) for s in softs}) >= nearest:
+        return
     for soft in softs:
         work.simulation.set_weight(soft.layer, soft.integers())
         work.simulation.set_bias(soft.layer, soft.bias.detach())
 
 
-def _learn(softs: Sequence[SoftWeight], work: Work) -> None:
-    steps = work.learning.iterations
-    weight_of_error, deviation = _scales(work)
+def _learn(softs: Sequence[SoftWeight], work: Work, nearest: float) -> None:
+    steps, deviation = work.learning.iterations, _deviation(work.targets[0])
     for soft in softs:
         soft.v.requires_grad_()
         soft.bias.requires_grad_()
-    rates = (RATE, BIAS_RATE * deviation)
     optimizer = torch.optim.Adam([{"params": [s.v for s in softs]},
-                                  {"params": [s.bias for s in softs]}])
+                                  {"params": [s.bias for s in softs]}], lr=RATE)
     count = sum(s.v.numel() for s in softs)
     for step, (exact, rounded, targets) in enumerate(work.samples(steps)):
         torch.manual_seed(hash((work.learning.seed, work.index, step)) % 2**31)
@@ -113,36 +114,22 @@ def _learn(softs: Sequence[SoftWeight], work: Work) -> None:
         weights = {s.layer: (s.weight(up), s.bias) for s, up in zip(softs, ups, strict=True)}
         outputs = work.simulation.rounded(work.block, _mixed(exact, rounded),
                                           _dropping(work.simulation), weights)
-        loss = weight_of_error * error_of(outputs, targets)
+        loss = error_of(outputs, targets) / max(nearest, SMALLEST)
         if step >= WARM_UP * steps:
             left = 1 - (step / steps - WARM_UP) / (1 - WARM_UP)
             power = SMOOTH + (SHARP - SMOOTH) * left
             loss = loss + PENALTY / count * sum(
                 (1 - (2 * up - 1).abs() ** power).sum() for up in ups)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * (1 - step / steps)
+        optimizer.param_groups[1]["lr"] = BIAS_RATE * deviation * (1 - step / steps)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
 
 
-def _scales(work: Work) -> tuple[float, float]:
-    """1 / the error of rounding to nearest, and the deviation of the block's outputs."""
-    with torch.no_grad():
-        _, rounded, targets = next(work.samples(1))
-        before = float(error_of(work.simulation.rounded(work.block, rounded), targets))
-        spread = [float(t.std()) for t in _floats(targets) if t.numel() > 1]
-    return 1 / before if before else 1.0, max(spread, default=1.0)
-
-
-def error_of(outputs: Values, targets: Values) -> Tensor:
-    """The mean squared error of a block's outputs."""
-    return sum((((outputs[n] - t) ** 2).mean() for n, t in targets.items()
-                if isinstance(t, Tensor) and t.is_floating_point()), torch.zeros(()))
-
-
-def _floats(values: Values) -> list[Tensor]:
-    return [v for v in values.values() if isinstance(v, Tensor) and v.is_floating_point()]
+def _deviation(targets: Values) -> float:
+    """The largest deviation of a block's outputs."""
+    return max((float(t.std()) for t in targets.values()
+                if isinstance(t, Tensor) and t.is_floating_point() and t.numel() > 1), default=1.0)
 
 
 def _mixed(exact: Values, rounded: Values) -> Values:

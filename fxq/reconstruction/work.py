@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fxq.ir.facts import info
 from fxq.reconstruction.activations import LIMIT
 from fxq.reconstruction.blocks import Block
-from fxq.reconstruction.simulation import Simulation, Values
+from fxq.reconstruction.simulation import Simulation, Values, Weights
 
-ELEMENTS = 1 << 21  # of a block's inputs and outputs, that one step of learning may read
+ELEMENTS = 1 << 21  # of the largest value in a block, for all images of one step of learning
 FEWEST, MOST = 4, 32  # images
 
 
@@ -27,7 +29,7 @@ class Learning:
     blocks and of all.
     """
 
-    iterations: int = 200  # of each block
+    iterations: int = 100  # of each block
     seed: int = 0
     checkpoints: Path | None = None
     memory: int = LIMIT
@@ -51,6 +53,13 @@ class Work:
     targets: list[Values]
     index: int = 0  # of the block
     learning: Learning = DEFAULT
+
+    def error(self, weights: Weights | None = None) -> float:
+        """The block's error over all batches, as it is decided, or with other weights."""
+        with torch.no_grad():
+            errors = [float(error_of(self.simulation.rounded(self.block, inputs, None, weights), t))
+                      for inputs, t in zip(self.rounded, self.targets, strict=True)]
+        return sum(errors) / len(errors)
 
     def samples(self, count: int) -> Iterator[tuple[Values, Values, Values]]:
         """(exact, rounded, targets) of `count` random handfuls of images, the same for each seed.
@@ -82,9 +91,16 @@ class Work:
         return list(groups.values())
 
     def _handful(self) -> int:
-        values = [*self.exact[0].values(), *self.targets[0].values()]
-        each = max(v[:1].numel() for v in values if isinstance(v, Tensor))
+        """So many images that the largest value in the block has about ELEMENTS numbers."""
+        nodes = (*self.block.inputs, *self.block.nodes)
+        each = max(math.prod((info(n).shape or ())[1:]) for n in nodes)
         return min(max(ELEMENTS // max(each, 1), FEWEST), MOST)
+
+
+def error_of(outputs: Values, targets: Values) -> Tensor:
+    """The mean squared error of a block's outputs."""
+    return sum((((outputs[n] - t) ** 2).mean() for n, t in targets.items()
+                if isinstance(t, Tensor) and t.is_floating_point()), torch.zeros(()))
 
 
 def _take(batches: list[Values], chosen: list[tuple[int, int]]) -> Values:
