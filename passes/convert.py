@@ -27,7 +27,7 @@ from fxq.analysis.context import Context
 from fxq.analysis.formats import choose_formats
 from fxq.analysis.overrides import scheme_of
 from fxq.ir import integers
-from fxq.ir.facts import FLOAT_WEIGHT, Info, info, place_on_integers
+from fxq.ir.facts import BIAS_CORRECTED, FLOAT_WEIGHT, Info, info, place_on_integers
 from fxq.ir.ops import Kind, channel_axis, op_of
 from fxq.ir.rewriter import PassResult, Rewriter, constant_of, label
 from fxq.ir.stages import Effect, Stage
@@ -129,4 +129,8 @@ def _convert_weight(node: Node, integer: IntegerWeight, names: dict[int, str],
     new = rewriter.call(integers.dequantize_weight, operands, {"axis": axis}, like=node,
                         before=node, value=Info(tuple(weight.shape), torch.float32, path))
     node.update_arg(1, new)
+    bias = context.given.biases.get(info(node).value)
+    if bias is not None:
+        node.update_arg(2, rewriter.constant(f"{label(node)}.bias", bias, node))
+        BIAS_CORRECTED.set(node, True)
     FLOAT_WEIGHT.set(node, weight)  # pair-safe-weights rounds again from these

@@ -43,27 +43,27 @@ class CorrectBias(Pass):
     def run(self, module: fx.GraphModule, context: Context) -> PassResult:
         rewriter = Rewriter(module)
         for node in list(module.graph.nodes) if context.scheme.correct_bias else []:
-            means = _input_means(node, context)
-            if means is not None:
-                _correct(node, means, rewriter)
+            if _is_rounded_layer(node):
+                _correct(node, context, rewriter)
         return rewriter.result()
 
 
-def _input_means(node: Node, context: Context) -> Tensor | None:
-    """Conditions 1 and 2."""
-    source = FLOAT_WEIGHT.of(node)
-    if not _is_plain_layer(node) or source is None or BIAS_CORRECTED.of(node):
-        return None
-    weight, value = node.args[1], node.args[0]
-    if getattr(weight, "target", None) is not integers.dequantize_weight:
-        return None
+def _is_rounded_layer(node: Node) -> bool:
+    """Condition 1."""
+    if not _is_plain_layer(node) or FLOAT_WEIGHT.of(node) is None or BIAS_CORRECTED.of(node):
+        return False
+    return getattr(node.args[1], "target", None) is integers.dequantize_weight
+
+
+def mean_shift(node: Node, error: Tensor, context: Context) -> Tensor | None:
+    """What the error of a layer's weights adds to the mean of each output, or None: condition 2."""
+    value, groups = node.args[0], groups_of(node)
     assert isinstance(value, Node)
     known = context.statistics.get(info(value).value)
-    means = known.channel_means() if known else None
-    weight = info(node.args[1]).shape  # type: ignore[arg-type]
-    if means is None or weight is None or len(means) != weight[1] * groups_of(node):
+    means = known.channel_means() if known and _is_plain_layer(node) else None
+    if means is None or len(means) != error.shape[1] * groups:
         return None  # another reader's channels are another dimension of this value
-    return torch.from_numpy(means)
+    return shift_of(error, torch.from_numpy(means), groups)
 
 
 def _is_plain_layer(node: Node) -> bool:
@@ -82,11 +82,13 @@ def shift_of(error: Tensor, means: Tensor, groups: int) -> Tensor:
     return torch.einsum("goi,gi->go", grouped, means.reshape(groups, inputs)).reshape(-1)
 
 
-def _correct(node: Node, means: Tensor, rewriter: Rewriter) -> None:
+def _correct(node: Node, context: Context, rewriter: Rewriter) -> None:
     rounded, exact = integers.constant_value(node.args[1]), FLOAT_WEIGHT.of(node)
     assert rounded is not None and exact is not None
-    error = rounded.sub_(exact)  # in place: the rounded weights were made for this
-    shift = shift_of(error, means, groups_of(node))
+    # in place: the rounded weights were made for this
+    shift = mean_shift(node, rounded.sub_(exact), context)
+    if shift is None:
+        return
     bias = constant_of(node.args[2])
     old = torch.zeros(len(shift)) if bias is None else bias
     new = rewriter.constant(f"{label(node)}.bias", (old.double() - shift).float(), node)

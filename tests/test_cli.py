@@ -237,11 +237,12 @@ def test_a_reader_that_went_away_exits_70():
 
 def test_the_pipeline_is_printed_with_its_reasons():
     """Each pass of the real tuple, in order, without a model."""
-    from fxq.compiler.pipeline import FINISH, HALF, PREPARE
+    from fxq.compiler.pipeline import FINISH, FUSE, HALF, PREPARE, REPAIR_STEPS
 
     done = fxq_command("compile", "--print-passes")
     rows = [line.split()[0] for line in done.stdout.splitlines()[2:] if "->" in line]
-    assert rows == [item.name for item in (*PREPARE, *FINISH, *HALF)]
+    assert rows == [item.name for item in (
+        *FUSE, *(p for p, _ in REPAIR_STEPS), *PREPARE[len(FUSE):], *FINISH, *HALF)]
     assert "every later pass knows one spelling per operator" in done.stdout
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from fxq.quantization.formats import QParams
 from fxq.quantization.schemes import SCHEMES, Scheme
 from fxq.quantization.statistics import Statistics
@@ -18,11 +20,13 @@ class Given:
 
     `formats` by the canonical key of each value, `weights` by the key of the value that their
     layer makes. Weights are given as integers, because one that lies on a tie may round either
-    way, and one integer may move an output by several steps.
+    way, and one integer may move an output by several steps. `biases`, by the same keys, are
+    final: `correct-bias` leaves them alone.
     """
 
     formats: Mapping[str, QParams] = field(default_factory=dict)
     weights: Mapping[str, IntegerWeight] = field(default_factory=dict)
+    biases: Mapping[str, Tensor] = field(default_factory=dict)
     complete: bool = False  # what is not listed here stays in float
 
 

@@ -25,13 +25,16 @@ from fxq.compiler.prepare import Prepared, prepare
 from fxq.compiler.report import Report
 from fxq.errors import CalibrationError, ConfigError, FxqWarning, VerificationError
 from fxq.frontend.batches import Transform
+from fxq.frontend.batches import batches as flat_batches
 from fxq.ir.ops import op_name
 from fxq.passes.base import Pass
 from fxq.profiler.distance import Distance, distance_of, why_far
 from fxq.profiler.slower_regions import slower_regions
-from fxq.quantization.schemes import Scheme
+from fxq.quantization.schemes import FAST, Scheme
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.synthetic_data import synthetic_batches
+from fxq.reconstruction.run import no_batches
+from fxq.reconstruction.work import DEFAULT, Learning
 from fxq.runtime.executable import Executable
 from fxq.runtime.native.tune import tuned
 from fxq.system import plugins
@@ -50,26 +53,42 @@ class Freezable(Protocol):
 
 
 def convert(prepared: Prepared | Freezable, *, statistics: Statistics | str | Path | None = None,
-            strict: bool = False, runtime: str = "auto",
-            check_finite: bool = False) -> CompiledModel:
+            strict: bool = False, runtime: str = "auto", check_finite: bool = False,
+            batches: Iterable[Any] | None = None, transform: Transform | None = None,
+            learning: Learning = DEFAULT) -> CompiledModel:
     """Turn a calibrated or trained model into a compiled one.
 
-    Warns (FxqWarning) when the outputs for the example inputs are far from float. Raises
-    CalibrationError when a value was never observed, UnsupportedOpError when `strict` and a node
-    stays in float.
+    A scheme with a `reconstruction` learns from `batches`, which are like calibration data, and
+    without them from those that `prepared` was calibrated with; `learning` says how. Warns
+    (FxqWarning) when the outputs for the example inputs are far from float. Raises
+    CalibrationError when a value was never observed or there are no batches to learn from,
+    UnsupportedOpError when `strict` and a node stays in float.
     """
-    return _convert(prepared, statistics, strict, runtime, check_finite)
+    flat = _flat(prepared, batches, transform)
+    return _convert(prepared, statistics, strict, runtime, check_finite, batches=flat,
+                    learning=learning)
+
+
+def _flat(prepared: Prepared | Freezable, data: Iterable[Any] | None,
+          transform: Transform | None) -> list[list[Tensor]] | None:
+    """The flat inputs of batches to learn from, or None where the scheme learns nothing."""
+    if data is None or not isinstance(prepared, Prepared) or (
+            not prepared.context.scheme.reconstruction):
+        return None
+    return list(flat_batches(data, prepared.convention.signature, transform))
 
 
 def _convert(prepared: Prepared | Freezable, statistics: Statistics | str | Path | None,
              strict: bool, runtime: str, check_finite: bool,
-             lock: Callable[[Manager], None] | None = None, tune: bool = False) -> CompiledModel:
+             lock: Callable[[Manager], None] | None = None, tune: bool = False,
+             batches: list[list[Tensor]] | None = None,
+             learning: Learning = DEFAULT) -> CompiledModel:
     """`convert`, one call below the user's line, which warnings name."""
     start = time.perf_counter()
     if not isinstance(prepared, Prepared):
         prepared = prepared.freeze()
     seen = Statistics.load(statistics) if isinstance(statistics, str | Path) else statistics
-    reference, executable = built(prepared, seen, runtime, strict)
+    reference, executable = built(prepared, seen, runtime, strict, batches, learning)
     manager, tuning = reference.manager, ""
     if tune:
         with manager.clock.step("tune"):
@@ -121,7 +140,9 @@ def _configuration(prepared: Prepared, strict: bool,
     asked = {"target": prepared.context.target.name, "scheme": scheme.name,
              "calibrator": scheme.activation_calibrator if scheme.needs_statistics else "",
              "overrides": " ".join(f"{k}={v}" for k, v in scheme.overrides.items()),
-             "isa": scheme.isa, "strict": str(strict).lower(), "runtime": runtime}
+             "repairs": " ".join(scheme.repairs),
+             "reconstruction": " ".join(scheme.reconstruction), "isa": scheme.isa,
+             "strict": str(strict).lower(), "runtime": runtime}
     return tuple((name, value) for name, value in asked.items() if value)
 
 
@@ -133,17 +154,22 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
             strict: bool = False, runtime: str = "auto", seed: int = 0, verify: bool = True,
             check_finite: bool = False, lock: str | Path | None = None,
-            passes: Sequence[Pass | str] = (), tune: bool = False,
+            passes: Sequence[Pass | str] = (), tune: bool = False, accuracy: str = FAST,
             max_drop: float | None = None, min_speedup: float | None = None,
-            max_mb: float | None = None, progress: Progress | None = None) -> CompiledModel:
+            max_mb: float | None = None, progress: Progress | None = None,
+            learning: Learning | None = None) -> CompiledModel:
     """Compile a model for a target: trace, fuse, calibrate, quantize, lower.
 
     `model` is left untouched. `example_inputs` are the model's positional inputs (found by
     convention for torchvision and timm models). `calibration_data` is any iterable of batches;
     without it, ranges come from synthetic batches and a warning says so; another says when the
-    outputs for the example inputs are far from float's. `statistics` replaces
-    calibration; `isa="any"` keeps the numbers right on x86 CPUs without VNNI too, for up to one
-    bit of the weights that need it; `check_finite` refuses NaN and infinity in every call. `lock`
+    outputs for the example inputs are far from float's. `accuracy="best"` repairs the float graph
+    before calibration and learns from `calibration_data` after it, which takes several times as
+    long as "fast", and costs the compiled model nothing. `statistics` replaces
+    calibration, but a scheme with a `reconstruction` learns from `calibration_data` all the same,
+    in the way that `learning` says; `isa="any"` keeps the numbers right on x86 CPUs without VNNI
+    too, for up to one bit of the weights that need it; `check_finite` refuses NaN and infinity in
+    every call. `lock`
     names a file: the first build writes its provenance there, and a later one that differs raises
     VerificationError with the first difference. `tune` measures on this machine, for the
     example inputs, how each step of a native program is computed best, and keeps that in the user's
@@ -163,16 +189,24 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
                                fix="pass calibration_data=loader")
     prepared = prepare(model, target=target, scheme=scheme, example_inputs=example_inputs,
                        example_kwargs=example_kwargs, calibrator=calibrator, overrides=overrides,
-                       isa=isa, verify=verify, locking=lock is not None, passes=passes)
+                       isa=isa, verify=verify, locking=lock is not None, passes=passes,
+                       accuracy=accuracy)
+    if limits and prepared.context.scheme.reconstruction:
+        raise ConfigError("a budget cannot be combined with what batches teach",
+                          why="it counts on the errors of the formats alone",
+                          fix='compile with accuracy="fast", or without the budget')
     engine = prepared.context.target.engine
     if tune and (engine != "native" or runtime not in ("auto", "native")):
         raise ConfigError("only native programs can be tuned",
                           why=f"the engine is {engine}, the runtime {runtime}",
                           fix='compile for target="native", or without tune=True')
     wants_data = prepared.context.scheme.needs_statistics or calibration_data is not None
+    if prepared.context.scheme.reconstruction and calibration_data is None:
+        raise no_batches(prepared.context)
     if limits and calibration_data is not None:
         alone = isinstance(calibration_data, Tensor)
         calibration_data = [calibration_data] if alone else list(calibration_data)  # read again
+    flat = None if statistics is None else _flat(prepared, calibration_data, transform)
     if prepared.context.scheme.quantized and wants_data and statistics is None:
         _calibrate_on(prepared, calibration_data, transform, seed, progress)
     keep = None if lock is None else partial(
@@ -189,13 +223,20 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     if lock is not None and Path(lock).exists():  # what was measured then
         slower = frozenset(read_lock(lock)["slower"])
     else:
-        slower = slower_regions(prepared, seen) if tune else frozenset()
+        slower = slower_regions(_unlearned(prepared), seen) if tune else frozenset()
     prepared.context = replace(prepared.context, slower=slower)
-    compiled = _convert(prepared, seen, strict, runtime, check_finite, keep, tune)
+    compiled = _convert(prepared, seen, strict, runtime, check_finite, keep, tune, flat,
+                        learning or Learning(seed=seed))
     if outcome is not None:
         compiled.report = replace(compiled.report, budget=str(outcome))
         compiled.pareto = outcome.points
     return compiled
+
+
+def _unlearned(prepared: Prepared) -> Prepared:
+    """The same work for a clock, which the values of weights do not matter to."""
+    scheme = replace(prepared.context.scheme, reconstruction=())
+    return replace(prepared, context=replace(prepared.context, scheme=scheme))
 
 
 def _keep_lock(path: Path, prepared: Prepared, identity: Lock, seed: int, runtime: str,

@@ -17,6 +17,7 @@ import typer
 from fxq import __version__
 from fxq.cli.errors import DEBUG, run_guarded
 from fxq.cli.options import (
+    Accuracy,
     Batch,
     Calibrator,
     ClassMap,
@@ -73,7 +74,8 @@ def _root(version: Annotated[bool, typer.Option(
 @app.command()
 def compile(model: Model, weights: Weights = None, data: Data = None,
             target: TargetName = "fbgemm", scheme: SchemeName = "int8_static",
-            calibrator: Calibrator = None, override: Overrides = None, isa: Isa = None,
+            accuracy: Accuracy = "fast", calibrator: Calibrator = None,
+            override: Overrides = None, isa: Isa = None,
             statistics: StatisticsFile = None, save_statistics: SaveStatistics = None,
             runtime: Runtime = "auto", passes: Passes = None, images: Images = 256,
             batch_size: Batch = 16, strict: Strict = False, output: CompiledFile = None,
@@ -90,8 +92,8 @@ def compile(model: Model, weights: Weights = None, data: Data = None,
                            strict=strict, images=images, isa=isa, batch_size=batch_size,
                            statistics=statistics, save_statistics=save_statistics,
                            output=output, force=force, lock=lock, passes=passes or (),
-                           tune=tune, files=(labels, class_map), max_drop=max_drop,
-                           min_speedup=min_speedup, max_mb=max_mb)
+                           tune=tune, accuracy=accuracy, files=(labels, class_map),
+                           max_drop=max_drop, min_speedup=min_speedup, max_mb=max_mb)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
 
 

@@ -24,6 +24,7 @@ from fxq.compiler.report import Report
 from fxq.errors import ConfigError
 from fxq.frontend.example_inputs import image_shape
 from fxq.quantization.schemes import SCHEMES
+from fxq.reconstruction.work import Learning
 from fxq.system import plugins
 from fxq.targets import availability, get_target, target_names
 
@@ -53,11 +54,11 @@ def compile_model(name: str, weights: str | None, data: str | None, *, images: i
     options |= {"lock": lock, "example_inputs": inputs, "overrides": parse_overrides(overrides)}
     seen: Any = statistics
     total = len(batches) if hasattr(batches, "__len__") else None
-    with _progress(total) as progress, on_stderr():
+    with _progress(total) as (progress, learned), on_stderr():
         if save_statistics and batches:
             seen = _calibrated(model, batches, save_statistics, options, progress)
         compiled = fxq.compile(model, calibration_data=batches, statistics=seen, progress=progress,
-                               **options)
+                               learning=Learning(progress=learned), **options)
     mark(compiled, loaded, name)
     if output:
         compiled.save(output)
@@ -77,7 +78,8 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
 def _calibrated(model: Any, batches: Any, path: Path, options: dict[str, Any],
                 progress: Callable[[int], None]) -> fxq.Statistics:
     """Run the data once and keep what was seen in a file."""
-    names = ("target", "scheme", "calibrator", "overrides", "example_inputs", "isa", "passes")
+    names = ("target", "scheme", "calibrator", "overrides", "example_inputs", "isa", "passes",
+             "accuracy")
     prepared = fxq.prepare(model, **{name: options[name] for name in names})
     seen = fxq.calibrate(prepared, batches, progress=progress)
     seen.save(path)
@@ -85,14 +87,17 @@ def _calibrated(model: Any, batches: Any, path: Path, options: dict[str, Any],
 
 
 @contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while batches run; nothing when it is piped."""
-    bar = Progress(TextColumn("calibrate"), BarColumn(), MofNCompleteColumn(),
+def _progress(total: int | None) -> Iterator[tuple[Callable[[int], None],
+                                                   Callable[[int, int], None]]]:
+    """Bars on stderr while batches run, and while blocks are learned; nothing when it is piped."""
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                    TimeRemainingColumn(), console=Console(stderr=True),
                    disable=not sys.stderr.isatty())
     with bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.update(task, completed=count)
+        task = bar.add_task("calibrate", total=total)
+        learning = bar.add_task("learn", visible=False)
+        yield (lambda count: bar.update(task, completed=count),
+               lambda count, of: bar.update(learning, completed=count, total=of, visible=True))
 
 
 def target_table() -> str:

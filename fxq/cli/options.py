@@ -56,6 +56,8 @@ CompiledFile = Annotated[Optional[Path], typer.Option(  # noqa: UP045
 Force = Annotated[bool, typer.Option(help="replace an existing output file")]
 Calibrator = Annotated[Optional[str], typer.Option(  # noqa: UP045
     help="mse, minmax, entropy, percentile:99.9, sigma:3, moving_average, auto")]
+Accuracy = Annotated[str, typer.Option(
+    metavar="fast|best", help="best: repairs and learning on --data; takes longer, runs as fast")]
 Overrides = Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
     "--override", help="PATTERN=SCHEME for a module path or operator; may be repeated")]
 Isa = Annotated[Optional[str], typer.Option(  # noqa: UP045

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from torch import fx
+from torch import Tensor, fx
 
 from fxq.analysis.saturation import prove
 from fxq.artifact.check import range_of
@@ -15,7 +16,7 @@ from fxq.compiler.link import link
 from fxq.compiler.manager import Manager
 from fxq.compiler.pipeline import HALF, QUANTIZE
 from fxq.compiler.prepare import Prepared
-from fxq.errors import ArtifactError, UnsupportedOpError
+from fxq.errors import ArtifactError, CalibrationError, UnsupportedOpError
 from fxq.ir.facts import forget_tensors, is_on_integers
 from fxq.ir.graph_module import copy_of
 from fxq.ir.integers import dequantize_weight, round_at_run_time
@@ -23,11 +24,15 @@ from fxq.ir.ops import op_name
 from fxq.ir.rewriter import Refusal, label
 from fxq.ir.sizes import graph_bytes, macs
 from fxq.ir.stages import Stage
-from fxq.quantization.schemes import Mode
+from fxq.quantization.schemes import Mode, Scheme
 from fxq.quantization.statistics import Statistics
+from fxq.reconstruction.run import reconstruct
+from fxq.reconstruction.work import DEFAULT, Learning
 from fxq.runtime.executable import Executable
 from fxq.runtime.shape_program import ShapeProgram, shape_program
 from fxq.system.torch_state import isolated, quiet
+
+Batches = Iterable[list[Tensor]] | None
 
 
 @dataclass(frozen=True)
@@ -49,28 +54,35 @@ class Reference:
     isa: str = ""
 
 
-def quantize(prepared: Prepared, statistics: Statistics | None = None,
-             strict: bool = False) -> Reference:
+def quantize(prepared: Prepared, statistics: Statistics | None = None, strict: bool = False,
+             batches: Batches = None, learning: Learning = DEFAULT) -> Reference:
     """Decide formats by the statistics (else by what the observers have seen) and round weights.
 
-    `prepared` stays as it is: it can be quantized again, with other statistics. Raises
-    CalibrationError for a value without statistics, UnsupportedOpError when `strict` and a node
-    stays in float.
+    `prepared` stays as it is: it can be quantized again, with other statistics. The scheme's
+    reconstruction learns from `batches` of flat inputs, else from those of the calibration. Raises
+    CalibrationError for a value without statistics and for a reconstruction without batches,
+    UnsupportedOpError when `strict` and a node stays in float.
     """
-    reference = _quantize(prepared, statistics)
+    reference = _quantize(prepared, statistics, batches, learning)
     if strict and reference.left_in_float:
         raise _strict_error(reference.left_in_float)
     return reference
 
 
-def _quantize(prepared: Prepared, statistics: Statistics | None) -> Reference:
+def _quantize(prepared: Prepared, statistics: Statistics | None, batches: Batches,
+              learning: Learning) -> Reference:
     scheme, start = prepared.context.scheme, time.perf_counter()
     module = copy_of(prepared.graph_module)
     if not scheme.quantized:
         manager = prepared.manager.fork(prepared.context)
         return _reference(prepared, module, manager, 0, ())
     seen = prepared.statistics() if statistics is None else statistics
-    manager = prepared.manager.fork(replace(prepared.context, statistics=seen))
+    _check_repairs(scheme, seen)
+    context = replace(prepared.context, statistics=seen)
+    if scheme.reconstruction and scheme.mode is not Mode.HALF:
+        given = reconstruct(prepared.graph_module, context, batches or prepared.batches, learning)
+        context = replace(context, given=given)
+    manager = prepared.manager.fork(context)
     manager.clock.steps.append(("copy and statistics", time.perf_counter() - start))
     if scheme.mode is Mode.HALF:
         manager.run(module, HALF)
@@ -82,6 +94,16 @@ def _quantize(prepared: Prepared, statistics: Statistics | None) -> Reference:
     refused = next(r.refusals for r in manager.records if r.name == "convert")
     lost = sum(macs(n) for n in module.graph.nodes if not _multiplies_integers(n))
     return _reference(prepared, module, manager, prepared.macs - lost, refused)
+
+
+def _check_repairs(scheme: Scheme, seen: Statistics) -> None:
+    """Values of a repaired graph and of a plain one have the same keys, and other ranges."""
+    if seen and scheme.needs_statistics and seen.repairs != scheme.repairs:
+        raise CalibrationError(
+            "the statistics are not of this graph",
+            why=f"they were made with the repairs {list(seen.repairs)}, the scheme has "
+                f"{list(scheme.repairs)}",
+            fix="calibrate again, or prepare with the accuracy= of the calibration")
 
 
 def _strict_error(left: tuple[Refusal, ...]) -> UnsupportedOpError:
@@ -123,7 +145,8 @@ def _multiplies_integers(node: fx.Node) -> bool:
 
 
 def built(prepared: Prepared, statistics: Statistics | None = None,
-          runtime: str | None = None, strict: bool = False) -> tuple[Reference, Executable]:
+          runtime: str | None = None, strict: bool = False, batches: Batches = None,
+          learning: Learning = DEFAULT) -> tuple[Reference, Executable]:
     """Quantize and link; `prepared` stays as it is. Raises the errors of both.
 
     Without `runtime`, the one that needs no measurement: the target's own programs, or Python.
@@ -132,7 +155,7 @@ def built(prepared: Prepared, statistics: Statistics | None = None,
         target = prepared.context.target
         runtime = "native" if target.engine == "native" and target.is_available() else "python"
     with isolated(), quiet():
-        reference = quantize(prepared, statistics, strict)
+        reference = quantize(prepared, statistics, strict, batches, learning)
         with reference.manager.clock.step("copy"):
             module = copy_of(reference.graph_module)
         takes = (prepared.convention.signature.names, reference.shapes)

@@ -66,6 +66,8 @@ def run_batches(prepared: Prepared, flat: Iterable[list[Tensor]],
                 raise CalibrationError(
                     f"the model fails on batch {count}", why=str(error).strip().split("\n")[0],
                     fix="give batches with the shapes and values that the model takes") from error
+            if prepared.context.scheme.reconstruction:
+                prepared.batches.append(batch)
             count += 1
             prepared.shapes[_shapes_of(batch)] = None
             _LOG.debug("batch %d", count)

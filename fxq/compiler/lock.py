@@ -47,7 +47,8 @@ def make_lock(context: Context, identity: Lock, batches: Sequence[str], seed: in
         "threads": torch.get_num_threads(), "target": context.target.name,
         "scheme": hashlib.sha256(repr(context.scheme).encode()).hexdigest(), "seed": seed,
         **identity, "batches": list(batches),
-        "statistics": hashlib.sha256(to_bytes(context.statistics.values)).hexdigest(),
+        "statistics": hashlib.sha256(to_bytes(
+            context.statistics.values, context.statistics.repairs)).hexdigest(),
         "slower": sorted(context.slower), "overrides": dict(context.scheme.overrides),
         "passes": [list(row) for row in passes]}
 

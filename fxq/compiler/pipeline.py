@@ -13,6 +13,8 @@ from fxq.passes.batch_norm_to_affine import BatchNormToAffine
 from fxq.passes.cast_half import CastHalf
 from fxq.passes.convert import Convert
 from fxq.passes.correct_bias import CorrectBias
+from fxq.passes.equalize import Equalize
+from fxq.passes.equalize_clamps import EqualizeClamps
 from fxq.passes.fold_batch_norm import FoldBatchNorm
 from fxq.passes.fold_clamp import FoldClamp
 from fxq.passes.fold_pad import FoldPad
@@ -36,6 +38,10 @@ FUSE_STEPS: tuple[Step, ...] = (
     (FoldBatchNorm(), "before activations, which come behind the norm"),
     (BatchNormToAffine(), "what no layer could take; before activations, so that it absorbs one"),
     (FuseActivation(), "last of the float rewrites: its input is final"),
+)
+REPAIR_STEPS: tuple[Step, ...] = (  # those that the scheme names in `repairs`
+    (Equalize(), "on final layers, and before anything is measured"),
+    (EqualizeClamps(), "after what is exact; the two share no value"),
 )
 OBSERVE_STEPS: tuple[Step, ...] = (
     (InsertObservers(), "on the fused graph, so that no value is watched that no kernel keeps"),
@@ -71,17 +77,26 @@ HALF = _passes(HALF_STEPS)
 
 def pipeline_table() -> str:
     """Every pass in order, with its stages, its effect on numbers, and the reason for its place."""
-    steps = (*FUSE_STEPS, *OBSERVE_STEPS, *QUANTIZE_STEPS, *LOWER_STEPS, *HALF_STEPS)
+    steps = (*FUSE_STEPS, *REPAIR_STEPS, *OBSERVE_STEPS, *QUANTIZE_STEPS, *LOWER_STEPS, *HALF_STEPS)
     rows = [(p.name, f"{p.before} -> {p.after}", p.effect.name.lower(), reason)
             for p, reason in steps]
     table = tabulate(rows, headers=("pass", "stages", "effect", "why here"))
     return (f"{table}\n\nIn half precision, cast-half takes the place of convert and all that "
-            "follows it.\n")
+            "follows it. Repairs (equalize, equalize-clamps) run where the scheme names them.\n")
+
+
+def repairs(names: Iterable[str]) -> tuple[Pass, ...]:
+    """The repairs of these names, in the pipeline's order. Raises ConfigError for others."""
+    known = [item.name for item, _ in REPAIR_STEPS]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"no repair is named {name!r}", fix=did_you_mean(name, known))
+    return tuple(item for item, _ in REPAIR_STEPS if item.name in names)
 
 
 def named_passes(passes: Iterable[Pass | str]) -> tuple[Pass, ...]:
     """The user's passes; a name is that of an installed plugin's. Raises ConfigError."""
-    own = {p.name for p in (*PREPARE, *FINISH, *HALF)}
+    own = {p.name for p in (*PREPARE, *_passes(REPAIR_STEPS), *FINISH, *HALF)}
     return tuple(_plugin(p, own) if isinstance(p, str) else p for p in passes)
 
 

@@ -15,7 +15,7 @@ from fxq.analysis.legality import check_legal
 from fxq.analysis.overrides import checked_overrides
 from fxq.compiler.capture import capture, given_inputs
 from fxq.compiler.manager import Manager
-from fxq.compiler.pipeline import FUSE, PREPARE, named_passes
+from fxq.compiler.pipeline import FUSE, PREPARE, named_passes, repairs
 from fxq.errors import ConfigError
 from fxq.frontend.convention import Convention
 from fxq.frontend.example_inputs import example_inputs_for
@@ -27,7 +27,7 @@ from fxq.ir.sizes import macs, model_bytes
 from fxq.passes.base import Pass
 from fxq.quantization.calibrators import AUTO, get_calibrator
 from fxq.quantization.observer import Observer
-from fxq.quantization.schemes import Scheme, get_scheme
+from fxq.quantization.schemes import FAST, Scheme, get_scheme, with_accuracy
 from fxq.quantization.statistics import Statistics
 from fxq.quantization.weight_calibrators import get_weight_rule
 from fxq.runtime.python import Function, build
@@ -54,6 +54,7 @@ class Prepared:
     calibration: str = ""
     merged: Statistics = field(default_factory=Statistics)  # of all workers, once they met
     batch_digests: list[str] = field(default_factory=list)  # when a lock is kept
+    batches: list[list[Tensor]] = field(default_factory=list)  # when the scheme learns from them
     shapes: dict[str, None] = field(default_factory=dict)  # of the batches, in order, as texts
 
     def observers(self) -> dict[str, Observer]:
@@ -99,7 +100,8 @@ class Prepared:
 
     def statistics(self) -> Statistics:
         """What the observers have seen so far."""
-        own = Statistics({key: o.statistics() for key, o in self.observers().items()})
+        own = Statistics({key: o.statistics() for key, o in self.observers().items()},
+                         self.context.scheme.repairs)
         return own.merge(self.merged) if self.merged else own
 
 
@@ -108,8 +110,10 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
             example_kwargs: Mapping[str, Any] | None = None, calibrator: str | None = None,
             overrides: Mapping[Any, str] | None = None, isa: str | None = None,
             verify: bool = True, locking: bool = False,
-            passes: Sequence[Pass | str] = ()) -> Prepared:
-    """Trace, normalize, fuse, and insert observers.
+            passes: Sequence[Pass | str] = (), accuracy: str = FAST) -> Prepared:
+    """Trace, normalize, fuse, repair, and insert observers.
+
+    `accuracy="best"` adds the repairs and the reconstruction of `schemes.at_best` to the scheme.
 
     `passes` are the user's own, from FUSED to FUSED, or names of installed plugins'; they run when
     fxq's fusions are done.
@@ -121,7 +125,7 @@ def prepare(model: nn.Module, *, target: str | Target = "fbgemm",
 
         scheme, own = scheme_from_mapping(model, scheme)
         overrides = own | dict(overrides or {})
-    context = make_context(model, target, scheme, calibrator, overrides, isa)
+    context = make_context(model, target, scheme, calibrator, overrides, isa, accuracy)
     if context.scheme.trained:
         raise ConfigError(f"scheme {context.scheme.name!r} is trained",
                           why="its formats are learned together with the weights",
@@ -148,7 +152,8 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
         with manager.clock.step("trace"):
             traced, outputs = capture(model, twin, signature, inputs)
         module = traced.graph_module
-        rest = PREPARE[len(FUSE):] if context.scheme.quantized else ()
+        rest = (*repairs(context.scheme.repairs), *PREPARE[len(FUSE):]) if (
+            context.scheme.quantized) else ()
         manager.start_from(outputs)
         manager.run(module, (*FUSE, *own, *rest))
     with manager.clock.step("observers and MACs"):
@@ -165,7 +170,7 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
 
 def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
                  calibrator: str | None, overrides: Mapping[Any, str] | None,
-                 isa: str | None = None) -> Context:
+                 isa: str | None = None, accuracy: str = FAST) -> Context:
     """Check that all names exist and that the target runs the scheme and its overrides.
 
     Plugins' operators are loaded here: overrides and the rows of targets may name them.
@@ -177,6 +182,7 @@ def make_context(model: nn.Module, target: str | Target, scheme: str | Scheme,
         kind = replace(kind, activation_calibrator=calibrator)
     if isa:
         kind = replace(kind, isa=isa)
+    kind = with_accuracy(kind, accuracy)
     if kind.activation_calibrator != AUTO:
         get_calibrator(kind.activation_calibrator)
     get_weight_rule(kind.weight_calibrator)

@@ -77,6 +77,7 @@ UNTRACEABLE = Fact("fxq.untraceable", str)  # why a module is called as it is
 REPLACED = Fact("fxq.was", str)  # the name of the node that this one stands for
 FLOAT_WEIGHT = Fact("fxq.float_weight", Tensor, heavy=True)  # before it was rounded
 BIAS_CORRECTED = Fact("fxq.bias_corrected", bool)
+EQUALIZED = Fact("fxq.equalized", bool)  # its channels were scaled for its readers' sake
 ROW = Fact("fxq.row", object)  # of its target's table, as chosen: see `fxq.kernels.rows`
 KERNEL = Fact("fxq.kernel", str)  # LOWERED: the canonical name of the kernel that runs
 PACKED = Fact("fxq.packed", str)  # packed weights: their type and shape, as printed
@@ -86,7 +87,7 @@ MACS = Fact("fxq.macs", int)  # LOWERED: multiply-accumulates of the layer behin
 
 FACTS: tuple[Fact[Any], ...] = (
     INFO, FORMAT, PLACED, UNFOLDED, DROPOUTS, GIVEN_FORMAT, UNTRACEABLE, REPLACED, FLOAT_WEIGHT,
-    BIAS_CORRECTED, ROW, KERNEL, PACKED, PACKED_BYTES, PLACE, MACS)
+    BIAS_CORRECTED, EQUALIZED, ROW, KERNEL, PACKED, PACKED_BYTES, PLACE, MACS)
 
 
 def carry(old: Node, new: Node) -> None:

@@ -21,8 +21,8 @@ def merge_across_workers(own: Statistics) -> Statistics:
                                fix='call torch.distributed.init_process_group("gloo") first, and '
                                    "start the workers with torchrun")
     merged = Statistics()
-    for part in _gather(to_bytes(own.values)):
-        merged = merged.merge(Statistics(from_bytes(part)))
+    for part in _gather(to_bytes(own.values, own.repairs)):
+        merged = merged.merge(Statistics(*from_bytes(part)))
     return merged
 
 

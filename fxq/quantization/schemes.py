@@ -47,6 +47,8 @@ class Scheme:
     isa: str = "host"  # CPUs that must give the right numbers: like this one, or "any"
     correct_bias: bool = True  # take back what rounding the weights adds to channel means
     float_averages: bool = True  # averages that 8 bits would spoil are computed in float
+    repairs: tuple[str, ...] = ()  # passes that prepare the float graph: `REPAIR_STEPS`
+    reconstruction: tuple[str, ...] = ()  # what batches decide: `fxq.reconstruction`
     overrides: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,6 +104,28 @@ SCHEMES: Mapping[str, Scheme] = {
     )
 }
 _WIDE = re.compile(r"[Ww](\d+)[Aa](\d+)(_qat)?")
+
+
+FAST, BEST = "fast", "best"
+REPAIRS = ("equalize", "equalize-clamps")
+
+
+def with_accuracy(scheme: Scheme, accuracy: str) -> Scheme:
+    """The scheme with all that makes it more accurate ("best"), or as it is ("fast").
+
+    Raises ConfigError for other names, and for schemes that have nothing to repair: those in
+    floating point, with ranges measured at run time, or trained.
+    """
+    if accuracy not in (FAST, BEST):
+        raise ConfigError(f"accuracy={accuracy!r}", fix='it is "fast" or "best"')
+    if accuracy == FAST:
+        return scheme
+    if not scheme.needs_statistics:
+        raise ConfigError(f"scheme {scheme.name!r} has no better accuracy",
+                          why=f"its layers are {scheme.mode}; \"best\" repairs the ranges of "
+                              "calibration", fix='drop accuracy="best", or take int8_static')
+    learned = ("ranges", "bias") if scheme.weight.bits >= 8 else ("ranges", "rounding", "bias")
+    return replace(scheme, repairs=REPAIRS, reconstruction=learned)
 
 
 def get_scheme(scheme: str | Scheme) -> Scheme:

@@ -22,6 +22,7 @@ class Statistics(Mapping[str, TensorStatistics]):
     """Statistics by the canonical key of each value in the NORMAL graph."""
 
     values: Mapping[str, TensorStatistics] = field(default_factory=dict)  # type: ignore[assignment]
+    repairs: tuple[str, ...] = ()  # what had been done to the graph that made these values
 
     def __getitem__(self, key: str) -> TensorStatistics:
         return self.values[key]
@@ -37,7 +38,7 @@ class Statistics(Mapping[str, TensorStatistics]):
         empty = TensorStatistics()
         keys = dict.fromkeys((*self.values, *other.values))
         return Statistics({k: self.values.get(k, empty).merge(other.values.get(k, empty))
-                           for k in keys})
+                           for k in keys}, self.repairs or other.repairs)
 
     @classmethod
     def from_ranges(cls, ranges: Mapping[str, tuple[float, float]]) -> Statistics:
@@ -49,12 +50,12 @@ class Statistics(Mapping[str, TensorStatistics]):
 
     def save(self, path: str | Path) -> None:
         """Write everything to one file (safetensors); an old file stays whole until then."""
-        statistics_file.write(self.values, Path(path))
+        statistics_file.write(self.values, Path(path), self.repairs)
 
     @classmethod
     def load(cls, path: str | Path) -> Statistics:
         """Read what `save` wrote; raises ArtifactError for anything else."""
-        return cls(statistics_file.read(Path(path)))
+        return cls(*statistics_file.read(Path(path)))
 
     @classmethod
     def read_ranges(cls, path: Path) -> Statistics:

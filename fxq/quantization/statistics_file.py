@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,17 @@ from fxq.system.files import write_file
 FORMAT = "fxq-statistics-1"
 
 
-def write(values: Mapping[str, TensorStatistics], path: Path) -> None:
+Content = tuple[dict[str, TensorStatistics], tuple[str, ...]]  # values by key, and repairs
+_REPAIRS = ""  # no value has this key
+
+
+def write(values: Mapping[str, TensorStatistics], path: Path,
+          repairs: Sequence[str] = ()) -> None:
     """Write the file in one step; raises ConfigError for a place that cannot be written."""
-    write_file(path, to_bytes(values))
+    write_file(path, to_bytes(values, repairs))
 
 
-def to_bytes(values: Mapping[str, TensorStatistics]) -> bytes:
+def to_bytes(values: Mapping[str, TensorStatistics], repairs: Sequence[str] = ()) -> bytes:
     """The whole file, byte for byte the same for the same statistics."""
     tensors: dict[str, Any] = {}
     rows: dict[str, dict[str, Any]] = {}
@@ -43,6 +48,8 @@ def to_bytes(values: Mapping[str, TensorStatistics]) -> bytes:
                      "minimum_sum": str(known.minimum_sum), "maximum_sum": str(known.maximum_sum)}
         if math.isfinite(known.finest):
             rows[key]["finest"] = _text(known.finest)
+    if repairs:
+        rows[_REPAIRS] = {"repairs": list(repairs)}
     # one entry only: safetensors writes several in an order that changes from run to run
     return save(tensors, {FORMAT: json.dumps(rows, sort_keys=True)})
 
@@ -51,7 +58,7 @@ def _text(value: float) -> str:
     return value.hex()
 
 
-def read(path: Path) -> dict[str, TensorStatistics]:
+def read(path: Path) -> Content:
     """Read and check a file; raises ArtifactError that names what is wrong with it."""
     try:
         content = path.read_bytes()
@@ -66,16 +73,20 @@ def read(path: Path) -> dict[str, TensorStatistics]:
                             fix="calibrate again and save") from error
 
 
-def from_bytes(content: bytes) -> dict[str, TensorStatistics]:
+def from_bytes(content: bytes) -> Content:
     """The statistics behind `to_bytes`; raises ValueError, KeyError or TypeError for damage."""
-    tensors, metadata = load(content), _metadata(content)
+    tensors, metadata = load(content), metadata_of(content)
     if set(metadata) != {FORMAT}:
         raise ValueError(f"its format is {sorted(metadata)}, not {FORMAT!r}")
     rows = json.loads(metadata[FORMAT])
-    return {key: _one(tensors, index, rows[key]) for index, key in enumerate(sorted(rows))}
+    repairs = rows.pop(_REPAIRS, {"repairs": []})["repairs"]
+    if not all(isinstance(name, str) for name in repairs):
+        raise ValueError("repairs are no names")
+    values = {key: _one(tensors, index, rows[key]) for index, key in enumerate(sorted(rows))}
+    return values, tuple(repairs)
 
 
-def _metadata(content: bytes) -> dict[str, str]:
+def metadata_of(content: bytes) -> dict[str, str]:
     """The text part of a safetensors file, which `load` has checked."""
     size = int.from_bytes(content[:8], "little")
     return dict(json.loads(content[8: 8 + size]).get("__metadata__", {}))
