@@ -39,6 +39,17 @@ def test_report_names_what_was_done():
     assert not {"repairs", "reconstruction"} & set(dict(compiled().report.configuration))
 
 
+def test_comparisons_repair_the_float_side_too(tmp_path):
+    """Scaled values are held to scaled ones, of a file's model as well; else some lie 10 dB off."""
+    model = net()
+    best = fxq.compile(model, target="native", example_inputs=(X,), calibration_data=DATA,
+                       accuracy="best")
+    best.save(tmp_path / "best.fxq")
+    for one in (best, fxq.load(tmp_path / "best.fxq")):
+        assert min(row.sqnr for row in fxq.compare(model, one, DATA).nodes) > 20
+        assert not fxq.debug(one, model, X).faults
+
+
 @pytest.mark.parametrize("made, used", [("fast", "best"), ("best", "fast")])
 def test_statistics_of_the_other_graph_are_refused(made, used, tmp_path):
     """Repaired and plain values have the same names and other ranges; files remember it."""

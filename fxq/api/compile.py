@@ -115,7 +115,7 @@ def _distance(prepared: Prepared, manager: Manager,
     far = Distance(None) if outputs is None else distance_of(prepared.float_outputs, outputs)
     # training chose its own roundings: `check_parity` says how well they are kept
     warning = "" if prepared.context.scheme.trained else why_far(
-        far, prepared.model, module, prepared.inputs)
+        far, prepared.model, module, prepared.inputs, prepared.context.scheme.repairs)
     return far, warning
 
 
@@ -127,7 +127,7 @@ def _report(prepared: Prepared, reference: Reference, executable: Executable, fa
         arithmetic=scheme.half or "integer",
         note="; ".join(filter(None, (note_on(prepared.context), far.note, warning))),
         passes=tuple(manager.records), macs=prepared.macs, integer_macs=reference.macs,
-        isa=reference.isa, float_bytes=prepared.float_bytes, size_bytes=reference.bytes,
+        isa=reference.isa, repairs=scheme.repairs, float_bytes=prepared.float_bytes, size_bytes=reference.bytes,
         sqnr=far.sqnr, runtime=executable.runtime, calibration=prepared.calibration,
         left_in_float=reference.left_in_float, runtime_choice=executable.choice,
         steps=tuple((name, seconds * 1e3) for name, seconds in manager.clock.totals().items()))

@@ -152,8 +152,8 @@ def prepare_in(context: Context, model: nn.Module, example_inputs: tuple[Any, ..
         with manager.clock.step("trace"):
             traced, outputs = capture(model, twin, signature, inputs)
         module = traced.graph_module
-        rest = (*repairs(context.scheme.repairs), *PREPARE[len(FUSE):]) if (
-            context.scheme.quantized) else ()
+        rest = repairs(context.scheme.repairs)
+        rest += PREPARE[len(FUSE):] if context.scheme.quantized else ()
         manager.start_from(outputs)
         manager.run(module, (*FUSE, *own, *rest))
     with manager.clock.step("observers and MACs"):

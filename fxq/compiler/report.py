@@ -91,6 +91,7 @@ class Report:
     steps: tuple[tuple[str, float], ...] = ()  # milliseconds of what is no pass
     tuning: str = ""  # what tune=True changed, and gained
     budget: str = ""  # each limit, what was measured, and what was predicted
+    repairs: tuple[str, ...] = ()  # of the float graph, whose values they scale
     weights: str = ""  # random, pretrained or file, where the command line knows it
 
     @property
@@ -172,4 +173,5 @@ def read_report(values: Mapping[str, Any]) -> Report:
                             why=f"it is {str(values)[:80]!r}")
     left = tuple(Refusal(**row) for row in values.get("left_in_float", ()))
     return Report(**{**values, "passes": (), "steps": (), "configuration": (),
-                     "runtime_choice": None, "left_in_float": left})
+                     "repairs": tuple(values.get("repairs", ())), "runtime_choice": None,
+                     "left_in_float": left})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,7 @@ from fxq.ir.printer import target_name
 from fxq.profiler.comparison import Comparison, NodeError
 from fxq.profiler.rows import is_cast, namer
 from fxq.profiler.values import counterparts, values_of
+from fxq.quantization.schemes import SCHEMES
 from fxq.system.torch_state import isolated, quiet
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def compare(model: nn.Module, compiled: CompiledModel, loader: Iterable[Any], *,
         for count, item in enumerate(loader):
             item = transform(item) if transform else item
             inputs = next(iter(batches([item], compiled._signature, None)))
-            floats = floats or fused_graph(model, inputs)
+            floats = floats or fused_graph(model, inputs, compiled.report.repairs)
             if limit is None or count < limit:
                 _add_values(compiled.graph_module, floats, inputs, sums)
             theirs, mine = (_first(g) for g in (run(floats, inputs), compiled._flat(inputs)))
@@ -89,9 +90,14 @@ def compare(model: nn.Module, compiled: CompiledModel, loader: Iterable[Any], *,
                     torch.cat(given), labels, compiled.report.weights)
 
 
-def fused_graph(model: nn.Module, inputs: list[Tensor]) -> fx.GraphModule:
-    """The model's own float graph after fusion: its values have the compiled graph's keys."""
-    prepared = prepare(model, target="reference", scheme="fp32", example_inputs=tuple(inputs),
+def fused_graph(model: nn.Module, inputs: list[Tensor],
+                repairs: tuple[str, ...] = ()) -> fx.GraphModule:
+    """The model's own float graph after fusion: its values have the compiled graph's keys.
+
+    `repairs` are those of the compiled graph: they scale values.
+    """
+    scheme = replace(SCHEMES["fp32"], repairs=repairs)
+    prepared = prepare(model, target="reference", scheme=scheme, example_inputs=tuple(inputs),
                        verify=False)
     return prepared.graph_module
 

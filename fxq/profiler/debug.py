@@ -134,7 +134,7 @@ def debug(compiled: CompiledModel, model: nn.Module, batch: Any) -> Findings:
 def debugger(compiled: CompiledModel, model: nn.Module, inputs: list[Tensor]) -> Debugger:
     """Both graphs, run on flat inputs."""
     module = compiled.graph_module
-    exact = FloatRun(fused_graph(model, inputs), inputs)
+    exact = FloatRun(fused_graph(model, inputs, compiled.report.repairs), inputs)
     fed, twins = fed_with(module, exact, inputs)
     return Debugger(module, exact, fed, twins, _weights(compiled), values_of(module, inputs))
 

@@ -76,11 +76,11 @@ def _changed_integers(exact: Sequence[Tensor], given: Sequence[Tensor]) -> str:
 
 
 def why_far(found: Distance, model: Any, module: fx.GraphModule,
-            inputs: Sequence[Tensor]) -> str:
+            inputs: Sequence[Tensor], repairs: tuple[str, ...] = ()) -> str:
     """Where the distance is poor: the nodes that lose most and what to try; else an empty text."""
     if not found.poor or found.sqnr is None:
         return ""
-    worst = worst_nodes(model, module, inputs)
+    worst = worst_nodes(model, module, inputs, repairs)
     names = ", ".join(f"{label(n)} ({target_name(n)}, -{loss:.1f} dB)" for n, loss in worst)
     path = next((info(n).path for n, _ in worst if info(n).path), "")
     tries = ["calibration data that is like real inputs",
@@ -92,11 +92,11 @@ def why_far(found: Distance, model: Any, module: fx.GraphModule,
             + f"; try {', '.join(filter(None, tries))}")
 
 
-def worst_nodes(model: Any, module: fx.GraphModule,
-                inputs: Sequence[Tensor]) -> list[tuple[Node, float]]:
+def worst_nodes(model: Any, module: fx.GraphModule, inputs: Sequence[Tensor],
+                repairs: tuple[str, ...] = ()) -> list[tuple[Node, float]]:
     """The nodes behind which most dB are missing that their inputs still had, worst first."""
     try:
-        floats = fused_graph(model, list(inputs))
+        floats = fused_graph(model, list(inputs), repairs)
     except FxqError:  # a model of which the graph is the only form: nothing to compare with
         return []
     quality = {n: min(sqnr(a, b), _EXACT) for n, (a, b) in paired_values(
