@@ -48,6 +48,8 @@ def test_comparisons_repair_the_float_side_too(tmp_path):
     for one in (best, fxq.load(tmp_path / "best.fxq")):
         assert min(row.sqnr for row in fxq.compare(model, one, DATA).nodes) > 20
         assert not fxq.debug(one, model, X).faults
+    best.report = replace(best.report, repairs=())  # the twin: the plain float graph
+    assert min(row.sqnr for row in fxq.compare(model, best, DATA).nodes) < 0
 
 
 @pytest.mark.parametrize("made, used", [("fast", "best"), ("best", "fast")])
