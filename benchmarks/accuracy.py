@@ -38,6 +38,8 @@ from fxq.profiler.intervals import paired_interval, share_interval
 
 IMAGENET = ("mobilenet_v2", "squeezenet1_1")
 CIFAR = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")
+NOTE = """`lost, 95 %` is the paired 95 % interval of the points that top-1 falls by on the same
+images (below zero: it rises); `agreement, 95 %` is Wilson's interval. `best` is `accuracy="best"`."""
 Row = dict[str, float | str | None]
 
 
@@ -185,7 +187,7 @@ def main() -> None:
                 print(tabulate([row.values()], floatfmt=".2f", tablefmt="plain"), flush=True)
     print(tabulate(rows, headers="keys", floatfmt=".2f"), flush=True)
     if options.publish:
-        table = {"environment": environment(), "rows": rows}
+        table = {"environment": environment(), "note": NOTE, "rows": rows}
         TABLE.write_text(json.dumps(table, indent=1) + "\n")
         for path, text in pages(table).items():
             path.write_text(text)

@@ -25,9 +25,7 @@ _ACCURACY = """Accuracy on real images: top-1, agreement with float, SQNR, per m
     FXQ_DATA=../shared/data python benchmarks/accuracy.py --publish
 
 ImageNet models are calibrated on 256 images of imagenet_calib and measured on 1000 labelled
-validation images; CIFAR models on 512 train images and the whole test set. `lost, 95 %` is the
-paired 95 % interval of the points that top-1 falls by on the same images (below zero: it rises);
-`agreement, 95 %` is Wilson's interval. `best` is `accuracy="best"`. The same table holds
+validation images; CIFAR models on 512 train images and the whole test set. The same table holds
 [every target](engines.md)."""
 _ENGINES = """Every int8 target on the same real images, from the same calibration.
 
@@ -60,7 +58,7 @@ def pages(table: Row) -> dict[Path, str]:
 
 def accuracy_page(table: Row) -> str:
     columns = ("top-1 %", "points lost", "lost, 95 %", "agreement %", "agreement, 95 %", "SQNR dB")
-    shown = [{"model": r["model"], "kind": r["kind"], **{c: r[c] for c in columns}}
+    shown = [{"model": r["model"], "kind": r["kind"], **{c: r[c] for c in columns if c in r}}
              for r in table["rows"] if "isa=any" not in r["kind"]]
     return _page("Accuracy on real images", table, _ACCURACY, shown)
 

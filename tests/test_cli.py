@@ -137,7 +137,7 @@ def test_overrides_and_schemes(folder):
     (("--override", "classifier"), "is not PATTERN=SCHEME"),
     (("--save-statistics", "x"), "pass --data DIR"),
     (("--statistics", "x", "--data", "images"), "replaces --data"),
-    (("--scheme", "int4_weight"), "fbgemm runs:"), (("--scheme", "int8_qat"), "is trained")])
+    (("--scheme", "int16_static"), "fbgemm runs:"), (("--scheme", "int8_qat"), "is trained")])
 def test_contradictions_are_usage_errors(folder, arguments, text):
     """What cannot be meant is refused with exit code 2."""
     done = fxq_command("compile", "mine:build", *arguments, cwd=folder)

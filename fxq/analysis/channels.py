@@ -18,8 +18,8 @@ from fxq.ir.ops import Kind, attribute, base_name, groups_of, op_of
 from fxq.ir.rewriter import constant_of
 
 # How far from its mean a channel may go. On 96 images, half of the channels of MobileNetV2's values
-# stay within 4 to 7 deviations, and nine in ten within 5 to 15. With activations rounded alone, 6 is
-# better there than 8, by 0.4 dB.
+# stay within 4 to 7 deviations, and nine in ten within 5 to 15. With activations rounded alone, 6
+# is better there than 8, by 0.4 dB.
 DEVIATIONS = 6.0
 
 

@@ -39,7 +39,7 @@ from fxq.profiler.first_order import (
 from fxq.profiler.native import native_cast, side_for
 from fxq.profiler.rows import is_cast
 from fxq.profiler.sensitivity import Mixtures, some
-from fxq.quantization.schemes import Mode, Scheme
+from fxq.quantization.schemes import Mode, Scheme, get_scheme
 from fxq.runtime.executable import Executable
 from fxq.system.torch_state import isolated, quiet
 from fxq.targets import Target
@@ -60,6 +60,8 @@ def schemes_for(target: Target, whole: Scheme) -> tuple[str, ...]:
 
 
 def _is_legal(target: Target, whole: Scheme, name: str) -> bool:
+    if get_scheme(name).weight.bits < target.weight.bits and not target.simulates:
+        return False  # kernels keep and multiply whole bytes: fewer bits win nothing
     try:
         check_legal(target, replace(whole, overrides={"x": name}))
     except ConfigError:

@@ -61,6 +61,7 @@ class Op:
     narrows: bool = False  # its values may span less than its input's, so they are watched apart
     averages: bool = False
     elementwise: bool = False  # each result depends on one value: it can run as a table
+    rounds_once: bool = False  # as IEEE 754 says: the same bits on every machine
     fresh: bool = False  # its kernels return new memory, which a later one may write over
     fixed_format: tuple[float, int] | None = None  # scale and zero point of torch's 8-bit kernels
     # What a file may hold of its arguments, by name, where `artifact/signatures.py` does not say.
@@ -116,11 +117,11 @@ _ROWS: tuple[Op, ...] = (
     Op("group_norm", group_norm, _WEIGHTED, {"num_groups": 1, "eps": 1e-5}),
     Op("instance_norm", instance_norm, _NORM, {"use_input_stats": True, "momentum": 0.1,
                                                "eps": 1e-5}),
-    Op("add", torch.add, _TWO, absorbs=ACTIVATIONS, fresh=True),
-    Op("sub", torch.sub, _TWO),
-    Op("rsub", torch.rsub, _TWO),
-    Op("mul", torch.mul, _TWO, absorbs=ACTIVATIONS, fresh=True),
-    Op("div", torch.div, _TWO),
+    Op("add", torch.add, _TWO, absorbs=ACTIVATIONS, fresh=True, rounds_once=True),
+    Op("sub", torch.sub, _TWO, rounds_once=True),
+    Op("rsub", torch.rsub, _TWO, rounds_once=True),
+    Op("mul", torch.mul, _TWO, absorbs=ACTIVATIONS, fresh=True, rounds_once=True),
+    Op("div", torch.div, _TWO, rounds_once=True),
     _function("pow", torch.pow, attributes={"exponent": None}),
     Op("matmul", torch.matmul, _TWO),
     Op("cat", torch.cat, ("tensors",), {"dim": 0}, Kind.SAME),

@@ -14,11 +14,8 @@ from torch.fx import Node
 
 from fxq.ir import arithmetic
 from fxq.ir.facts import info
-from fxq.ir.ops import op_name, op_of
+from fxq.ir.ops import op_of
 from fxq.ir.rewriter import constant_of
-
-# Each is rounded on its own, to the same bits on every machine.
-_FUNCTIONS = ("add", "sub", "rsub", "mul", "div")
 
 
 def table_behind(node: Any, entry: Mapping[str, Any]) -> tuple[Node, Tensor] | None:
@@ -49,7 +46,8 @@ def _is_step(node: Any) -> bool:
     if node.op == "call_method":
         return (node.target, node.args[1:], dict(node.kwargs)) in (
             ("float", (), {}), ("to", (torch.float32,), {}), ("to", (), {"dtype": torch.float32}))
-    return op_name(node) in _FUNCTIONS and not node.kwargs and len(
+    op = op_of(node)
+    return op is not None and op.rounds_once and not node.kwargs and len(
         [a for a in node.args if not _is_plain(a)]) == 1
 
 
