@@ -39,7 +39,8 @@ from fxq.profiler.intervals import paired_interval, share_interval
 IMAGENET = ("mobilenet_v2", "squeezenet1_1")
 CIFAR = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")
 NOTE = """`lost, 95 %` is the paired 95 % interval of the points that top-1 falls by on the same
-images (below zero: it rises); `agreement, 95 %` is Wilson's interval. `best` is `accuracy="best"`."""
+images (below zero: it rises); `agreement, 95 %` is Wilson's interval. `best` is
+`accuracy="best"`."""
 Row = dict[str, float | str | None]
 
 

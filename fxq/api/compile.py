@@ -128,8 +128,9 @@ def _report(prepared: Prepared, reference: Reference, executable: Executable, fa
         note="; ".join(filter(None, (note_on(prepared.context), far.note, warning))),
         passes=tuple(manager.records), macs=prepared.macs, integer_macs=reference.macs,
         isa=reference.isa, repairs=scheme.repairs, float_bytes=prepared.float_bytes,
-        size_bytes=reference.bytes, sqnr=far.sqnr, runtime=executable.runtime, calibration=prepared.calibration,
-        left_in_float=reference.left_in_float, runtime_choice=executable.choice,
+        size_bytes=reference.bytes, sqnr=far.sqnr, runtime=executable.runtime,
+        calibration=prepared.calibration, left_in_float=reference.left_in_float,
+        runtime_choice=executable.choice,
         steps=tuple((name, seconds * 1e3) for name, seconds in manager.clock.totals().items()))
 
 
