@@ -64,17 +64,17 @@ def milliseconds(call: Callable[[], Any]) -> float:
 def packing_calls(path: Path) -> list[Callable[[], Any]]:
     """The prepack calls of one load, to be made again."""
     calls: list[Callable[[], Any]] = []
-    prepack = arguments.kernels.prepack
+    prepack = arguments.calls.prepack
 
     def keep(*arguments: Any) -> Any:
         calls.append(lambda: prepack(*arguments))
         return prepack(*arguments)
 
-    arguments.kernels.prepack = keep
+    arguments.calls.prepack = keep
     try:
         fxq.load(path, runtime="python")
     finally:
-        arguments.kernels.prepack = prepack
+        arguments.calls.prepack = prepack
     return calls
 
 
