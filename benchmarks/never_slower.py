@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from race import OWN, race
+from race import OWN, Setting, race
 from tabulate import tabulate
 from zoo import FAMILIES
 
@@ -74,7 +74,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--heaviest", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.variants, options.models = ",".join((*FLOATS, OWN)), options.models or [*FAMILIES]
+    options.variants, options.together = ",".join((*FLOATS, OWN)), len(FLOATS)
+    options.models = options.models or [*FAMILIES]
     if options.timm:
         from timm_zoo import NAMES
 
@@ -90,9 +91,11 @@ def main() -> None:
         return
     rows, details = [], []
     for model in options.models:
-        times = race(model, options)
-        if OWN not in times:
-            continue  # the race said why
+        found = race(model, Setting(options.batch, options.threads, 0), options)
+        times = {name: t.rounds for name, t in found.items() if t.rounds}
+        if OWN not in times or len(times) == 1:
+            print(model, *(t.error for t in found.values()))
+            continue
         rows.append(row(model, times))
         print(*(f"{v:.2f}" if isinstance(v, float) else v for v in rows[-1]), flush=True)
         if rows[-1][-1]:
