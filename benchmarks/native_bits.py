@@ -1,6 +1,6 @@
 """The zoo on the native engine: do its programs give the bits of the arithmetic that is defined?
 
-    python benchmarks/native_bits.py [NAME ...] [--timm] [--markdown docs/benchmarks/native_bits.md]
+    python benchmarks/native_bits.py [NAME | timm/NAME ...] [--timm] [--markdown docs/benchmarks/native_bits.md]
 
 The families of `zoo.py`, and with `--timm` the models of `timm_zoo.py`, at one size each, which
 is the smallest that a family takes. Each program runs beside the definition on the same inputs,
@@ -39,6 +39,12 @@ def timm_model(name: str) -> tuple[nn.Module, int]:
     return model, model.default_cfg["input_size"][1] if fixed else 96
 
 
+def model_of(name: str) -> tuple[nn.Module, int]:
+    """(model, side) of a family, or of `timm/NAME`."""
+    apart = name.removeprefix("timm/")
+    return timm_model(apart) if apart != name else (build(name), SIDES[name])
+
+
 def row(name: str, model: nn.Module, side: int) -> list[object]:
     """(model, side, programs, steps, result); raises AssertionError at the first wrong bit."""
     x = torch.randn(2, 3, side, side)
@@ -58,17 +64,17 @@ def main() -> None:
     parser.add_argument("--timm", action="store_true")
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
-    jobs = [(n, lambda n=n: (build(n), SIDES[n])) for n in options.names or FAMILIES]
+    names = options.names or [*FAMILIES]
     if options.timm:
-        from timm_zoo import NAMES
+        from timm_zoo import NAMES  # timm may be missing
 
-        jobs += [(f"timm/{n}", lambda n=n: timm_model(n)) for n in NAMES]
+        names += [f"timm/{n}" for n in NAMES]
     rows, wrong = [], 0
-    for name, make in jobs:
+    for name in names:
         start = time.perf_counter()
         torch.manual_seed(0)
         try:
-            found = [*row(name, *make()), "equal"]
+            found = [*row(name, *model_of(name)), "equal"]
         except AssertionError as error:
             found, wrong = [name, "", "", "", "", f"WRONG: {error}"], wrong + 1
         except Exception as error:  # a model that cannot be built or compiled is a row too
