@@ -1,6 +1,7 @@
 """The zoo on the native engine: do its programs give the bits of the arithmetic that is defined?
 
-    python benchmarks/native_bits.py [NAME | timm/NAME ...] [--timm] [--markdown docs/benchmarks/native_bits.md]
+    python benchmarks/native_bits.py [NAME | timm/NAME ...] [--timm]
+                                     [--markdown docs/benchmarks/native_bits.md]
 
 The families of `zoo.py`, and with `--timm` the models of `timm_zoo.py`, at one size each, which
 is the smallest that a family takes. Each program runs beside the definition on the same inputs,
