@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import fxq
@@ -162,6 +164,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "block0000.safetensors").write_bytes(b"PWNED")
     with pytest.raises(ArtifactError, match="block0000.* is damaged"):
         learned(net(), replace(SHORT, checkpoints=tmp_path))
+
+
+@pytest.mark.parametrize("part, forge", [
+    ("values", lambda t: t.fill_(127)), ("values", lambda t: t.short()),
+    ("scales", lambda t: t * torch.nan), ("scales", lambda t: t[:1]), ("bias", lambda t: t[:1])])
+def test_a_forged_checkpoint_is_refused(tmp_path, part, forge):
+    """Numbers that the layer's format cannot have are none of fxq's; untouched files are read."""
+    kept = replace(SHORT, checkpoints=tmp_path)
+    first, path = learned(net(), kept), tmp_path / "block0000.safetensors"
+    assert same(first, learned(net(), kept))
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    name = next(k for k in tensors if k.startswith(part))
+    save_file(tensors | {name: forge(tensors[name]).contiguous()}, path, about)
+    with pytest.raises(ArtifactError, match="damaged"):
+        learned(net(), kept)
 
 
 def test_values_beyond_the_limit_go_to_disk():

@@ -170,12 +170,11 @@ def compile(model: nn.Module, *, target: str | Target = "fbgemm",
     calibration, but a scheme with a `reconstruction` learns from `calibration_data` all the same,
     in the way that `learning` says; `isa="any"` keeps the numbers right on x86 CPUs without VNNI
     too, for up to one bit of the weights that need it; `check_finite` refuses NaN and infinity in
-    every call. `lock`
-    names a file: the first build writes its provenance there, and a later one that differs raises
-    VerificationError with the first difference. `tune` measures on this machine, for the
-    example inputs, how each step of a native program is computed best, and keeps that in the user's
-    cache: no bit depends on it. It also leaves in float what is measured to be faster there; a lock
-    records that, and a later build with the lock does not measure it again.
+    every call. `lock` names a file: the first build writes its provenance there, and a later one
+    that differs raises VerificationError with the first difference. `tune` measures on this
+    machine, for the example inputs, how each step of a native program is computed best, and keeps
+    that in the user's cache: no bit depends on it. It also leaves in float what is measured to be
+    faster there; a lock records that, and a later build with the lock does not measure it again.
 
     `max_drop` (points of top-1, by the labels of the calibration batches; without labels, points of
     agreement with float), `min_speedup` (times the float model on the example inputs) and `max_mb`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.fx import Node
 
+from fxq.analysis.overrides import scheme_of
 from fxq.errors import ArtifactError
 from fxq.ir.digests import digest_graph, digest_tensors
 from fxq.ir.facts import info
@@ -84,22 +86,42 @@ class Checkpoints:
         for node in block.nodes:
             key = info(node).value
             if f"values.{key}" in tensors:
-                self._check(node, tensors[f"values.{key}"])
-                self.simulation.set_weight(node, IntegerWeight(
-                    tensors[f"values.{key}"], tensors[f"scales.{key}"],
-                    tensors.get(f"zeros.{key}")))
+                weight = IntegerWeight(tensors[f"values.{key}"], tensors[f"scales.{key}"],
+                                       tensors.get(f"zeros.{key}"))
+                self._check_weight(node, weight)
+                self.simulation.set_weight(node, weight)
             if f"bias.{key}" in tensors:
+                _check_like(tensors[f"bias.{key}"], self.simulation.bias(node), "a bias")
                 self.simulation.set_bias(node, tensors[f"bias.{key}"])
 
-    def _check(self, node: Node, values: Tensor) -> None:
-        if values.shape != self.simulation.float_weight(node).shape:
-            raise ValueError(f"weights of shape {tuple(values.shape)}")
+    def _check_weight(self, node: Node, weight: IntegerWeight) -> None:
+        """Of the form that the layer's weights have now, and in the bounds of its format."""
+        now, spec = self.simulation.weights[node], scheme_of(
+            node, self.simulation.context.scheme).weight
+        for name, tensor in vars(now).items():
+            _check_like(getattr(weight, name), tensor, name)
+        low, high = weight.values.aminmax() if weight.values.numel() else (spec.low, spec.high)
+        if low < spec.low or high > spec.high or not (weight.scales > 0).all():
+            raise ValueError(f"weights that are not {spec}")
 
     def _take_formats(self, formats: dict[str, QParams]) -> None:
         simulation = self.simulation
+        for node, now in simulation.values.items():
+            found = formats.get(info(node).value, now)
+            if (found.low, found.high) != (now.low, now.high) or not (
+                    type(found.zero_point) is int and found.low <= found.zero_point <= found.high
+                    and type(found.scale) is float and 0 < found.scale < math.inf):
+                raise ValueError(f"the format {found} is none for {info(node).value!r}")
         simulation.decided = replace(simulation.decided, formats=formats)
         simulation.values |= {n: formats[info(n).value] for n in simulation.values
                               if info(n).value in formats}
+
+
+def _check_like(found: Tensor | None, known: Tensor | None, what: str) -> None:
+    """Of the same type and shape, and finite."""
+    form = [None if t is None else (t.dtype, t.shape) for t in (found, known)]
+    if form[0] != form[1] or (found is not None and not found.isfinite().all()):
+        raise ValueError(f"{what} of another form")
 
 
 def _digest(simulation: Simulation, batches: Sequence[Values], learning: Learning) -> str:
